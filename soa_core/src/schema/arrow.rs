@@ -1,0 +1,115 @@
+//! [`DataType`] ↔ Arrow's types, both directions.
+//!
+//! The table is in [`DataType`]'s documentation. From Arrow, wider or equivalent encodings of the same
+//! values are taken too (`Utf8` and `LargeUtf8` for text, any dictionary, timestamps in other units):
+//! those columns are cast when rows are appended, and a value that does not fit is an error then.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef, TimeUnit};
+
+use super::{DataType, Field, Schema};
+use crate::error::{Error, Result};
+
+impl DataType {
+    /// The Arrow type in which columns of this type are handed out.
+    pub fn to_arrow(&self) -> ArrowType {
+        match self {
+            Self::Bool => ArrowType::Boolean,
+            Self::Int8 => ArrowType::Int8,
+            Self::Int16 => ArrowType::Int16,
+            Self::Int32 => ArrowType::Int32,
+            Self::Int64 => ArrowType::Int64,
+            Self::UInt8 => ArrowType::UInt8,
+            Self::UInt16 => ArrowType::UInt16,
+            Self::UInt32 => ArrowType::UInt32,
+            Self::UInt64 => ArrowType::UInt64,
+            Self::Float32 => ArrowType::Float32,
+            Self::Float64 => ArrowType::Float64,
+            // Both are at most 38 (checked when the schema is made), so neither cast can lose anything.
+            Self::Decimal { precision, scale } => ArrowType::Decimal128(*precision, *scale as i8),
+            Self::Utf8 => ArrowType::Utf8View,
+            Self::Binary => ArrowType::BinaryView,
+            Self::Enum(_) => ArrowType::Dictionary(Box::new(ArrowType::UInt8), Box::new(ArrowType::Utf8)),
+            Self::Date => ArrowType::Date32,
+            Self::Timestamp { utc } => ArrowType::Timestamp(TimeUnit::Microsecond, utc.then(|| Arc::from("UTC"))),
+        }
+    }
+
+    /// The type that holds the values of an Arrow column, or `None` if there is none.
+    ///
+    /// A dictionary of text becomes text: an Arrow type does not say which names there are.
+    pub fn from_arrow(arrow: &ArrowType) -> Option<Self> {
+        Some(match arrow {
+            ArrowType::Boolean => Self::Bool,
+            ArrowType::Int8 => Self::Int8,
+            ArrowType::Int16 => Self::Int16,
+            ArrowType::Int32 => Self::Int32,
+            ArrowType::Int64 => Self::Int64,
+            ArrowType::UInt8 => Self::UInt8,
+            ArrowType::UInt16 => Self::UInt16,
+            ArrowType::UInt32 => Self::UInt32,
+            ArrowType::UInt64 => Self::UInt64,
+            ArrowType::Float16 | ArrowType::Float32 => Self::Float32,
+            ArrowType::Float64 => Self::Float64,
+            ArrowType::Decimal32(precision, scale)
+            | ArrowType::Decimal64(precision, scale)
+            | ArrowType::Decimal128(precision, scale)
+            | ArrowType::Decimal256(precision, scale) => {
+                Self::Decimal { precision: *precision, scale: u8::try_from(*scale).ok()? }
+            }
+            ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View => Self::Utf8,
+            ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView | ArrowType::FixedSizeBinary(_) => Self::Binary,
+            ArrowType::Date32 | ArrowType::Date64 => Self::Date,
+            ArrowType::Timestamp(_, zone) => Self::Timestamp { utc: zone.is_some() },
+            ArrowType::Dictionary(_, values) => Self::from_arrow(values)?,
+            ArrowType::Null
+            | ArrowType::Time32(_)
+            | ArrowType::Time64(_)
+            | ArrowType::Duration(_)
+            | ArrowType::Interval(_)
+            | ArrowType::List(_)
+            | ArrowType::ListView(_)
+            | ArrowType::FixedSizeList(_, _)
+            | ArrowType::LargeList(_)
+            | ArrowType::LargeListView(_)
+            | ArrowType::Struct(_)
+            | ArrowType::Union(_, _)
+            | ArrowType::Map(_, _)
+            | ArrowType::RunEndEncoded(_, _) => return None,
+        })
+    }
+}
+
+/// The Arrow field of a column.
+pub fn arrow_field(field: &Field) -> ArrowField {
+    ArrowField::new(field.name(), field.data_type().to_arrow(), field.is_nullable())
+}
+
+/// The Arrow schema in which a table's rows are handed out.
+pub fn arrow_schema(schema: &Schema) -> SchemaRef {
+    Arc::new(ArrowSchema::new(schema.fields().iter().map(arrow_field).collect::<Vec<_>>()))
+}
+
+/// The column that holds the values of an Arrow field.
+///
+/// # Errors
+///
+/// When the store has no type for it; the error names the column.
+pub fn field_from_arrow(field: &ArrowField) -> Result<Field> {
+    let data_type = DataType::from_arrow(field.data_type()).ok_or_else(|| Error::UnsupportedType {
+        column: field.name().clone(),
+        found: field.data_type().to_string(),
+    })?;
+    data_type.check(field.name())?;
+    Ok(Field::new(field.name(), data_type).with_nullable(field.is_nullable()))
+}
+
+/// The table that holds the values of an Arrow schema, without key, order or partitions.
+///
+/// # Errors
+///
+/// When a column's type has no counterpart, or the names do not make a table.
+pub fn schema_from_arrow(schema: &ArrowSchema) -> Result<Schema> {
+    Schema::new(schema.fields().iter().map(|field| field_from_arrow(field)).collect::<Result<Vec<_>>>()?)
+}

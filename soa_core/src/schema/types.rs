@@ -1,0 +1,183 @@
+//! The types of columns.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// The most decimal digits a [`DataType::Decimal`] holds: 10^38 - 1 is the largest power that fits an i128.
+pub const MAX_DECIMAL_PRECISION: u8 = 38;
+
+/// The type of a column.
+///
+/// | type | in memory | Arrow | Delta / Parquet |
+/// |---|---|---|---|
+/// | `Bool` | u8 | Boolean | boolean |
+/// | `Int8` … `Int64` | itself | Int8 … Int64 | byte short integer long |
+/// | `UInt8` `UInt16` `UInt32` | itself | UInt8 … UInt32 | short integer long |
+/// | `UInt64` | itself | UInt64 | long with the same 64 bits |
+/// | `Float32` `Float64` | itself | Float32 Float64 | float double |
+/// | `Decimal` | i128 | Decimal128(p, s) | decimal(p, s) |
+/// | `Utf8` | 16-byte view | Utf8View | string |
+/// | `Binary` | 16-byte view | BinaryView | binary |
+/// | `Enum` | u8 | Dictionary(UInt8, Utf8) | string |
+/// | `Date` | i32, days since 1970-01-01 | Date32 | date |
+/// | `Timestamp` | i64, µs since 1970-01-01T00:00 | Timestamp(µs\[, UTC\]) | timestamp_ntz, timestamp |
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum DataType {
+    /// True or false.
+    Bool,
+    /// A signed integer of 8 bits.
+    Int8,
+    /// A signed integer of 16 bits.
+    Int16,
+    /// A signed integer of 32 bits.
+    Int32,
+    /// A signed integer of 64 bits.
+    Int64,
+    /// An unsigned integer of 8 bits.
+    UInt8,
+    /// An unsigned integer of 16 bits.
+    UInt16,
+    /// An unsigned integer of 32 bits.
+    UInt32,
+    /// An unsigned integer of 64 bits.
+    UInt64,
+    /// A float of 32 bits.
+    Float32,
+    /// A float of 64 bits.
+    Float64,
+    /// A decimal number of `precision` digits, `scale` of them after the point.
+    Decimal {
+        /// Digits in all, 1 to [`MAX_DECIMAL_PRECISION`].
+        precision: u8,
+        /// Digits after the point, 0 to `precision`.
+        scale: u8,
+    },
+    /// Text.
+    Utf8,
+    /// Bytes.
+    Binary,
+    /// One of at most 256 named variants.
+    Enum(Variants),
+    /// A calendar day.
+    Date,
+    /// A point in time (`utc`) or a wall-clock reading (not `utc`), to the microsecond.
+    Timestamp {
+        /// Whether it is a point in time; otherwise it has no time zone.
+        utc: bool,
+    },
+}
+
+impl DataType {
+    /// Whether rows can be told apart by a column of this type. Floats cannot: NaN and -0.0.
+    pub fn can_be_key(&self) -> bool {
+        !matches!(self, Self::Float32 | Self::Float64 | Self::Bool | Self::Enum(_))
+    }
+
+    /// Whether the type's values can name a folder.
+    pub fn can_partition(&self) -> bool {
+        !matches!(self, Self::Float32 | Self::Float64 | Self::Binary)
+    }
+
+    /// Refuses parameters that no column can have.
+    pub(crate) fn check(&self, column: &str) -> Result<()> {
+        match self {
+            Self::Decimal { precision, scale } if *precision == 0 || *precision > MAX_DECIMAL_PRECISION || scale > precision => {
+                Err(Error::schema(format!(
+                    "the column \"{column}\" is {self}; decimals have 1 to {MAX_DECIMAL_PRECISION} digits, at most all of them after the point"
+                )))
+            }
+            Self::Enum(variants) if variants.len() > Variants::MAX => Err(Error::schema(format!(
+                "the enum of column \"{column}\" has {} variants; at most {} are supported",
+                variants.len(),
+                Variants::MAX
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for DataType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Bool => "bool",
+            Self::Int8 => "i8",
+            Self::Int16 => "i16",
+            Self::Int32 => "i32",
+            Self::Int64 => "i64",
+            Self::UInt8 => "u8",
+            Self::UInt16 => "u16",
+            Self::UInt32 => "u32",
+            Self::UInt64 => "u64",
+            Self::Float32 => "f32",
+            Self::Float64 => "f64",
+            Self::Decimal { precision, scale } => return write!(f, "decimal({precision},{scale})"),
+            Self::Utf8 => "string",
+            Self::Binary => "binary",
+            Self::Enum(_) => "enum",
+            Self::Date => "date",
+            Self::Timestamp { utc: true } => "timestamp with time zone",
+            Self::Timestamp { utc: false } => "timestamp",
+        };
+        f.write_str(name)
+    }
+}
+
+/// The names of an enum's variants: a value is stored as the index of its name.
+///
+/// Cheap to clone. The list of a table only grows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Variants(Arc<[String]>);
+
+impl Variants {
+    /// The most variants an enum may have: an index is one byte.
+    pub const MAX: usize = 256;
+
+    /// A list of names, in the order of their indices.
+    ///
+    /// # Errors
+    ///
+    /// When there is none or more than [`MAX`](Self::MAX), or two are equal.
+    pub fn new<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Result<Self> {
+        let names: Vec<String> = names.into_iter().map(Into::into).collect();
+        if names.is_empty() {
+            return Err(Error::schema("an enum needs at least one variant"));
+        }
+        if names.len() > Self::MAX {
+            return Err(Error::schema(format!("an enum has {} variants; at most {} are supported", names.len(), Self::MAX)));
+        }
+        let mut seen = std::collections::HashSet::new();
+        for name in &names {
+            if !seen.insert(name.as_str()) {
+                return Err(Error::schema(format!("two variants of an enum are named \"{name}\"")));
+            }
+        }
+        Ok(Self(names.into()))
+    }
+
+    /// The names.
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+
+    /// How many variants there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never true: an enum has at least one variant.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The name at `index`.
+    pub fn get(&self, index: usize) -> Option<&str> {
+        self.0.get(index).map(String::as_str)
+    }
+
+    /// The index of `name`.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|known| known == name)
+    }
+}
