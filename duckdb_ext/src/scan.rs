@@ -1,0 +1,333 @@
+//! `soa_scan(path, version := …, timestamp := …)`: the rows of a store.
+//!
+//! | callback | does |
+//! |---|---|
+//! | bind | names the columns; nothing else, for a prepared statement binds once and runs many times |
+//! | filter | remembers what the query's filters rule out |
+//! | init | takes the query's snapshot and plans the scan |
+//! | scan | claims units from a shared counter, one after the other, and copies them chunk by chunk |
+//! | partition | gives the unit's number, by which DuckDB keeps rows in order while all threads work |
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use duckdb_neo::bind_arguments::BindArgument;
+use duckdb_neo::connection::Context;
+use duckdb_neo::data_chunk::DataChunkRef;
+use duckdb_neo::extension::Extension;
+use duckdb_neo::logical_type::LogicalType;
+use duckdb_neo::signature::{FunctionDocumentationBuilder, FunctionParameter, FunctionParameterKind, SignatureBuilder};
+use duckdb_neo::table_function::{
+    BindFunctionHandle, ExecColumnInfo, InitColumnData, PartitionData, PushdownData, TableFilterPushdownCallbacks,
+    TableFunctionBuilder, TableFunctionCallbacks, TablePartitioningCallbacks,
+};
+use duckdb_neo::types::TimestampTzValue;
+use soa_core::predicate::Predicate;
+use soa_core::scan::{ScanPlan, ScanRequest};
+use soa_core::schema::Schema;
+use soa_core::store::{At, Snapshot, Store};
+
+use crate::error::{IntoDuckDb, Result, Step, guard, invalid};
+use crate::ffi::{CHUNK_ROWS, OutputChunk};
+use crate::filter::predicate_of;
+use crate::location::{check_segments, locate};
+use crate::snapshots::{Pin, Session};
+use crate::types::{Column, logical_type, look_the_same};
+
+/// The function's name.
+pub(crate) const NAME: &str = "soa_scan";
+
+/// Registers the function.
+pub(crate) fn register(extension: &Extension) -> Result<()> {
+    let documentation = FunctionDocumentationBuilder::new()
+        .description("Reads the rows of a store, as of now or as of a version or a time")
+        .add_example("", "soa_scan('orders.soa')")
+        .add_example("", "soa_scan('orders.soa', version := 3)");
+    let named = FunctionParameterKind::Named;
+    let signature = SignatureBuilder::new()
+        .param(FunctionParameter::new::<String>("path").kind(FunctionParameterKind::PositionalOnly))
+        .param(FunctionParameter::with_default("version", None::<i64>).kind(named))
+        .param(FunctionParameter::with_default("timestamp", None::<TimestampTzValue>).kind(named))
+        .documentation(documentation);
+    TableFunctionBuilder::new(NAME, signature, SoaScan)
+        .with_projection_pushdown(true)
+        .with_filter_pushdown()
+        .with_partitioning()
+        .with_progress()
+        .register(extension)
+}
+
+#[derive(Debug)]
+struct SoaScan;
+
+/// What bind found out.
+#[derive(Debug)]
+struct Bound {
+    store: Store,
+    path: PathBuf,
+    at: Option<At>,
+    schema: Schema,
+    session: Arc<Session>,
+    /// What the filters above this scan rule out. Replaced whenever DuckDB offers filters, and never added to:
+    /// an earlier offer may have been moved elsewhere since.
+    predicate: Mutex<Option<Predicate>>,
+}
+
+/// What all threads of one scan share.
+struct Running {
+    plan: ScanPlan,
+    schema: Schema,
+    /// The columns of the store, in the order of the output.
+    columns: Vec<usize>,
+    types: Vec<LogicalType>,
+    next_unit: AtomicUsize,
+    /// Keeps the other scans of the query on the same snapshot.
+    _pin: Option<Arc<Pin>>,
+    _session: Arc<Session>,
+}
+
+/// What one thread of a scan is doing.
+#[derive(Debug, Default)]
+struct Worker {
+    unit: usize,
+    columns: Vec<Column>,
+    rows: usize,
+    next_row: usize,
+    has_checked_types: bool,
+}
+
+impl Bound {
+    fn new(context: &Context, arguments: &[BindArgument]) -> Result<Self> {
+        let [path, version, timestamp] = arguments else {
+            return Err(invalid(format!("{NAME} takes a path, a version and a timestamp")));
+        };
+        let path = text_argument(path)?;
+        let at = match (integer_argument(version)?, timestamp_argument(timestamp)?) {
+            (None, None) => None,
+            (Some(version), None) => Some(At::Version(version)),
+            (None, Some(time)) => Some(At::Timestamp(time)),
+            (Some(_), Some(_)) => return Err(invalid("give a version or a timestamp, not both")),
+        };
+        let path = locate(context, &path)?;
+        let store = Store::open(&path).into_duckdb()?;
+        let session = Session::of(context)?;
+        let (snapshot, _pin) = take_snapshot(&store, &path, at, &session)?;
+        let schema = snapshot.schema().clone();
+        Ok(Self { store, path, at, schema, session, predicate: Mutex::default() })
+    }
+
+    fn snapshot(&self) -> Result<(Arc<Snapshot>, Option<Arc<Pin>>)> {
+        take_snapshot(&self.store, &self.path, self.at, &self.session)
+    }
+
+    fn run(&self, context: &Context, columns: Vec<usize>) -> Result<Running> {
+        let (snapshot, pin) = self.snapshot()?;
+        if !look_the_same(&self.schema, snapshot.schema()) {
+            return Err(invalid(format!(
+                "the columns of \"{}\" have changed since the statement was prepared; prepare it again",
+                self.path.display()
+            )));
+        }
+        check_segments(context, &snapshot)?;
+        let schema = snapshot.schema().clone();
+        let types = columns
+            .iter()
+            .map(|&column| logical_type(context, schema.field(column).data_type()))
+            .collect::<Result<Vec<_>>>()?;
+        let predicate = self.predicate.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let request = ScanRequest { columns: columns.clone(), predicate, limit: None };
+        let plan = snapshot.plan(&request).into_duckdb()?;
+        let next_unit = AtomicUsize::new(0);
+        Ok(Running { plan, schema, columns, types, next_unit, _pin: pin, _session: Arc::clone(&self.session) })
+    }
+}
+
+/// The snapshot as of `at`, or the running query's with the pin that holds it.
+fn take_snapshot(
+    store: &Store,
+    path: &std::path::Path,
+    at: Option<At>,
+    session: &Session,
+) -> Result<(Arc<Snapshot>, Option<Arc<Pin>>)> {
+    match at {
+        Some(at) => Ok((store.snapshot_at(at).into_duckdb()?, None)),
+        None => {
+            let pin = session.pin(path, || store.snapshot().into_duckdb())?;
+            Ok((Arc::clone(pin.snapshot()), Some(pin)))
+        }
+    }
+}
+
+impl Running {
+    fn fill(&self, worker: &mut Worker, chunk: &mut OutputChunk<'_>) -> Result<()> {
+        if !worker.has_checked_types {
+            chunk.check_types(&self.types)?;
+            worker.has_checked_types = true;
+        }
+        // A chunk without rows means that this thread has finished, so units without rows are passed over.
+        while worker.next_row == worker.rows {
+            if !self.claim(worker)? {
+                return chunk.set_empty();
+            }
+        }
+        let rows = CHUNK_ROWS.min(worker.rows - worker.next_row);
+        for (index, column) in worker.columns.iter().enumerate() {
+            column.write(worker.next_row, rows, &mut chunk.column(index, rows)?)?;
+        }
+        worker.next_row += rows;
+        Ok(())
+    }
+
+    /// Takes the next unit, or returns false if there is none.
+    fn claim(&self, worker: &mut Worker) -> Result<bool> {
+        let unit = self.next_unit.fetch_add(1, Ordering::Relaxed);
+        if unit >= self.plan.units().len() {
+            // The counter must not run over, however often finished threads come back.
+            self.next_unit.store(self.plan.units().len(), Ordering::Relaxed);
+            return Ok(false);
+        }
+        let batch = self.plan.read(unit).into_duckdb()?;
+        *worker = Worker {
+            unit,
+            columns: self.columns_of(&batch)?,
+            rows: batch.num_rows(),
+            next_row: 0,
+            has_checked_types: worker.has_checked_types,
+        };
+        Ok(true)
+    }
+
+    fn columns_of(&self, batch: &RecordBatch) -> Result<Vec<Column>> {
+        let columns = self.columns.iter().zip(batch.columns());
+        columns
+            .map(|(&column, array)| {
+                let field = self.schema.field(column);
+                Column::new(field.name(), field.data_type(), array)
+            })
+            .collect()
+    }
+}
+
+impl TableFunctionCallbacks for SoaScan {
+    type BindData = Bound;
+    type GlobalState = Running;
+    type LocalState = Worker;
+
+    fn bind(&self, context: &Context, arguments: Vec<BindArgument>, result: BindFunctionHandle<'_>) -> Result<Bound> {
+        guard(NAME, Step::Bind, || {
+            let bound = Bound::new(context, &arguments)?;
+            for field in bound.schema.fields() {
+                result.add_result_column(field.name(), &logical_type(context, field.data_type())?)?;
+            }
+            // Exact for a fixed version. Otherwise the statement may run on a later version with more rows, and DuckDB
+            // would take an exact number for a promise.
+            let rows = bound.snapshot()?.0.row_count();
+            result.set_cardinality(usize::try_from(rows).unwrap_or(usize::MAX), bound.at.is_some())?;
+            Ok(bound)
+        })
+    }
+
+    fn init_global_state(
+        &self,
+        bound: &Bound,
+        context: &Context,
+        columns: InitColumnData<'_>,
+    ) -> Result<(Option<Running>, Option<usize>)> {
+        guard(NAME, Step::Init, || {
+            let columns =
+                (0..columns.count()?).map(|index| columns.get_column_index(index)).collect::<Result<Vec<_>>>()?;
+            let running = bound.run(context, columns)?;
+            let threads = running.plan.units().len().max(1);
+            Ok((Some(running), Some(threads)))
+        })
+    }
+
+    fn init_local_state(
+        &self,
+        _bound: &Bound,
+        _running: Option<&Running>,
+        _context: &Context,
+        _columns: InitColumnData<'_>,
+    ) -> Result<Option<Worker>> {
+        guard(NAME, Step::InitLocal, || Ok(Some(Worker::default())))
+    }
+
+    fn exec(
+        &self,
+        _bound: &Bound,
+        running: Option<&Running>,
+        worker: Option<&mut Worker>,
+        _context: &Context,
+        mut output: DataChunkRef<'_>,
+        _columns: ExecColumnInfo<'_>,
+    ) -> Result<()> {
+        guard(NAME, Step::Scan, || {
+            let (Some(running), Some(worker)) = (running, worker) else { return Err(stateless()) };
+            running.fill(worker, &mut OutputChunk::new(&mut output))
+        })
+    }
+
+    fn progress(&self, _bound: &Bound, running: Option<&Running>, _context: &Context) -> Result<Option<f64>> {
+        guard(NAME, Step::Progress, || {
+            let Some(running) = running else { return Ok(None) };
+            let units = running.plan.units().len();
+            let claimed = running.next_unit.load(Ordering::Relaxed).min(units);
+            Ok(Some(if units == 0 { 1.0 } else { claimed as f64 / units as f64 }))
+        })
+    }
+}
+
+impl TableFilterPushdownCallbacks for SoaScan {
+    fn pushdown_filter(&self, bound: &Bound, _context: &Context, filters: PushdownData<'_>) -> Result<()> {
+        guard(NAME, Step::Filter, || {
+            let predicate = predicate_of(&filters, &bound.schema)?;
+            *bound.predicate.lock().unwrap_or_else(PoisonError::into_inner) = predicate;
+            Ok(())
+        })
+    }
+}
+
+impl TablePartitioningCallbacks for SoaScan {
+    fn partition_data(
+        &self,
+        _bound: &Bound,
+        _running: Option<&Running>,
+        worker: Option<&mut Worker>,
+        _context: &Context,
+        _request: PartitionData<'_>,
+    ) -> Result<usize> {
+        // A unit belongs to one thread, and a thread's units come in ascending order.
+        guard(NAME, Step::Partition, || worker.map(|worker| worker.unit).ok_or_else(stateless))
+    }
+}
+
+fn stateless() -> duckdb_neo::Error {
+    invalid(format!("{NAME} was called without the state it made"))
+}
+
+/// An argument that must be there.
+pub(crate) fn text_argument(argument: &BindArgument) -> Result<String> {
+    match &argument.value {
+        Some(value) => value.get::<String>()?.ok_or_else(|| invalid("the path of the store is NULL")),
+        None => Err(invalid("the path of the store must be a constant")),
+    }
+}
+
+fn integer_argument(argument: &BindArgument) -> Result<Option<u64>> {
+    match &argument.value {
+        Some(value) => value
+            .get::<i64>()?
+            .map(|version| u64::try_from(version).map_err(|_| invalid(format!("there is no version {version}"))))
+            .transpose(),
+        None => Err(invalid("the version must be a constant")),
+    }
+}
+
+fn timestamp_argument(argument: &BindArgument) -> Result<Option<i64>> {
+    match &argument.value {
+        Some(value) => Ok(value.get::<TimestampTzValue>()?.map(|TimestampTzValue(microseconds)| microseconds)),
+        None => Err(invalid("the timestamp must be a constant")),
+    }
+}

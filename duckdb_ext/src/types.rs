@@ -1,0 +1,318 @@
+//! Between the store's types and DuckDB's, in both directions.
+//!
+//! | store | DuckDB | in a vector |
+//! |---|---|---|
+//! | `Bool` | `BOOLEAN` | one byte, 0 or 1 |
+//! | `Int8` … `Int64` | `TINYINT` `SMALLINT` `INTEGER` `BIGINT` | itself |
+//! | `UInt8` … `UInt64` | `UTINYINT` `USMALLINT` `UINTEGER` `UBIGINT` | itself |
+//! | `Float32` `Float64` | `FLOAT` `DOUBLE` | itself |
+//! | `Decimal { precision, scale }` | `DECIMAL(precision, scale)` | the narrowest of 16, 32, 64, 128 bits |
+//! | `Utf8` | `VARCHAR` | 16-byte string |
+//! | `Binary` | `BLOB` | 16-byte string |
+//! | `Enum` | `VARCHAR` | 16-byte string |
+//! | `Date` | `DATE` | days since 1970-01-01 |
+//! | `Timestamp { utc: false }` | `TIMESTAMP` | microseconds since 1970-01-01T00:00 |
+//! | `Timestamp { utc: true }` | `TIMESTAMP WITH TIME ZONE` | microseconds since 1970-01-01T00:00Z |
+//!
+//! [`logical_type`] goes from the store to DuckDB, [`scalar`] takes DuckDB's constants to the store, and
+//! [`Column::new`] chooses once per column how its values are written into vectors.
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, StringArray, StringViewArray};
+use arrow::buffer::{Buffer, NullBuffer};
+use arrow::datatypes::{
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use duckdb_neo::connection::FFILink;
+use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
+use duckdb_neo::types::{BlobValue, DateValue, DecimalValue, TimestampTzValue, TimestampValue};
+use duckdb_neo::value::Value;
+use duckdb_neo::{Parameters, QueryParameter};
+use soa_core::predicate::Scalar;
+use soa_core::schema::{DataType, Schema};
+
+use crate::error::{Result, invalid};
+use crate::ffi::{InlineOr, OutputVector, StringCell};
+
+/// The most decimal digits that DuckDB keeps in 16, 32 and 64 bits; more take 128.
+const DIGITS_IN_16_BITS: u8 = 4;
+const DIGITS_IN_32_BITS: u8 = 9;
+const DIGITS_IN_64_BITS: u8 = 18;
+
+/// DuckDB's type for a column.
+pub(crate) fn logical_type<C: FFILink + ?Sized>(link: &C, data_type: &DataType) -> Result<LogicalType> {
+    let id = match data_type {
+        DataType::Decimal { precision, scale } => {
+            let (precision, scale) = (i32::from(*precision), i32::from(*scale));
+            let parameters: [&dyn QueryParameter; 2] = [&precision, &scale];
+            return LogicalType::create_from_id(link, LogicalTypeID::Decimal, Parameters::positional(&parameters));
+        }
+        DataType::Bool => LogicalTypeID::Boolean,
+        DataType::Int8 => LogicalTypeID::TinyInt,
+        DataType::Int16 => LogicalTypeID::SmallInt,
+        DataType::Int32 => LogicalTypeID::Integer,
+        DataType::Int64 => LogicalTypeID::BigInt,
+        DataType::UInt8 => LogicalTypeID::UTinyInt,
+        DataType::UInt16 => LogicalTypeID::USmallInt,
+        DataType::UInt32 => LogicalTypeID::UInteger,
+        DataType::UInt64 => LogicalTypeID::UBigInt,
+        DataType::Float32 => LogicalTypeID::Float,
+        DataType::Float64 => LogicalTypeID::Double,
+        DataType::Utf8 | DataType::Enum(_) => LogicalTypeID::Varchar,
+        DataType::Binary => LogicalTypeID::Blob,
+        DataType::Date => LogicalTypeID::Date,
+        DataType::Timestamp { utc: false } => LogicalTypeID::Timestamp,
+        DataType::Timestamp { utc: true } => LogicalTypeID::TimestampTz,
+    };
+    LogicalType::create_from_id(link, id, Parameters::None)
+}
+
+/// Whether two schemas look the same to DuckDB: a longer list of an enum's variants makes no difference.
+pub(crate) fn look_the_same(left: &Schema, right: &Schema) -> bool {
+    left.len() == right.len()
+        && left.fields().iter().zip(right.fields()).all(|(left, right)| {
+            let same_type = match (left.data_type(), right.data_type()) {
+                (DataType::Enum(_) | DataType::Utf8, DataType::Enum(_) | DataType::Utf8) => true,
+                (left, right) => left == right,
+            };
+            left.name() == right.name() && same_type
+        })
+}
+
+/// The type that a column has where an expression compares it, given the casts around the column.
+///
+/// `None` when the cast may change values or their order. What is allowed widens integers and floats,
+/// which keeps every value, so that a constant of the wider type compares with the column's own values.
+pub(crate) fn cast_keeps_values(column: &DataType, target: LogicalTypeID) -> bool {
+    let Some((signed, bits)) = integer_shape(column) else {
+        return matches!((column, target), (DataType::Float32, LogicalTypeID::Double));
+    };
+    match integer_id_shape(target) {
+        Some((true, target_bits)) => target_bits > bits || (signed && target_bits == bits),
+        Some((false, target_bits)) => !signed && target_bits >= bits,
+        None => false,
+    }
+}
+
+/// Whether an integer type has a sign, and its bits.
+fn integer_shape(data_type: &DataType) -> Option<(bool, u32)> {
+    match data_type {
+        DataType::Int8 => Some((true, 8)),
+        DataType::Int16 => Some((true, 16)),
+        DataType::Int32 => Some((true, 32)),
+        DataType::Int64 => Some((true, 64)),
+        DataType::UInt8 => Some((false, 8)),
+        DataType::UInt16 => Some((false, 16)),
+        DataType::UInt32 => Some((false, 32)),
+        DataType::UInt64 => Some((false, 64)),
+        DataType::Bool
+        | DataType::Float32
+        | DataType::Float64
+        | DataType::Decimal { .. }
+        | DataType::Utf8
+        | DataType::Binary
+        | DataType::Enum(_)
+        | DataType::Date
+        | DataType::Timestamp { .. } => None,
+    }
+}
+
+/// The same for DuckDB's types; every one that is not an integer is `None`.
+fn integer_id_shape(id: LogicalTypeID) -> Option<(bool, u32)> {
+    const INTEGERS: [(LogicalTypeID, bool, u32); 10] = [
+        (LogicalTypeID::TinyInt, true, 8),
+        (LogicalTypeID::SmallInt, true, 16),
+        (LogicalTypeID::Integer, true, 32),
+        (LogicalTypeID::BigInt, true, 64),
+        (LogicalTypeID::HugeInt, true, 128),
+        (LogicalTypeID::UTinyInt, false, 8),
+        (LogicalTypeID::USmallInt, false, 16),
+        (LogicalTypeID::UInteger, false, 32),
+        (LogicalTypeID::UBigInt, false, 64),
+        (LogicalTypeID::UHugeInt, false, 128),
+    ];
+    INTEGERS.iter().find(|(known, ..)| *known == id).map(|(_, signed, bits)| (*signed, *bits))
+}
+
+/// A constant of DuckDB as one that a column of `data_type` can be compared with.
+///
+/// `None` for NULL and for every type whose values do not correspond one to one.
+pub(crate) fn scalar(data_type: &DataType, value: &Value) -> Result<Option<Scalar>> {
+    if value.is_null()? {
+        return Ok(None);
+    }
+    let found = value.logical_type()?;
+    let id = found.id()?;
+    Ok(match data_type {
+        DataType::Bool => match id {
+            LogicalTypeID::Boolean => value.get::<bool>()?.map(Scalar::Bool),
+            _ => None,
+        },
+        DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32
+        | DataType::UInt64 => match integer_id_shape(id) {
+            // An unsigned constant of 128 bits may not fit the store's, and no column holds such values.
+            Some((_, 128)) if id == LogicalTypeID::UHugeInt => None,
+            Some(_) => value.get::<i128>()?.map(Scalar::Int),
+            None => None,
+        },
+        DataType::Float32 | DataType::Float64 => match id {
+            LogicalTypeID::Float => value.get::<f32>()?.map(|float| Scalar::Float(f64::from(float))),
+            LogicalTypeID::Double => value.get::<f64>()?.map(Scalar::Float),
+            _ => None,
+        },
+        DataType::Decimal { scale, .. } => match id {
+            LogicalTypeID::Decimal => {
+                value.get::<DecimalValue>()?.filter(|found| found.scale == *scale).map(|found| Scalar::Int(found.value))
+            }
+            _ => None,
+        },
+        DataType::Utf8 | DataType::Enum(_) => match id {
+            LogicalTypeID::Varchar => value.get::<String>()?.map(Scalar::Utf8),
+            _ => None,
+        },
+        DataType::Binary => match id {
+            LogicalTypeID::Blob => value.get::<BlobValue>()?.map(|BlobValue(bytes)| Scalar::Binary(bytes)),
+            _ => None,
+        },
+        DataType::Date => match id {
+            LogicalTypeID::Date => value.get::<DateValue>()?.map(|DateValue(days)| Scalar::Int(i128::from(days))),
+            _ => None,
+        },
+        DataType::Timestamp { utc: false } => match id {
+            LogicalTypeID::Timestamp => value.get::<TimestampValue>()?.map(|time| Scalar::Int(i128::from(time.0))),
+            _ => None,
+        },
+        DataType::Timestamp { utc: true } => match id {
+            LogicalTypeID::TimestampTz => value.get::<TimestampTzValue>()?.map(|time| Scalar::Int(i128::from(time.0))),
+            _ => None,
+        },
+    })
+}
+
+/// A column of a record batch and how its values get into a DuckDB vector.
+#[derive(Debug)]
+pub(crate) struct Column {
+    nulls: Option<NullBuffer>,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    /// One bit per value.
+    Bits(BooleanArray),
+    /// The bytes that DuckDB wants, `width` of them per value.
+    Fixed {
+        bytes: Buffer,
+        width: usize,
+    },
+    /// 128-bit decimals of which DuckDB keeps the low 16, 32 or 64 bits: their precision says they fit.
+    Narrow {
+        bytes: Buffer,
+        width: usize,
+    },
+    Text(StringViewArray),
+    Bytes(BinaryViewArray),
+    /// An index per value, and what stands behind each index.
+    Names {
+        keys: Buffer,
+        names: Vec<InlineOr<Box<str>>>,
+    },
+}
+
+impl Column {
+    /// Chooses the way for a column that the store has declared as `data_type`.
+    ///
+    /// # Errors
+    ///
+    /// When the array is not of the type that [`DataType`] documents; the error names the column.
+    pub(crate) fn new(name: &str, data_type: &DataType, array: &ArrayRef) -> Result<Self> {
+        let values = match data_type {
+            DataType::Bool => array.as_boolean_opt().cloned().map(Values::Bits),
+            DataType::Int8 => fixed::<Int8Type>(array),
+            DataType::Int16 => fixed::<Int16Type>(array),
+            DataType::Int32 => fixed::<Int32Type>(array),
+            DataType::Int64 => fixed::<Int64Type>(array),
+            DataType::UInt8 => fixed::<UInt8Type>(array),
+            DataType::UInt16 => fixed::<UInt16Type>(array),
+            DataType::UInt32 => fixed::<UInt32Type>(array),
+            DataType::UInt64 => fixed::<UInt64Type>(array),
+            DataType::Float32 => fixed::<Float32Type>(array),
+            DataType::Float64 => fixed::<Float64Type>(array),
+            DataType::Decimal { precision, .. } => decimal(array, *precision),
+            DataType::Utf8 => array.as_string_view_opt().cloned().map(Values::Text),
+            DataType::Binary => array.as_binary_view_opt().cloned().map(Values::Bytes),
+            DataType::Enum(_) => names(array),
+            DataType::Date => fixed::<Date32Type>(array),
+            DataType::Timestamp { .. } => fixed::<TimestampMicrosecondType>(array),
+        };
+        let values = values
+            .ok_or_else(|| invalid(format!("column \"{name}\" of type {data_type} came as {}", array.data_type())))?;
+        let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
+        Ok(Self { nulls, values })
+    }
+
+    /// Writes the rows `first..first + count` to the beginning of `vector`.
+    pub(crate) fn write(&self, first: usize, count: usize, vector: &mut OutputVector<'_>) -> Result<()> {
+        let nulls = self.nulls.as_ref().map(|nulls| nulls.slice(first, count)).filter(|nulls| nulls.null_count() > 0);
+        match &self.values {
+            Values::Bits(bits) => vector.write_bits(&bits.values().slice(first, count))?,
+            Values::Fixed { bytes, width } => {
+                vector.write_bytes(&bytes[first * width..(first + count) * width], *width)?;
+            }
+            Values::Narrow { bytes, width } => {
+                const FULL: usize = size_of::<i128>();
+                vector.write_narrowed(&bytes[first * FULL..(first + count) * FULL], *width)?;
+            }
+            Values::Text(text) => {
+                let (views, buffers) = (&text.views()[first..first + count], text.data_buffers());
+                vector.write_views(views, buffers, nulls.as_ref())?;
+            }
+            Values::Bytes(bytes) => {
+                let (views, buffers) = (&bytes.views()[first..first + count], bytes.data_buffers());
+                vector.write_views(views, buffers, nulls.as_ref())?;
+            }
+            Values::Names { keys, names } => vector.write_names(&keys[first..first + count], names, nulls.as_ref())?,
+        }
+        match nulls {
+            Some(nulls) => vector.write_validity(&nulls),
+            None => Ok(()),
+        }
+    }
+}
+
+fn fixed<T: ArrowPrimitiveType>(array: &ArrayRef) -> Option<Values> {
+    let bytes = array.as_primitive_opt::<T>()?.values().inner().clone();
+    Some(Values::Fixed { bytes, width: size_of::<T::Native>() })
+}
+
+fn decimal(array: &ArrayRef, precision: u8) -> Option<Values> {
+    let bytes = array.as_primitive_opt::<Decimal128Type>()?.values().inner().clone();
+    Some(if precision <= DIGITS_IN_16_BITS {
+        Values::Narrow { bytes, width: size_of::<i16>() }
+    } else if precision <= DIGITS_IN_32_BITS {
+        Values::Narrow { bytes, width: size_of::<i32>() }
+    } else if precision <= DIGITS_IN_64_BITS {
+        Values::Narrow { bytes, width: size_of::<i64>() }
+    } else {
+        Values::Fixed { bytes, width: size_of::<i128>() }
+    })
+}
+
+fn names(array: &ArrayRef) -> Option<Values> {
+    let dictionary = array.as_dictionary_opt::<UInt8Type>()?;
+    let names: &StringArray = dictionary.values().as_string_opt()?;
+    let names = names
+        .iter()
+        .map(|name| {
+            let name = name.unwrap_or_default();
+            StringCell::inline(name.as_bytes()).map_or_else(|| InlineOr::Long(name.into()), InlineOr::Inline)
+        })
+        .collect();
+    Some(Values::Names { keys: dictionary.keys().values().inner().clone(), names })
+}
