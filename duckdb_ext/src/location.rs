@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use duckdb_neo::Error;
 use duckdb_neo::connection::Context;
 use duckdb_neo::file::FileSystem;
 use soa_core::store::Snapshot;
@@ -47,29 +48,41 @@ pub(crate) fn locate(context: &Context, path: &str) -> Result<PathBuf> {
 /// The folder, once DuckDB's file system has agreed to look into it.
 fn allowed_folder(files: &FileSystem<'_>, folder: &str) -> Result<PathBuf> {
     let log = Path::new(folder).join("_delta_log").join("00000000000000000000.json");
-    // Whether the file is there is not the question: where access is refused this is an error.
-    files.exists(&text_of(&log)?)?;
+    check_file(files, &log)?;
     Ok(PathBuf::from(folder))
 }
 
-/// Refuses a snapshot with a file that DuckDB may not read.
-pub(crate) fn check_segments(context: &Context, snapshot: &Snapshot) -> Result<()> {
+/// Refuses a snapshot with a file that DuckDB may not read. `folder` is the store's as [`locate`] gave it.
+pub(crate) fn check_segments(context: &Context, folder: &Path, snapshot: &Snapshot) -> Result<()> {
     let (everything, _) = context.config()?.get_value("enable_external_access")?;
     if everything.get::<bool>()? == Some(true) {
         return Ok(());
     }
     let files = FileSystem::new(context)?;
-    for segment in snapshot.segments() {
-        files.exists(&text_of(&snapshot.path().join(segment.path()))?)?;
+    for file in snapshot.segments().iter().flat_map(|segment| segment.files()) {
+        // DuckDB's rules are about names as they are given, not about where links lead.
+        let named = file.strip_prefix(snapshot.path()).map_or_else(|_| file.clone(), |inside| folder.join(inside));
+        check_file(&files, &named)?;
     }
-    // The Arrow forms are all in one folder of the store's.
-    let arrow = snapshot.path().join("_soa").join("arrow").join("part.arrow");
-    files.exists(&text_of(&arrow)?).map(|_| ())
+    Ok(())
 }
 
-fn text_of(path: &Path) -> Result<String> {
-    match path.to_str() {
-        Some(text) => Ok(text.to_owned()),
-        None => Err(invalid(format!("\"{}\" is not UTF-8, which DuckDB needs a path to be", path.display()))),
+/// Asks DuckDB's file system for a file. Whether it is there is not the question: where access is refused this is
+/// an error.
+fn check_file(files: &FileSystem<'_>, path: &Path) -> Result<()> {
+    let Some(text) = path.to_str() else {
+        return Err(invalid(format!("\"{}\" is not UTF-8, which DuckDB needs a path to be", path.display())));
+    };
+    files.exists(text).map(|_| ()).map_err(without_kind)
+}
+
+/// An error of DuckDB's begins with its kind ("Permission Error: "), and DuckDB puts it there once more when the error
+/// is handed back.
+fn without_kind(mut error: Error) -> Error {
+    if let Some((kind, message)) = error.message.split_once(" Error: ")
+        && kind.chars().all(|c| c.is_ascii_alphabetic() || c == ' ' || c == '/')
+    {
+        error.message = message.to_owned();
     }
+    error
 }

@@ -66,6 +66,7 @@ struct SoaScan;
 #[derive(Debug)]
 struct Bound {
     store: Store,
+    /// The folder as the user named it, which is what DuckDB's access rules are about.
     path: PathBuf,
     at: Option<At>,
     schema: Schema,
@@ -113,13 +114,13 @@ impl Bound {
         let path = locate(context, &path)?;
         let store = Store::open(&path).into_duckdb()?;
         let session = Session::of(context)?;
-        let (snapshot, _pin) = take_snapshot(&store, &path, at, &session)?;
+        let (snapshot, _pin) = take_snapshot(&store, at, &session)?;
         let schema = snapshot.schema().clone();
         Ok(Self { store, path, at, schema, session, predicate: Mutex::default() })
     }
 
     fn snapshot(&self) -> Result<(Arc<Snapshot>, Option<Arc<Pin>>)> {
-        take_snapshot(&self.store, &self.path, self.at, &self.session)
+        take_snapshot(&self.store, self.at, &self.session)
     }
 
     fn run(&self, context: &Context, columns: Vec<usize>) -> Result<Running> {
@@ -130,7 +131,7 @@ impl Bound {
                 self.path.display()
             )));
         }
-        check_segments(context, &snapshot)?;
+        check_segments(context, &self.path, &snapshot)?;
         let schema = snapshot.schema().clone();
         let types = columns
             .iter()
@@ -145,16 +146,11 @@ impl Bound {
 }
 
 /// The snapshot as of `at`, or the running query's with the pin that holds it.
-fn take_snapshot(
-    store: &Store,
-    path: &std::path::Path,
-    at: Option<At>,
-    session: &Session,
-) -> Result<(Arc<Snapshot>, Option<Arc<Pin>>)> {
+fn take_snapshot(store: &Store, at: Option<At>, session: &Session) -> Result<(Arc<Snapshot>, Option<Arc<Pin>>)> {
     match at {
         Some(at) => Ok((store.snapshot_at(at).into_duckdb()?, None)),
         None => {
-            let pin = session.pin(path, || store.snapshot().into_duckdb())?;
+            let pin = session.pin(store)?;
             Ok((Arc::clone(pin.snapshot()), Some(pin)))
         }
     }

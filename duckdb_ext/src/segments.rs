@@ -1,10 +1,8 @@
 //! `soa_segments(path)`: one row for each segment of a store.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use duckdb_neo::DuckDBType;
 use duckdb_neo::bind_arguments::BindArgument;
 use duckdb_neo::connection::Context;
 use duckdb_neo::data_chunk::DataChunkRef;
@@ -13,7 +11,9 @@ use duckdb_neo::signature::{FunctionDocumentationBuilder, FunctionParameter, Fun
 use duckdb_neo::table_function::{
     BindFunctionHandle, ExecColumnInfo, InitColumnData, TableFunctionBuilder, TableFunctionCallbacks,
 };
-use duckdb_neo::vector::{OwnedVectorElement, WritableVectorElement};
+use duckdb_neo::types::MapValue;
+use duckdb_neo::vector::{OwnedVectorElement, Unknown, WritableVectorElement};
+use duckdb_neo::{DuckDBType, ToValue};
 use soa_core::store::{Form, Segment, Store};
 
 use crate::error::{IntoDuckDb, Result, Step, guard, invalid};
@@ -36,13 +36,15 @@ pub(crate) fn register(extension: &Extension) -> Result<()> {
     TableFunctionBuilder::new(NAME, signature, SoaSegments).register(extension)
 }
 
+/// The values of the partition columns, by name.
+type Partition = MapValue<String, Option<String>>;
+
 #[derive(Debug)]
 struct SoaSegments;
 
 #[derive(Debug)]
 struct Bound {
     store: Store,
-    path: PathBuf,
     session: Arc<Session>,
 }
 
@@ -61,8 +63,7 @@ impl TableFunctionCallbacks for SoaSegments {
     fn bind(&self, context: &Context, arguments: Vec<BindArgument>, result: BindFunctionHandle<'_>) -> Result<Bound> {
         guard(NAME, Step::Bind, || {
             let [path] = arguments.as_slice() else { return Err(invalid(format!("{NAME} takes a path"))) };
-            let path = locate(context, &text_argument(path)?)?;
-            let store = Store::open(&path).into_duckdb()?;
+            let store = Store::open(locate(context, &text_argument(path)?)?).into_duckdb()?;
             let text = String::logical_type(context)?;
             let number = u64::logical_type(context)?;
             result.add_result_column("path", &text)?;
@@ -70,8 +71,8 @@ impl TableFunctionCallbacks for SoaSegments {
             result.add_result_column("form", &text)?;
             result.add_result_column("parquet_bytes", &number)?;
             result.add_result_column("arrow_bytes", &number)?;
-            result.add_result_column("partition", &text)?;
-            Ok(Bound { store, path, session: Session::of(context)? })
+            result.add_result_column("partition", &Partition::logical_type(context)?)?;
+            Ok(Bound { store, session: Session::of(context)? })
         })
     }
 
@@ -82,7 +83,7 @@ impl TableFunctionCallbacks for SoaSegments {
         _columns: InitColumnData<'_>,
     ) -> Result<(Option<Running>, Option<usize>)> {
         guard(NAME, Step::Init, || {
-            let pin = bound.session.pin(&bound.path, || bound.store.snapshot().into_duckdb())?;
+            let pin = bound.session.pin(&bound.store)?;
             let running = Running { pin, next: AtomicUsize::new(0), _session: Arc::clone(&bound.session) };
             Ok((Some(running), None))
         })
@@ -93,7 +94,7 @@ impl TableFunctionCallbacks for SoaSegments {
         _bound: &Bound,
         running: Option<&Running>,
         _worker: Option<&mut ()>,
-        _context: &Context,
+        context: &Context,
         mut output: DataChunkRef<'_>,
         _columns: ExecColumnInfo<'_>,
     ) -> Result<()> {
@@ -102,7 +103,6 @@ impl TableFunctionCallbacks for SoaSegments {
             let segments = running.pin.snapshot().segments();
             let first = running.next.fetch_add(CHUNK_ROWS, Ordering::Relaxed).min(segments.len());
             let segments = &segments[first..segments.len().min(first + CHUNK_ROWS)];
-            let schema = running.pin.snapshot().schema();
             write(&mut output, 0, segments, |segment| Some(segment.path().to_owned()))?;
             write(&mut output, 1, segments, |segment| Some(segment.row_count()))?;
             write(&mut output, 2, segments, |segment| {
@@ -113,7 +113,7 @@ impl TableFunctionCallbacks for SoaSegments {
             })?;
             write(&mut output, 3, segments, |segment| Some(segment.parquet_bytes()))?;
             write(&mut output, 4, segments, |segment| segment.arrow_bytes())?;
-            write(&mut output, 5, segments, |segment| None::<String>)
+            write_partitions(&mut output, 5, segments, context)
         })
     }
 }
@@ -133,6 +133,22 @@ where
     let mut writer = vector.writer()?;
     for (row, segment) in segments.iter().enumerate() {
         writer.set_ref(row, value(segment).as_ref())?;
+    }
+    Ok(())
+}
+
+fn write_partitions(
+    output: &mut DataChunkRef<'_>,
+    column: usize,
+    segments: &[Arc<Segment>],
+    context: &Context,
+) -> Result<()> {
+    let mut vector = output.get_vector_at_mut::<Unknown>(column)?;
+    vector.set_size(segments.len())?;
+    for (row, segment) in segments.iter().enumerate() {
+        let partition: Partition =
+            segment.partition_values().map(|(name, value)| (name.to_owned(), value.map(str::to_owned))).collect();
+        vector.write_value_slow(row, partition.value(context)?)?;
     }
     Ok(())
 }

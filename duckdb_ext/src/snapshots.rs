@@ -28,7 +28,7 @@
 //! has it while the session is alive, for a session dies with the plans of its connection.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -37,9 +37,9 @@ use duckdb_neo::custom_option::{CustomOptionBuilder, CustomOptionCallbacks};
 use duckdb_neo::extension::Extension;
 use duckdb_neo::value::Value;
 use duckdb_neo::{DuckDBType, ToValue};
-use soa_core::store::Snapshot;
+use soa_core::store::{Snapshot, Store};
 
-use crate::error::{Result, invalid};
+use crate::error::{IntoDuckDb, Result, invalid};
 use crate::ffi::connection_address;
 
 /// The setting that holds a connection's number.
@@ -104,16 +104,17 @@ impl Session {
         Ok(session)
     }
 
-    /// The snapshot of the store at `path` that the running query sees: the one it has seen already, or the newest.
-    pub(crate) fn pin(&self, path: &Path, newest: impl FnOnce() -> Result<Arc<Snapshot>>) -> Result<Arc<Pin>> {
+    /// The snapshot of a store that the running query sees: the one it has seen already, or the newest.
+    pub(crate) fn pin(&self, store: &Store) -> Result<Arc<Pin>> {
         // The lock is held while the newest snapshot is looked for: two scans of one query must not find two.
         let mut pins = lock(&self.pins);
-        if let Some(pin) = pins.get(path).and_then(Weak::upgrade) {
+        // The store's path is resolved: the same folder under two names is one store.
+        if let Some(pin) = pins.get(store.path()).and_then(Weak::upgrade) {
             return Ok(pin);
         }
         pins.retain(|_, pin| pin.strong_count() > 0);
-        let pin = Arc::new(Pin(newest()?));
-        pins.insert(path.to_owned(), Arc::downgrade(&pin));
+        let pin = Arc::new(Pin(store.snapshot().into_duckdb()?));
+        pins.insert(store.path().to_owned(), Arc::downgrade(&pin));
         Ok(pin)
     }
 }
