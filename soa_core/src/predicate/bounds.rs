@@ -46,13 +46,18 @@ impl Bounds {
         }
         // NaN is above every number, so where it may occur there is no upper bound.
         let nan = Scalar::Float(f64::NAN);
-        let max = if self.may_hold_nan && matches!(value, Scalar::Float(_)) { self.max.as_ref().map(|_| &nan) } else { self.max.as_ref() };
+        let max = if self.may_hold_nan && matches!(value, Scalar::Float(_)) {
+            self.max.as_ref().map(|_| &nan)
+        } else {
+            self.max.as_ref()
+        };
         let min = match (&self.min, self.may_hold_nan, value) {
             // Bounds cover the values that are not NaN; with none of those there is nothing to go by.
             (None, _, _) => None,
             (Some(min), _, _) => Some(min),
         };
-        let (Some(low), Some(high)) = (min.and_then(|min| min.compare(value)), max.and_then(|max| max.compare(value))) else {
+        let (Some(low), Some(high)) = (min.and_then(|min| min.compare(value)), max.and_then(|max| max.compare(value)))
+        else {
             return Truth::UNKNOWN;
         };
         // The values lie between `low` and `high` relative to the constant.
@@ -164,7 +169,13 @@ mod tests {
     use super::*;
 
     fn ints(min: i128, max: i128, nulls: u64) -> Bounds {
-        Bounds { rows: 10, nulls: Some(nulls), min: Some(Scalar::Int(min)), max: Some(Scalar::Int(max)), may_hold_nan: false }
+        Bounds {
+            rows: 10,
+            nulls: Some(nulls),
+            min: Some(Scalar::Int(min)),
+            max: Some(Scalar::Int(max)),
+            may_hold_nan: false,
+        }
     }
 
     fn prune(predicate: &Predicate, bounds: &Bounds) -> Truth {

@@ -218,7 +218,10 @@ impl Predicate {
         match self {
             Self::And(parts) | Self::Or(parts) => parts.iter().for_each(|part| part.collect_columns(columns)),
             Self::Not(part) => part.collect_columns(columns),
-            Self::Compare { column, .. } | Self::In { column, .. } | Self::IsNull(column) | Self::StartsWith { column, .. } => {
+            Self::Compare { column, .. }
+            | Self::In { column, .. }
+            | Self::IsNull(column)
+            | Self::StartsWith { column, .. } => {
                 columns.push(*column);
             }
         }
@@ -232,7 +235,10 @@ impl Predicate {
     pub fn check(&self, schema: &Schema) -> Result<()> {
         let known = |column: usize| {
             schema.fields().get(column).ok_or_else(|| {
-                crate::error::Error::argument(format!("a predicate names column {column}; the table has {}", schema.len()))
+                crate::error::Error::argument(format!(
+                    "a predicate names column {column}; the table has {}",
+                    schema.len()
+                ))
             })
         };
         let fits = |column: usize, value: &Scalar| {

@@ -15,6 +15,9 @@ use arrow::datatypes::{
 use super::{CompareOp, Predicate, Scalar, compare_floats};
 use crate::error::{Error, Result};
 
+/// An operator on two columns of three-valued results.
+type KleeneOp = fn(&BooleanArray, &BooleanArray) -> Result<BooleanArray, arrow::error::ArrowError>;
+
 impl Predicate {
     /// Which rows of `batch` match: true where the predicate is true, false where it is false or NULL.
     ///
@@ -38,7 +41,7 @@ impl Predicate {
                 .and_then(|at| batch.columns().get(at))
                 .ok_or_else(|| Error::argument(format!("the predicate's column {index} is not among those read")))
         };
-        let combine = |parts: &[Self], empty: bool, op: fn(&BooleanArray, &BooleanArray) -> _| -> Result<BooleanArray> {
+        let combine = |parts: &[Self], empty: bool, op: KleeneOp| -> Result<BooleanArray> {
             let mut result: Option<BooleanArray> = None;
             for part in parts {
                 let next = part.evaluate(batch, position)?;
@@ -81,8 +84,10 @@ impl Test<'_> {
             }
             Self::Compare(..) => None,
             Self::In(values) => {
-                let set: HashSet<&str> =
-                    values.iter().map(|v| if let Scalar::Utf8(v) = v { Some(v.as_str()) } else { None }).collect::<Option<_>>()?;
+                let set: HashSet<&str> = values
+                    .iter()
+                    .map(|v| if let Scalar::Utf8(v) = v { Some(v.as_str()) } else { None })
+                    .collect::<Option<_>>()?;
                 Some(Box::new(move |text| set.contains(text)))
             }
             Self::StartsWith(prefix) => Some(Box::new(move |text| text.starts_with(prefix))),
@@ -93,8 +98,10 @@ impl Test<'_> {
         match self {
             Self::Compare(op, Scalar::Binary(value)) => Some(Box::new(move |bytes| op.holds(bytes.cmp(value)))),
             Self::In(values) => {
-                let set: HashSet<&[u8]> =
-                    values.iter().map(|v| if let Scalar::Binary(v) = v { Some(v.as_slice()) } else { None }).collect::<Option<_>>()?;
+                let set: HashSet<&[u8]> = values
+                    .iter()
+                    .map(|v| if let Scalar::Binary(v) = v { Some(v.as_slice()) } else { None })
+                    .collect::<Option<_>>()?;
                 Some(Box::new(move |bytes| set.contains(bytes)))
             }
             Self::Compare(..) | Self::StartsWith(_) => None,
@@ -115,7 +122,9 @@ fn test(array: &ArrayRef, test: &Test<'_>) -> Result<BooleanArray> {
         ArrowType::UInt32 => ints::<UInt32Type>(array, test),
         ArrowType::UInt64 => ints::<UInt64Type>(array, test),
         ArrowType::Date32 => ints::<Date32Type>(array, test),
-        ArrowType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _) => ints::<TimestampMicrosecondType>(array, test),
+        ArrowType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _) => {
+            ints::<TimestampMicrosecondType>(array, test)
+        }
         ArrowType::Decimal128(_, _) => ints::<Decimal128Type>(array, test),
         ArrowType::Float32 => floats(array.as_primitive::<Float32Type>(), test, f64::from),
         ArrowType::Float64 => floats(array.as_primitive::<Float64Type>(), test, |value| value),
@@ -131,7 +140,10 @@ fn test(array: &ArrayRef, test: &Test<'_>) -> Result<BooleanArray> {
         _ => None,
     };
     result.ok_or_else(|| {
-        Error::argument(format!("a column of Arrow type {} cannot be compared with the constant given", array.data_type()))
+        Error::argument(format!(
+            "a column of Arrow type {} cannot be compared with the constant given",
+            array.data_type()
+        ))
     })
 }
 
@@ -202,8 +214,10 @@ fn floats<T: ArrowPrimitiveType>(
             Some(collect(array.len(), array.nulls(), |i| op.holds(compare_floats(widen(values[i]), *constant))))
         }
         Test::In(constants) => {
-            let constants: Vec<f64> =
-                constants.iter().map(|c| if let Scalar::Float(c) = c { Some(*c) } else { None }).collect::<Option<_>>()?;
+            let constants: Vec<f64> = constants
+                .iter()
+                .map(|c| if let Scalar::Float(c) = c { Some(*c) } else { None })
+                .collect::<Option<_>>()?;
             Some(collect(array.len(), array.nulls(), |i| {
                 constants.iter().any(|constant| compare_floats(widen(values[i]), *constant).is_eq())
             }))
@@ -266,7 +280,10 @@ mod tests {
         let array = || Float64Array::from(vec![-0.0, f64::NAN, f64::INFINITY]);
         assert_eq!(select(array(), &Predicate::eq(0, Scalar::Float(0.0))), [true, false, false]);
         assert_eq!(select(array(), &Predicate::eq(0, Scalar::Float(f64::NAN))), [false, true, false]);
-        assert_eq!(select(array(), &Predicate::compare(0, CompareOp::Gt, Scalar::Float(f64::INFINITY))), [false, true, false]);
+        assert_eq!(
+            select(array(), &Predicate::compare(0, CompareOp::Gt, Scalar::Float(f64::INFINITY))),
+            [false, true, false]
+        );
     }
 
     #[test]

@@ -59,7 +59,9 @@ impl DataType {
                 Self::Decimal { precision: *precision, scale: u8::try_from(*scale).ok()? }
             }
             ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View => Self::Utf8,
-            ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView | ArrowType::FixedSizeBinary(_) => Self::Binary,
+            ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView | ArrowType::FixedSizeBinary(_) => {
+                Self::Binary
+            }
             ArrowType::Date32 | ArrowType::Date64 => Self::Date,
             ArrowType::Timestamp(_, zone) => Self::Timestamp { utc: zone.is_some() },
             ArrowType::Dictionary(_, values) => Self::from_arrow(values)?,
@@ -97,10 +99,8 @@ pub fn arrow_schema(schema: &Schema) -> SchemaRef {
 ///
 /// When the store has no type for it; the error names the column.
 pub fn field_from_arrow(field: &ArrowField) -> Result<Field> {
-    let data_type = DataType::from_arrow(field.data_type()).ok_or_else(|| Error::UnsupportedType {
-        column: field.name().clone(),
-        found: field.data_type().to_string(),
-    })?;
+    let data_type = DataType::from_arrow(field.data_type())
+        .ok_or_else(|| Error::UnsupportedType { column: field.name().clone(), found: field.data_type().to_string() })?;
     data_type.check(field.name())?;
     Ok(Field::new(field.name(), data_type).with_nullable(field.is_nullable()))
 }

@@ -228,12 +228,6 @@ impl Schema {
         indices.iter().map(|&index| self.fields[index].name().to_owned()).collect()
     }
 
-    /// The same table with `fields` instead of its own; key, order and partitions stay at their positions.
-    pub(crate) fn with_fields(&self, fields: Vec<Field>) -> Self {
-        debug_assert_eq!(fields.len(), self.fields.len());
-        Self { fields: fields.into(), ..self.clone() }
-    }
-
     fn unknown_column(&self, name: &str) -> Error {
         let known: Vec<&str> = self.fields.iter().map(Field::name).collect();
         Error::UnknownColumn { column: name.to_owned(), known: known.join(", ") }

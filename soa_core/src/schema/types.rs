@@ -83,7 +83,9 @@ impl DataType {
     /// Refuses parameters that no column can have.
     pub(crate) fn check(&self, column: &str) -> Result<()> {
         match self {
-            Self::Decimal { precision, scale } if *precision == 0 || *precision > MAX_DECIMAL_PRECISION || scale > precision => {
+            Self::Decimal { precision, scale }
+                if *precision == 0 || *precision > MAX_DECIMAL_PRECISION || scale > precision =>
+            {
                 Err(Error::schema(format!(
                     "the column \"{column}\" is {self}; decimals have 1 to {MAX_DECIMAL_PRECISION} digits, at most all of them after the point"
                 )))
@@ -145,7 +147,11 @@ impl Variants {
             return Err(Error::schema("an enum needs at least one variant"));
         }
         if names.len() > Self::MAX {
-            return Err(Error::schema(format!("an enum has {} variants; at most {} are supported", names.len(), Self::MAX)));
+            return Err(Error::schema(format!(
+                "an enum has {} variants; at most {} are supported",
+                names.len(),
+                Self::MAX
+            )));
         }
         let mut seen = std::collections::HashSet::new();
         for name in &names {

@@ -1,0 +1,107 @@
+//! The `soa` command: files into stores, and stores looked at.
+
+mod export;
+mod import;
+mod show;
+mod source;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Struct-of-arrays stores: open folders that DuckDB, Postgres and every reader of Delta Lake query in place.
+#[derive(Debug, Parser)]
+#[command(name = "soa", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Append the rows of files (Parquet, CSV or Arrow) to a store, in one commit; make the store if there is none
+    Import(import::ImportArgs),
+    /// Show a store's columns, key, order, partitions and size
+    Info(StoreArgs),
+    /// List a store's commits, oldest first
+    History(StoreArgs),
+    /// Write a store's rows to a Parquet, CSV or Arrow file
+    Export(export::ExportArgs),
+    /// Read and check everything in a store; fails if anything is wrong
+    Verify(StoreArgs),
+}
+
+#[derive(Debug, Args)]
+struct StoreArgs {
+    /// The store's folder
+    store: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a command can end with, besides success.
+#[derive(Debug)]
+enum Failure {
+    /// Something went wrong.
+    Error(Box<dyn std::error::Error>),
+    /// `verify` found something, and has printed it.
+    Damaged,
+}
+
+impl<E: std::error::Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Error(Box::new(error))
+    }
+}
+
+type CommandResult = Result<(), Failure>;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Import(args) => import::run(&args),
+        Command::Info(args) => show::info(&args),
+        Command::History(args) => show::history(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Verify(args) => show::verify(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Damaged) => ExitCode::FAILURE,
+        Err(Failure::Error(error)) => {
+            if is_broken_pipe(&*error) {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("soa: {}", with_sources(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A reader that has seen enough (`soa info x | head -1`) is no failure.
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// The message and those of its causes that it does not contain.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Prints a line; an error if nobody listens.
+fn print_line(text: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}")
+}

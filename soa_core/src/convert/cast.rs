@@ -1,0 +1,272 @@
+//! Bringing rows of any source into a table's types. What does not fit is an error, never rounded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, RecordBatch, StringArray, UInt8Array};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType as ArrowType, Int64Type, TimeUnit, UInt8Type};
+
+use crate::error::{Error, Result};
+use crate::schema::{DataType, Field, Schema, Variants, arrow_schema};
+
+const CHECKED: CastOptions<'static> =
+    CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
+
+/// The rows of `batch` with exactly the table's columns, matched by name, in its Arrow types.
+///
+/// A column that the batch lacks becomes NULL where the table allows it.
+///
+/// # Errors
+///
+/// When a column is unknown to the table or missing, cannot be converted, or a value does not fit.
+pub(crate) fn cast_batch(batch: &RecordBatch, schema: &Schema) -> Result<RecordBatch> {
+    for found in batch.schema_ref().fields() {
+        schema.require_column(found.name())?;
+    }
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            Some(array) => cast_column(array, field),
+            None if field.is_nullable() => {
+                Ok(arrow::array::new_null_array(&field.data_type().to_arrow(), batch.num_rows()))
+            }
+            None => {
+                Err(Error::mismatch(format!("the rows have no column \"{}\", which must not be NULL", field.name())))
+            }
+        })
+        .collect::<Result<Vec<_>>>()?;
+    RecordBatch::try_new(arrow_schema(schema), columns).map_err(Error::arrow("cannot put the columns together"))
+}
+
+fn cast_column(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    let name = field.name();
+    let target = field.data_type().to_arrow();
+    let cast = |array: &ArrayRef, to: &ArrowType| {
+        cast_with_options(array, to, &CHECKED).map_err(|error| Error::value(name, reason(&error)))
+    };
+    let result = match (field.data_type(), array.data_type()) {
+        (DataType::Enum(variants), ArrowType::Dictionary(keys, _)) if **keys == ArrowType::UInt8 => {
+            match array.as_dictionary::<UInt8Type>().values().data_type() {
+                ArrowType::Utf8 => remap_enum(array, name, variants)?,
+                _ => strings_to_enum(&cast(array, &ArrowType::Utf8View)?, name, variants)?,
+            }
+        }
+        (DataType::Enum(variants), from) if is_text(from) => {
+            strings_to_enum(&cast(array, &ArrowType::Utf8View)?, name, variants)?
+        }
+        (_, from) if *from == target => Arc::clone(array),
+        (data_type, from) => {
+            if !converts(from, data_type) {
+                return Err(Error::mismatch(format!("column \"{name}\" is {from}; the table's is {data_type}")));
+            }
+            check_exact(array, field)?;
+            cast(array, &target)?
+        }
+    };
+    if !field.is_nullable() && result.logical_null_count() > 0 {
+        return Err(Error::value(name, "a value is NULL, which the column must not hold"));
+    }
+    check_range(&result, field)?;
+    Ok(result)
+}
+
+/// Arrow's message without the kind of error in front.
+fn reason(error: &arrow::error::ArrowError) -> String {
+    let text = error.to_string();
+    text.split_once(": ").map_or(text.clone(), |(_, reason)| reason.to_owned())
+}
+
+fn is_text(from: &ArrowType) -> bool {
+    match from {
+        ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View => true,
+        ArrowType::Dictionary(_, values) => is_text(values),
+        _ => false,
+    }
+}
+
+/// Whether values of an Arrow type are of the same kind as the column's, so that each either fits or is refused.
+fn converts(from: &ArrowType, to: &DataType) -> bool {
+    if let ArrowType::Dictionary(_, values) = from {
+        return converts(values, to);
+    }
+    match to {
+        DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32
+        | DataType::UInt64 => from.is_integer(),
+        DataType::Float32 => matches!(from, ArrowType::Float16 | ArrowType::Float32 | ArrowType::Float64),
+        DataType::Float64 => from.is_floating() || from.is_integer(),
+        DataType::Decimal { .. } => from.is_integer() || from.is_decimal(),
+        DataType::Utf8 | DataType::Enum(_) => is_text(from),
+        DataType::Binary => {
+            matches!(
+                from,
+                ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView | ArrowType::FixedSizeBinary(_)
+            )
+        }
+        DataType::Date => matches!(from, ArrowType::Date32 | ArrowType::Date64),
+        DataType::Timestamp { utc } => matches!(from, ArrowType::Timestamp(_, zone) if zone.is_some() == *utc),
+        DataType::Bool => *from == ArrowType::Boolean,
+    }
+}
+
+/// Refuses values that a cast would round.
+fn check_exact(array: &ArrayRef, field: &Field) -> Result<()> {
+    let name = field.name();
+    match (array.data_type(), field.data_type()) {
+        (ArrowType::Timestamp(TimeUnit::Nanosecond, _), DataType::Timestamp { .. }) => check_whole_micros(array, name),
+        (ArrowType::Date64, DataType::Date) => {
+            let days = array.as_primitive::<arrow::datatypes::Date64Type>();
+            match days.iter().flatten().find(|ms| ms % 86_400_000 != 0) {
+                Some(ms) => Err(Error::value(name, format!("{ms} ms since 1970 is not a whole day"))),
+                None => Ok(()),
+            }
+        }
+        (from, DataType::Float64) if from.is_integer() => round_trips(array, name, &ArrowType::Float64),
+        (ArrowType::Float64, DataType::Float32) => round_trips(array, name, &ArrowType::Float32),
+        (from, DataType::Decimal { .. }) if from.is_decimal() => {
+            round_trips(array, name, &field.data_type().to_arrow())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses values that are not the same after a cast there and back.
+fn round_trips(array: &ArrayRef, name: &str, through: &ArrowType) -> Result<()> {
+    let cast = |array: &ArrayRef, to: &ArrowType| {
+        cast_with_options(array, to, &CHECKED).map_err(|error| Error::value(name, reason(&error)))
+    };
+    let back = cast(&cast(array, through)?, array.data_type())?;
+    let same: BooleanArray =
+        arrow::compute::kernels::cmp::eq(array, &back).map_err(Error::arrow("cannot compare a column with itself"))?;
+    match same.iter().position(|same| same == Some(false)) {
+        Some(row) => {
+            let value = arrow::util::display::array_value_to_string(array, row).unwrap_or_default();
+            Err(Error::value(name, format!("{value} does not fit {through} without rounding")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses nanoseconds that are not whole microseconds.
+pub(super) fn check_whole_micros(array: &ArrayRef, name: &str) -> Result<()> {
+    let nanos = array.as_primitive::<arrow::datatypes::TimestampNanosecondType>();
+    match nanos.reinterpret_cast::<Int64Type>().iter().flatten().find(|nanos| nanos % 1000 != 0) {
+        Some(nanos) => Err(Error::value(name, format!("{nanos} ns since 1970 is not a whole number of microseconds"))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses decimals with more digits than the column has: Arrow does not check those it is handed as such.
+fn check_range(array: &ArrayRef, field: &Field) -> Result<()> {
+    let DataType::Decimal { precision, .. } = field.data_type() else { return Ok(()) };
+    array
+        .as_primitive::<arrow::datatypes::Decimal128Type>()
+        .validate_decimal_precision(*precision)
+        .map_err(|error| Error::value(field.name(), reason(&error)))
+}
+
+/// The dictionary of an enum: its names in the order of their indices.
+pub(crate) fn enum_dictionary(variants: &Variants) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(variants.names()))
+}
+
+/// An enum column from its names.
+pub(super) fn strings_to_enum(array: &ArrayRef, name: &str, variants: &Variants) -> Result<ArrayRef> {
+    let index: HashMap<&str, u8> = variants.names().iter().map(String::as_str).zip(0..=u8::MAX).collect();
+    let text = array.as_string_view();
+    let keys = text
+        .iter()
+        .map(|value| match value {
+            None => Ok(None),
+            Some(value) => index.get(value).copied().map(Some).ok_or_else(|| unknown_variant(name, value, variants)),
+        })
+        .collect::<Result<UInt8Array>>()?;
+    dictionary(keys, variants)
+}
+
+fn dictionary(keys: UInt8Array, variants: &Variants) -> Result<ArrayRef> {
+    let array = DictionaryArray::try_new(keys, enum_dictionary(variants))
+        .map_err(Error::arrow("cannot make an enum column"))?;
+    Ok(Arc::new(array))
+}
+
+fn unknown_variant(name: &str, value: &str, variants: &Variants) -> Error {
+    Error::value(name, format!("\"{value}\" is not one of its variants: {}", variants.names().join(", ")))
+}
+
+/// An enum column over the table's variants, from one over another dictionary. Names decide, not indices.
+pub(crate) fn remap_enum(array: &ArrayRef, name: &str, variants: &Variants) -> Result<ArrayRef> {
+    let found = array.as_dictionary::<UInt8Type>();
+    let names = found.values().as_string::<i32>();
+    if names.len() == variants.len() && names.iter().zip(variants.names()).all(|(found, known)| found == Some(known)) {
+        return Ok(Arc::clone(array));
+    }
+    let mut used = [false; 256];
+    found.keys().iter().flatten().for_each(|key| used[usize::from(key)] = true);
+    let mut map: [Option<u8>; 256] = [None; 256];
+    for (index, used) in used.iter().enumerate().filter(|(_, used)| **used) {
+        debug_assert!(used);
+        if names.is_null(index) {
+            continue;
+        }
+        let position = variants.index_of(names.value(index)).and_then(|position| u8::try_from(position).ok());
+        map[index] = Some(position.ok_or_else(|| unknown_variant(name, names.value(index), variants))?);
+    }
+    let keys: UInt8Array = found.keys().iter().map(|key| key.and_then(|key| map[usize::from(key)])).collect();
+    dictionary(keys, variants)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Array, Int64Array, TimestampNanosecondArray, UInt64Array};
+
+    use super::*;
+
+    fn cast_one(data_type: DataType, array: impl Array + 'static) -> Result<ArrayRef> {
+        let schema = Schema::new(vec![Field::new("c", data_type)])?;
+        let batch = RecordBatch::try_from_iter([("c", Arc::new(array) as ArrayRef)]).unwrap();
+        cast_batch(&batch, &schema).map(|batch| Arc::clone(batch.column(0)))
+    }
+
+    #[test]
+    fn values_that_fit_are_converted() {
+        let array = cast_one(DataType::UInt64, Int64Array::from(vec![0, i64::MAX])).unwrap();
+        assert_eq!(array.as_ref(), &UInt64Array::from(vec![0, i64::MAX as u64]) as &dyn Array);
+        let variants = Variants::new(["a", "b"]).unwrap();
+        let array = cast_one(DataType::Enum(variants), StringArray::from(vec!["b", "a"])).unwrap();
+        assert_eq!(array.as_dictionary::<UInt8Type>().keys().values(), &[1, 0]);
+    }
+
+    #[test]
+    fn values_that_do_not_fit_are_refused_by_column_and_value() {
+        let message = |result: Result<ArrayRef>| result.unwrap_err().to_string();
+        for (error, value) in [
+            (message(cast_one(DataType::UInt8, Int64Array::from(vec![-1]))), "-1"),
+            (message(cast_one(DataType::UInt8, Int64Array::from(vec![256]))), "256"),
+            (message(cast_one(DataType::Float64, Int64Array::from(vec![i64::MAX]))), "9223372036854775807"),
+            (message(cast_one(DataType::Float32, Float64Array::from(vec![0.1]))), "0.1"),
+            (message(cast_one(DataType::Timestamp { utc: false }, TimestampNanosecondArray::from(vec![1001]))), "1001"),
+            (message(cast_one(DataType::Enum(Variants::new(["a"]).unwrap()), StringArray::from(vec!["z"]))), "\"z\""),
+            (message(cast_one(DataType::Int64, Int64Array::from(vec![None]))), "NULL"),
+        ] {
+            assert!(error.contains("\"c\"") && error.contains(value), "{error}");
+        }
+        let error = message(cast_one(DataType::Int64, StringArray::from(vec!["1"])));
+        assert!(error.contains("\"c\"") && error.contains("i64"), "{error}");
+    }
+
+    #[test]
+    fn enums_are_matched_by_name() {
+        let other = DictionaryArray::<UInt8Type>::from_iter(["x", "y", "x"]);
+        let variants = Variants::new(["z", "y", "x"]).unwrap();
+        let array = cast_one(DataType::Enum(variants), other).unwrap();
+        assert_eq!(array.as_dictionary::<UInt8Type>().keys().values(), &[2, 1, 2]);
+    }
+}

@@ -1,0 +1,7 @@
+//! Rows in Arrow's form: brought into a table's types, and to and from what Parquet stores.
+
+mod cast;
+mod storage;
+
+pub(crate) use self::cast::{cast_batch, enum_dictionary, remap_enum};
+pub(crate) use self::storage::{from_storage, storage_type, to_storage};

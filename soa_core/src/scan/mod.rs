@@ -1,0 +1,237 @@
+//! Scanning a snapshot: from metadata to units to rows.
+//!
+//! [`Snapshot::plan`] leaves out what partition values, the log's statistics and zone maps exclude; it reads
+//! metadata, never rows. A [`ScanPlan`] can be shared by threads, each of which claims units and reads them.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
+
+use crate::error::{Error, Result};
+use crate::predicate::{Predicate, Truth};
+use crate::schema::arrow_field;
+use crate::store::{Segment, Snapshot};
+
+pub use crate::store::UNIT_ROWS;
+
+/// What a scan is to give.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ScanRequest {
+    /// Positions of columns in the table's schema, in the order in which batches have them. May be empty: then
+    /// batches have only a row count.
+    pub columns: Vec<usize>,
+    /// Which rows are wanted.
+    pub predicate: Option<Predicate>,
+    /// How many rows are wanted at most. A plan without predicate ends when its units have as many.
+    pub limit: Option<u64>,
+}
+
+/// At most [`UNIT_ROWS`] rows of one segment (of another writer's file: one of its row groups).
+#[derive(Debug, Clone)]
+pub struct Unit {
+    segment: Arc<Segment>,
+    ordinal: usize,
+    rows: usize,
+    /// Whether every row matches, so that there is nothing to filter.
+    all_match: bool,
+}
+
+impl Unit {
+    /// How many rows it has, before any filter.
+    pub fn row_count(&self) -> usize {
+        self.rows
+    }
+
+    /// The segment it is of.
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+}
+
+/// How much of a table a plan reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct PlanCounters {
+    /// The snapshot's segments.
+    pub segments_total: u64,
+    /// Segments of which something is read.
+    pub segments_read: u64,
+    /// Units of the segments that partition values and the log's statistics did not exclude.
+    pub units_total: u64,
+    /// Units that are read.
+    pub units_read: u64,
+}
+
+/// What to read of one snapshot. Cheap to clone and shared by the threads that read.
+#[derive(Debug, Clone)]
+pub struct ScanPlan(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    snapshot: Arc<Snapshot>,
+    request: ScanRequest,
+    units: Vec<Unit>,
+    schema: SchemaRef,
+    counters: PlanCounters,
+    rows: u64,
+}
+
+impl Snapshot {
+    /// Finds out what must be read. Only metadata is looked at.
+    ///
+    /// # Errors
+    ///
+    /// When the request names a column that the table does not have or compares one with a constant of
+    /// another kind, or a file's footer is damaged.
+    pub fn plan(self: &Arc<Self>, request: &ScanRequest) -> Result<ScanPlan> {
+        let schema = self.schema();
+        for column in &request.columns {
+            if *column >= schema.len() {
+                return Err(Error::argument(format!("a scan names column {column}; the table has {}", schema.len())));
+            }
+        }
+        if let Some(predicate) = &request.predicate {
+            predicate.check(schema)?;
+        }
+        let mut units = Vec::new();
+        let mut counters = PlanCounters { segments_total: self.segments().len() as u64, ..Default::default() };
+        let mut rows = 0;
+        let enough = |rows: u64| request.predicate.is_none() && request.limit.is_some_and(|limit| rows >= limit);
+        for segment in self.segments() {
+            if enough(rows) {
+                break;
+            }
+            let before = units.len();
+            rows += plan_segment(segment, request, &mut units, &mut counters, rows, &enough)?;
+            counters.segments_read += u64::from(units.len() > before);
+        }
+        counters.units_read = units.len() as u64;
+        let fields: Vec<_> = request.columns.iter().map(|column| arrow_field(schema.field(*column))).collect();
+        Ok(ScanPlan(Arc::new(Inner {
+            snapshot: Arc::clone(self),
+            request: request.clone(),
+            units,
+            schema: Arc::new(ArrowSchema::new(fields)),
+            counters,
+            rows,
+        })))
+    }
+}
+
+/// Adds the units of a segment that may have wanted rows; returns how many rows they have.
+fn plan_segment(
+    segment: &Arc<Segment>,
+    request: &ScanRequest,
+    units: &mut Vec<Unit>,
+    counters: &mut PlanCounters,
+    rows_before: u64,
+    enough: &dyn Fn(u64) -> bool,
+) -> Result<u64> {
+    let predicate = request.predicate.as_ref();
+    let whole = predicate.map(|predicate| predicate.prune(&|column| segment.bounds(column)));
+    if segment.row_count() == 0 || whole.is_some_and(|truth| !truth.can_be_true) {
+        return Ok(0);
+    }
+    let mut rows = 0;
+    let of_segment = segment.units()?;
+    counters.units_total += of_segment.len() as u64;
+    for (ordinal, unit_rows) in of_segment.iter().enumerate() {
+        if enough(rows_before + rows) {
+            break;
+        }
+        let truth = match (predicate, whole) {
+            (Some(predicate), Some(whole)) if !whole.is_always_true() => {
+                predicate.prune(&|column| segment.unit_bounds(ordinal, *unit_rows, column))
+            }
+            (_, Some(whole)) => whole,
+            (_, None) => Truth { can_be_true: true, can_be_false: false, can_be_null: false },
+        };
+        if !truth.can_be_true {
+            continue;
+        }
+        let count = usize::try_from(*unit_rows).map_err(|_| Error::argument("a row group has too many rows"))?;
+        rows += unit_rows;
+        units.push(Unit { segment: Arc::clone(segment), ordinal, rows: count, all_match: truth.is_always_true() });
+    }
+    Ok(rows)
+}
+
+impl ScanPlan {
+    /// The snapshot that is read.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.0.snapshot
+    }
+
+    /// What was asked for.
+    pub fn request(&self) -> &ScanRequest {
+        &self.0.request
+    }
+
+    /// The units, in the order in which their rows were added.
+    pub fn units(&self) -> &[Unit] {
+        &self.0.units
+    }
+
+    /// The schema of the batches.
+    pub fn arrow_schema(&self) -> &SchemaRef {
+        &self.0.schema
+    }
+
+    /// How much is read.
+    pub fn counters(&self) -> PlanCounters {
+        self.0.counters
+    }
+
+    /// The rows of the units: no more than these can match.
+    pub fn row_count(&self) -> u64 {
+        self.0.rows
+    }
+
+    /// All rows of a unit, whether they match or not, in place where the segment's Arrow form is.
+    ///
+    /// # Errors
+    ///
+    /// When the segment's files are missing or damaged.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such unit.
+    pub fn read(&self, unit: usize) -> Result<RecordBatch> {
+        let unit = &self.0.units[unit];
+        let arrays = unit.segment.read(unit.ordinal, &self.0.request.columns)?;
+        batch(&self.0.schema, arrays, unit.rows)
+    }
+
+    /// The rows of a unit that match.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    ///
+    /// # Panics
+    ///
+    /// When there is no such unit.
+    pub fn read_filtered(&self, unit: usize) -> Result<RecordBatch> {
+        let rows = self.read(unit)?;
+        let unit = &self.0.units[unit];
+        let Some(predicate) = self.0.request.predicate.as_ref().filter(|_| !unit.all_match) else { return Ok(rows) };
+        let tested = predicate.columns();
+        let schema = self.0.snapshot.schema();
+        let fields: Vec<_> = tested.iter().map(|column| arrow_field(schema.field(*column))).collect();
+        let arrays = unit.segment.read(unit.ordinal, &tested)?;
+        let tested_batch = batch(&Arc::new(ArrowSchema::new(fields)), arrays, unit.rows)?;
+        let selected = predicate.select(&tested_batch, &|column| tested.iter().position(|tested| *tested == column))?;
+        if selected.true_count() == rows.num_rows() {
+            return Ok(rows);
+        }
+        filter_record_batch(&rows, &selected).map_err(Error::arrow("cannot filter rows"))
+    }
+}
+
+fn batch(schema: &SchemaRef, arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)
+        .map_err(Error::arrow("cannot put columns together"))
+}

@@ -1,0 +1,218 @@
+//! [`Schema`] ↔ the `metaData` action of Delta Lake, both directions (format.md, section 1).
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use delta_kernel::schema::{DataType as DeltaType, MetadataValue, PrimitiveType, StructField, StructType};
+use serde_json::{Map, Value, json};
+
+use super::FORMAT_VERSION;
+use crate::error::{Error, Result};
+use crate::schema::{DataType, Field, Schema, Variants};
+
+const FORMAT_VERSION_KEY: &str = "soa.formatVersion";
+const REQUIRED_FEATURES_KEY: &str = "soa.requiredFeatures";
+const KEY_KEY: &str = "soa.key";
+const SORT_BY_KEY: &str = "soa.sortBy";
+const TYPE_KEY: &str = "soa.type";
+const VARIANTS_KEY: &str = "soa.variants";
+const STATS_COLUMNS_KEY: &str = "delta.dataSkippingStatsColumns";
+
+/// Delta keeps statistics of this many columns unless told otherwise; more make every commit larger.
+pub(super) const STATS_COLUMNS_MAX: usize = 32;
+
+/// The actions that make a table: `protocol` and `metaData`.
+pub(super) fn creation_actions(schema: &Schema, now_ms: i64) -> Vec<Value> {
+    let mut configuration = Map::new();
+    configuration.insert(FORMAT_VERSION_KEY.into(), FORMAT_VERSION.to_string().into());
+    if let Some(key) = schema.key() {
+        configuration.insert(KEY_KEY.into(), schema.field(key).name().into());
+    }
+    if !schema.sort_by().is_empty() {
+        configuration.insert(SORT_BY_KEY.into(), json!(schema.names_of(schema.sort_by())).to_string().into());
+    }
+    let stats = schema.names_of(&stats_columns(schema));
+    // Quoted as Delta wants column names that are more than letters, digits and underscores.
+    let quoted: Vec<String> = stats.iter().map(|name| format!("`{}`", name.replace('`', "``"))).collect();
+    let plain = stats.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
+    configuration.insert(STATS_COLUMNS_KEY.into(), if plain { stats.join(",") } else { quoted.join(",") }.into());
+    let metadata = json!({"metaData": {
+        "id": uuid::Uuid::new_v4().to_string(),
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": schema_string(schema),
+        "partitionColumns": schema.names_of(schema.partition_by()),
+        "configuration": configuration,
+        "createdTime": now_ms,
+    }});
+    let needs_ntz = schema.fields().iter().any(|field| *field.data_type() == DataType::Timestamp { utc: false });
+    let protocol = match needs_ntz {
+        false => json!({"minReaderVersion": 1, "minWriterVersion": 2}),
+        true => json!({
+            "minReaderVersion": 3, "minWriterVersion": 7,
+            "readerFeatures": ["timestampNtz"], "writerFeatures": ["timestampNtz"],
+        }),
+    };
+    vec![json!({"protocol": protocol}), metadata]
+}
+
+/// The columns of which the log has statistics: key, sort and time columns first.
+pub(super) fn stats_columns(schema: &Schema) -> Vec<usize> {
+    let time = |index: &usize| matches!(schema.field(*index).data_type(), DataType::Timestamp { .. } | DataType::Date);
+    let first = schema.key().into_iter().chain(schema.sort_by().iter().copied()).chain((0..schema.len()).filter(time));
+    let mut columns = Vec::new();
+    for column in first.chain(0..schema.len()) {
+        if !columns.contains(&column) && !schema.partition_by().contains(&column) {
+            columns.push(column);
+        }
+    }
+    columns.truncate(STATS_COLUMNS_MAX);
+    columns
+}
+
+fn schema_string(schema: &Schema) -> String {
+    let fields: Vec<Value> = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let mut metadata = Map::new();
+            if let Some(name) = type_name(field.data_type()) {
+                metadata.insert(TYPE_KEY.into(), name.into());
+            }
+            if let DataType::Enum(variants) = field.data_type() {
+                metadata.insert(VARIANTS_KEY.into(), json!(variants.names()).to_string().into());
+            }
+            json!({
+                "name": field.name(),
+                "type": delta_type(field.data_type()),
+                "nullable": field.is_nullable(),
+                "metadata": metadata,
+            })
+        })
+        .collect();
+    json!({"type": "struct", "fields": fields}).to_string()
+}
+
+fn delta_type(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Bool => "boolean".into(),
+        DataType::Int8 => "byte".into(),
+        DataType::Int16 | DataType::UInt8 => "short".into(),
+        DataType::Int32 | DataType::UInt16 => "integer".into(),
+        DataType::Int64 | DataType::UInt32 | DataType::UInt64 => "long".into(),
+        DataType::Float32 => "float".into(),
+        DataType::Float64 => "double".into(),
+        DataType::Decimal { precision, scale } => format!("decimal({precision},{scale})"),
+        DataType::Utf8 | DataType::Enum(_) => "string".into(),
+        DataType::Binary => "binary".into(),
+        DataType::Date => "date".into(),
+        DataType::Timestamp { utc: true } => "timestamp".into(),
+        DataType::Timestamp { utc: false } => "timestamp_ntz".into(),
+    }
+}
+
+/// The value of `soa.type`, where Delta's type does not tell the column's.
+fn type_name(data_type: &DataType) -> Option<&'static str> {
+    match data_type {
+        DataType::UInt8 => Some("u8"),
+        DataType::UInt16 => Some("u16"),
+        DataType::UInt32 => Some("u32"),
+        DataType::UInt64 => Some("u64"),
+        DataType::Enum(_) => Some("enum"),
+        DataType::Bool
+        | DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::Float32
+        | DataType::Float64
+        | DataType::Decimal { .. }
+        | DataType::Utf8
+        | DataType::Binary
+        | DataType::Date
+        | DataType::Timestamp { .. } => None,
+    }
+}
+
+/// The schema that a table's metadata describes.
+///
+/// # Errors
+///
+/// When the table needs what this version does not know, or a column has no counterpart.
+pub(super) fn read(
+    path: &Path,
+    delta: &StructType,
+    partition_by: &[String],
+    configuration: &HashMap<String, String>,
+) -> Result<Schema> {
+    let refuse = |message: String| Error::Unsupported { path: path.to_owned(), message };
+    if let Some(version) = configuration.get(FORMAT_VERSION_KEY) {
+        if version.parse::<u32>().ok().is_none_or(|version| version > FORMAT_VERSION) {
+            return Err(refuse(format!(
+                "its format version is {version}, this release knows version {FORMAT_VERSION}; use a newer release"
+            )));
+        }
+    }
+    let list = |key: &str| -> Result<Vec<String>> {
+        let Some(text) = configuration.get(key) else { return Ok(Vec::new()) };
+        serde_json::from_str(text)
+            .map_err(|_| refuse(format!("the table property {key} is not a list of names: {text}")))
+    };
+    if let Some(feature) = list(REQUIRED_FEATURES_KEY)?.first() {
+        return Err(refuse(format!(
+            "it needs the feature \"{feature}\", which this release does not know; use a newer release"
+        )));
+    }
+    let fields = delta.fields().map(|field| read_field(path, field)).collect::<Result<Vec<_>>>()?;
+    let mut schema = Schema::new(fields)?.with_partition_by(partition_by)?.with_sort_by(&list(SORT_BY_KEY)?)?;
+    if let Some(key) = configuration.get(KEY_KEY) {
+        schema = schema.with_key(key)?;
+    }
+    Ok(schema)
+}
+
+fn read_field(path: &Path, field: &StructField) -> Result<Field> {
+    let text = |key: &str| match field.metadata().get(key) {
+        Some(MetadataValue::String(value)) => Some(value.as_str()),
+        _ => None,
+    };
+    let unsupported = || Error::UnsupportedType { column: field.name().clone(), found: field.data_type().to_string() };
+    let refuse = |message: String| Error::Unsupported { path: path.to_owned(), message };
+    let DeltaType::Primitive(primitive) = field.data_type() else { return Err(unsupported()) };
+    let data_type = match (text(TYPE_KEY), primitive) {
+        (Some("u8"), PrimitiveType::Short) => DataType::UInt8,
+        (Some("u16"), PrimitiveType::Integer) => DataType::UInt16,
+        (Some("u32"), PrimitiveType::Long) => DataType::UInt32,
+        (Some("u64"), PrimitiveType::Long) => DataType::UInt64,
+        (Some("enum"), PrimitiveType::String) => {
+            let names = text(VARIANTS_KEY).and_then(|names| serde_json::from_str::<Vec<String>>(names).ok());
+            let names = names.ok_or_else(|| {
+                refuse(format!("the enum column \"{}\" has no list of variants in its metadata", field.name()))
+            })?;
+            DataType::Enum(Variants::new(names)?)
+        }
+        (Some(other), _) => {
+            return Err(refuse(format!(
+                "column \"{}\" is declared as \"{other}\" over {}, which this release does not know; use a newer release",
+                field.name(),
+                field.data_type()
+            )));
+        }
+        (None, PrimitiveType::Boolean) => DataType::Bool,
+        (None, PrimitiveType::Byte) => DataType::Int8,
+        (None, PrimitiveType::Short) => DataType::Int16,
+        (None, PrimitiveType::Integer) => DataType::Int32,
+        (None, PrimitiveType::Long) => DataType::Int64,
+        (None, PrimitiveType::Float) => DataType::Float32,
+        (None, PrimitiveType::Double) => DataType::Float64,
+        (None, PrimitiveType::Decimal(decimal)) => {
+            DataType::Decimal { precision: decimal.precision(), scale: decimal.scale() }
+        }
+        (None, PrimitiveType::String) => DataType::Utf8,
+        (None, PrimitiveType::Binary) => DataType::Binary,
+        (None, PrimitiveType::Date) => DataType::Date,
+        (None, PrimitiveType::Timestamp) => DataType::Timestamp { utc: true },
+        (None, PrimitiveType::TimestampNtz) => DataType::Timestamp { utc: false },
+        (None, _) => return Err(unsupported()),
+    };
+    Ok(Field::new(field.name(), data_type).with_nullable(field.is_nullable()))
+}

@@ -1,0 +1,243 @@
+//! A store: a folder that is a Delta Lake table and more.
+//!
+//! [`Store`] is a handle on the folder. [`Store::append`] publishes rows in one commit; [`Store::snapshot`] gives the
+//! rows of one version, which a scan (see [`crate::scan`]) reads in place. The format is specified in
+//! `soa_core/docs/format.md`.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use soa_core::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+//! use soa_core::schema::{DataType, Field, Schema};
+//! use soa_core::store::Store;
+//!
+//! # fn main() -> soa_core::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("readings.soa");
+//! let schema = Schema::new(vec![Field::new("id", DataType::Int64)])?.with_key("id")?;
+//! let store = Store::create(&path, schema)?;
+//! let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+//! store.append(&[RecordBatch::try_from_iter([("id", ids)]).unwrap()])?;
+//! assert_eq!(store.snapshot()?.row_count(), 3);
+//! # Ok(())
+//! # }
+//! ```
+
+mod append;
+mod delta_schema;
+mod engine;
+mod io;
+mod log;
+mod map;
+mod paths;
+mod segment;
+mod snapshot;
+mod stats;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use serde_json::Map;
+
+use self::log::Outcome;
+use crate::error::{Error, Result};
+use crate::schema::Schema;
+
+pub use self::append::Appender;
+pub use self::io::{Backend, Entry, OsBackend, ReadFile, Stat};
+pub use self::log::Commit;
+pub use self::segment::{Form, Segment};
+pub use self::snapshot::Snapshot;
+pub use self::verify::VerifyReport;
+
+/// The version of the on-disk format that this release writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+/// The rows of a unit of scanning: DuckDB's row group, and a multiple of its vectors of 2,048.
+pub const UNIT_ROWS: usize = 122_880;
+/// The rows of a segment at most: 16 units.
+pub const SEGMENT_ROWS_MAX: usize = 16 * UNIT_ROWS;
+/// A checkpoint of the log is written every so many versions, so that readers need not read every commit.
+const CHECKPOINT_INTERVAL: u64 = 10;
+
+/// A point in a store's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// A version.
+    Version(u64),
+    /// The newest version that was committed at this time, in microseconds since 1970, or before.
+    Timestamp(i64),
+}
+
+/// A handle on a store's folder. Cheap to clone; any number of handles may be open, in any number of processes.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    backend: Arc<dyn Backend>,
+}
+
+impl Store {
+    /// Opens the store in the folder `path`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such folder, it is no store, or its log cannot be read or needs a newer release.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let store = Self::at(path.as_ref())?;
+        store.snapshot()?;
+        Ok(store)
+    }
+
+    /// Makes an empty store in the folder `path`, which need not exist.
+    ///
+    /// # Errors
+    ///
+    /// When there is a store already, or the folder cannot be written.
+    pub fn create(path: impl AsRef<Path>, schema: Schema) -> Result<Self> {
+        let path = path.as_ref();
+        let backend: Arc<dyn Backend> = Arc::new(OsBackend);
+        let log_dir = path.join(paths::LOG_DIR);
+        backend.create_dir_all(&log_dir).map_err(Error::io("create", &log_dir))?;
+        let store = Self::at(path)?;
+        let exists = || Error::AlreadyExists { path: path.to_owned() };
+        if !log::versions(store.backend(), &store.root)?.is_empty() {
+            return Err(exists());
+        }
+        let actions = delta_schema::creation_actions(&schema, log::now_ms());
+        match log::commit(store.backend(), &store.root, 0, "CREATE TABLE", Map::new(), &actions) {
+            Outcome::Committed => Ok(store),
+            Outcome::Conflict => Err(exists()),
+            Outcome::Unknown(error) | Outcome::Failed(error) => Err(error),
+        }
+    }
+
+    /// Opens the store in the folder `path`, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) and [`create`](Self::create), and when there is a store of other columns.
+    pub fn open_or_create(path: impl AsRef<Path>, schema: Schema) -> Result<Self> {
+        let path = path.as_ref();
+        match Self::create(path, schema.clone()) {
+            Err(Error::AlreadyExists { .. }) => {}
+            made => return made,
+        }
+        let store = Self::open(path)?;
+        if *store.snapshot()?.schema() != schema {
+            return Err(Error::mismatch(format!(
+                "the store at \"{}\" has other columns, key, order or partitions",
+                path.display()
+            )));
+        }
+        Ok(store)
+    }
+
+    /// The resolved path is what a process knows a store by.
+    fn at(path: &Path) -> Result<Self> {
+        let root = match path.canonicalize() {
+            Ok(root) => root,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::NotFound { path: path.to_owned() });
+            }
+            Err(error) => return Err(Error::io("open", path)(error)),
+        };
+        Ok(Self { root, backend: Arc::new(OsBackend) })
+    }
+
+    /// The folder, resolved.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The newest snapshot. Costs two `stat` calls when nothing was committed since the last time.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    pub fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        snapshot::newest(&self.backend, &self.root)
+    }
+
+    /// The snapshot at a point in history.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such version (any more), or the log cannot be read.
+    pub fn snapshot_at(&self, at: At) -> Result<Arc<Snapshot>> {
+        let version = match at {
+            At::Version(version) => version,
+            At::Timestamp(micros) => self.version_at(micros)?,
+        };
+        snapshot::at_version(&self.backend, &self.root, version)
+    }
+
+    fn version_at(&self, micros: i64) -> Result<u64> {
+        let commits = self.history()?;
+        let found = commits.iter().rev().find(|commit| commit.timestamp_ms.saturating_mul(1000) <= micros);
+        found.map(|commit| commit.version).ok_or_else(|| {
+            let oldest = commits.first().map_or(0, |commit| commit.timestamp_ms);
+            Error::NoSuchVersion {
+                path: self.root.clone(),
+                wanted: format!("at {micros} µs since 1970"),
+                message: format!("the oldest commit is of {oldest} ms since 1970"),
+            }
+        })
+    }
+
+    /// Publishes rows in one commit and returns its version. Columns are matched by name and converted to the
+    /// table's types.
+    ///
+    /// # Errors
+    ///
+    /// As [`Appender::write`] and [`Appender::commit`]; nothing is visible then.
+    pub fn append(&self, batches: &[RecordBatch]) -> Result<u64> {
+        let mut appender = self.appender()?;
+        for batch in batches {
+            appender.write(batch)?;
+        }
+        appender.commit()
+    }
+
+    /// For rows that come bit by bit and are to be published in one commit.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read, or the table's rules for writers are not known.
+    pub fn appender(&self) -> Result<Appender> {
+        Appender::new(self)
+    }
+
+    /// The commits that are in the log, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    pub fn history(&self) -> Result<Vec<Commit>> {
+        log::history(self.backend(), &self.root)
+    }
+
+    /// Reads and checks everything. What is wrong is in the report.
+    ///
+    /// # Errors
+    ///
+    /// When not even the log can be read.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        verify::verify(self)
+    }
+
+    fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// What can be done once a commit is there. The commit stands whether it succeeds or not.
+    fn after_commit(&self, version: u64) {
+        if version % CHECKPOINT_INTERVAL != 0 {
+            return;
+        }
+        let engine = engine::StoreEngine::new(Arc::clone(&self.backend));
+        if let Ok(snapshot) = self.snapshot() {
+            // Without a checkpoint readers take longer; the next interval tries again.
+            let _ = snapshot.delta().checkpoint(&engine, None);
+        }
+    }
+}

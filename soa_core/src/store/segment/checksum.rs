@@ -1,0 +1,48 @@
+//! The checksum of a column's buffers (format.md, section 3.2).
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::buffer::{BooleanBuffer, Buffer};
+use arrow::datatypes::{DataType as ArrowType, UInt8Type};
+
+/// CRC-32C over the validity bits, if any value is NULL, and then each buffer of the array.
+///
+/// The array must not be a slice of a larger one.
+pub(super) fn column_checksum(array: &ArrayRef) -> u32 {
+    let mut crc = 0;
+    if let Some(nulls) = array.nulls().filter(|nulls| nulls.null_count() > 0) {
+        crc = append_bits(crc, nulls.inner());
+    }
+    match array.data_type() {
+        ArrowType::Boolean => append_bits(crc, array.as_boolean().values()),
+        ArrowType::Utf8View => {
+            append_views(crc, array.as_string_view().views().inner(), array.as_string_view().data_buffers())
+        }
+        ArrowType::BinaryView => {
+            append_views(crc, array.as_binary_view().views().inner(), array.as_binary_view().data_buffers())
+        }
+        ArrowType::Dictionary(_, _) => {
+            let keys = array.as_dictionary::<UInt8Type>().keys().values().inner();
+            crc32c::crc32c_append(crc, keys)
+        }
+        _ => array.to_data().buffers().iter().fold(crc, |crc, buffer| crc32c::crc32c_append(crc, buffer)),
+    }
+}
+
+fn append_views(crc: u32, views: &Buffer, data: &[Buffer]) -> u32 {
+    data.iter().fold(crc32c::crc32c_append(crc, views), |crc, buffer| crc32c::crc32c_append(crc, buffer))
+}
+
+/// The bits of the last byte that are after the last row are nobody's: they count as 0.
+fn append_bits(crc: u32, bits: &BooleanBuffer) -> u32 {
+    if bits.offset() != 0 {
+        return append_bits(crc, &BooleanBuffer::new(bits.sliced(), 0, bits.len()));
+    }
+    let bytes = &bits.values()[..bits.len().div_ceil(8)];
+    match (bits.len() % 8, bytes.split_last()) {
+        (0, _) | (_, None) => crc32c::crc32c_append(crc, bytes),
+        (used, Some((last, whole))) => {
+            let crc = crc32c::crc32c_append(crc, whole);
+            crc32c::crc32c_append(crc, &[last & ((1 << used) - 1)])
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Writing a segment: both forms, synced, before any commit names them.
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::DataType as ArrowType;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+use super::{arrow_form, arrow_path, parquet_form};
+use crate::error::{Error, Result};
+use crate::schema::{Field, Schema};
+use crate::store::UNIT_ROWS;
+use crate::store::io::Backend;
+use crate::store::log::now_ms;
+use crate::store::paths;
+use crate::store::stats::{self, ColumnStats};
+
+/// The tag of an `add` that has the Parquet file's checksums.
+pub(in crate::store) const CHECKSUMS_TAG: &str = "soa.crc32c";
+
+/// A segment whose files are on disk and durable, and that no commit names yet.
+#[derive(Debug)]
+pub(in crate::store) struct Written {
+    /// The `add` that publishes it.
+    pub(in crate::store) add: Value,
+    pub(in crate::store) rows: u64,
+    pub(in crate::store) parquet_bytes: u64,
+    /// What to remove if it is not published.
+    pub(in crate::store) files: Vec<PathBuf>,
+}
+
+/// Writes the rows of `batch`, which has all of the table's columns, as one segment.
+///
+/// `partition` has the values that all rows share in the partition columns, as the log writes them.
+///
+/// # Errors
+///
+/// When a file cannot be written; then neither form is left behind.
+pub(in crate::store) fn write(
+    backend: &dyn Backend,
+    root: &Path,
+    schema: &Schema,
+    batch: &RecordBatch,
+    partition: &[(String, Option<String>)],
+) -> Result<Written> {
+    let stored: Vec<usize> = (0..schema.len()).filter(|column| !schema.partition_by().contains(column)).collect();
+    let fields: Vec<Field> = stored.iter().map(|column| schema.field(*column).clone()).collect();
+    let rows = batch.num_rows();
+    let batch = batch.project(&stored).map_err(Error::arrow("cannot project a batch"))?;
+    let units: Vec<RecordBatch> =
+        (0..rows).step_by(UNIT_ROWS).map(|at| compact(&batch.slice(at, UNIT_ROWS.min(rows - at)))).collect();
+    let unit_stats: Vec<Vec<ColumnStats>> =
+        units.iter().map(|unit| unit.columns().iter().map(ColumnStats::of).collect()).collect();
+
+    let name = uuid::Uuid::new_v4();
+    let dir = paths::partition_dir(partition);
+    let relative = format!("{dir}part-{name}.parquet");
+    let parquet_path = root.join(&relative);
+    let arrow_path = arrow_path(root, &relative);
+    let made =
+        |path: &Path| path.parent().map_or(Ok(()), |dir| backend.create_dir_all(dir).map_err(Error::io("create", dir)));
+    made(&parquet_path)?;
+    made(&arrow_path)?;
+
+    // One thread encodes Parquet while the other writes the Arrow form.
+    let (parquet, arrow) = std::thread::scope(|scope| {
+        let parquet = scope.spawn(|| write_parquet(backend, &parquet_path, &units, schema, &fields));
+        let arrow = write_arrow(backend, &arrow_path, &units, &unit_stats);
+        (parquet.join(), arrow)
+    });
+    let parquet = parquet.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let files = vec![parquet_path, arrow_path];
+    let (encoded_len, checksums) = match (parquet, arrow) {
+        (Ok(parquet), Ok(())) => parquet,
+        (Err(error), _) | (_, Err(error)) => {
+            remove(backend, &files);
+            return Err(error);
+        }
+    };
+
+    let mut totals = vec![ColumnStats::EMPTY; schema.len()];
+    for unit in unit_stats {
+        for (column, stats) in stored.iter().zip(unit) {
+            totals[*column] = totals[*column].clone().merge(stats);
+        }
+    }
+    let log_columns = crate::store::delta_schema::stats_columns(schema);
+    let values: Map<String, Value> = partition.iter().map(|(column, value)| (column.clone(), json!(value))).collect();
+    let add = json!({"add": {
+        "path": paths::encode(&relative),
+        "partitionValues": values,
+        "size": encoded_len,
+        "modificationTime": now_ms(),
+        "dataChange": true,
+        "stats": stats::to_json(schema, &log_columns, rows as u64, &totals),
+        "tags": {CHECKSUMS_TAG: checksums},
+    }});
+    Ok(Written { add, rows: rows as u64, parquet_bytes: encoded_len, files })
+}
+
+/// Removes files that no commit names. What stays is an orphan that nothing reads.
+pub(in crate::store) fn remove(backend: &dyn Backend, files: &[PathBuf]) {
+    for file in files {
+        let _ = backend.remove(file);
+    }
+}
+
+fn write_parquet(
+    backend: &dyn Backend,
+    path: &Path,
+    units: &[RecordBatch],
+    schema: &Schema,
+    fields: &[Field],
+) -> Result<(u64, String)> {
+    let encoded = parquet_form::encode(units, schema, fields).map_err(Error::parquet(path))?;
+    backend.write_new(path, &mut |file| file.write_all(&encoded.content)).map_err(Error::io("write", path))?;
+    sync_parent(backend, path)?;
+    Ok((encoded.content.len() as u64, encoded.checksums.to_tag()))
+}
+
+fn write_arrow(backend: &dyn Backend, path: &Path, units: &[RecordBatch], stats: &[Vec<ColumnStats>]) -> Result<()> {
+    let write = &mut |file: &mut dyn std::io::Write| {
+        arrow_form::write(units, stats, file).map_err(|error| match error {
+            arrow::error::ArrowError::IoError(_, error) => error,
+            other => std::io::Error::other(other),
+        })
+    };
+    backend.write_new(path, write).map_err(Error::io("write", path))?;
+    sync_parent(backend, path)
+}
+
+fn sync_parent(backend: &dyn Backend, path: &Path) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    backend.sync_dir(dir).map_err(Error::io("sync", dir))
+}
+
+/// The same rows in arrays of their own: views refer to no more text than the rows have.
+fn compact(batch: &RecordBatch) -> RecordBatch {
+    let columns: Vec<ArrayRef> = batch
+        .columns()
+        .iter()
+        .map(|array| match array.data_type() {
+            ArrowType::Utf8View => Arc::new(array.as_string_view().gc()) as ArrayRef,
+            ArrowType::BinaryView => Arc::new(array.as_binary_view().gc()) as ArrayRef,
+            _ => Arc::clone(array),
+        })
+        .collect();
+    RecordBatch::try_new(batch.schema(), columns).expect("the columns have the types and lengths they had")
+}

@@ -1,0 +1,284 @@
+//! A snapshot: the rows of one version, whatever is written later.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use arrow::array::{Array, AsArray, MapArray, RecordBatch, StringArray};
+use arrow::datatypes::Int64Type;
+use delta_kernel::engine::arrow_data::ArrowEngineData;
+use delta_kernel::scan::StatsOptions;
+use delta_kernel::table_features::ColumnMappingMode;
+use delta_kernel::{KernelError, Snapshot as DeltaSnapshot, SnapshotRef};
+
+use super::engine::StoreEngine;
+use super::io::{Backend, Stat};
+use super::paths::{self, LOG_DIR, commit_path};
+use super::segment::{CHECKSUMS_TAG, PartitionValue, Segment, SegmentMeta};
+use super::{delta_schema, log, stats};
+use crate::error::{Error, Result};
+use crate::schema::Schema;
+
+/// How many stores' newest snapshots a process keeps.
+const CACHED_STORES_MAX: usize = 64;
+
+/// The rows of one version of a store.
+pub struct Snapshot {
+    root: PathBuf,
+    version: u64,
+    schema: Schema,
+    segments: Vec<Arc<Segment>>,
+    rows: u64,
+    delta: SnapshotRef,
+    /// The log file of this version when it was read: a folder that was replaced has another.
+    identity: Option<Stat>,
+}
+
+impl Snapshot {
+    /// The store's folder.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The table's columns, key, order and partitions.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// How many rows there are.
+    pub fn row_count(&self) -> u64 {
+        self.rows
+    }
+
+    /// The segments, in the order in which they were added.
+    pub fn segments(&self) -> &[Arc<Segment>] {
+        &self.segments
+    }
+
+    pub(super) fn delta(&self) -> &SnapshotRef {
+        &self.delta
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("path", &self.root)
+            .field("version", &self.version)
+            .field("segments", &self.segments.len())
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The newest snapshot of each store that this process has used, by the store's resolved path.
+static CACHE: LazyLock<Mutex<HashMap<PathBuf, Arc<Snapshot>>>> = LazyLock::new(Mutex::default);
+
+/// The newest snapshot. When nothing was committed since it was last asked for, this costs two `stat`s.
+pub(super) fn newest(backend: &Arc<dyn Backend>, root: &Path) -> Result<Arc<Snapshot>> {
+    let cached = CACHE.lock().unwrap_or_else(PoisonError::into_inner).get(root).cloned();
+    if let Some(snapshot) = &cached {
+        if is_newest(&**backend, snapshot) {
+            return Ok(Arc::clone(snapshot));
+        }
+    }
+    // A folder that was replaced by another store has nothing in common with what is cached.
+    let base = cached.filter(|snapshot| identity(&**backend, root, snapshot.version) == snapshot.identity);
+    let snapshot = Arc::new(resolve(backend, root, None, base.as_ref())?);
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    if cache.len() >= CACHED_STORES_MAX && !cache.contains_key(root) {
+        cache.clear();
+    }
+    match cache.get(root) {
+        // Another thread may have seen a newer version meanwhile.
+        Some(other) if other.version > snapshot.version && other.delta.table_root() == snapshot.delta.table_root() => {
+            let replaced = identity(&**backend, root, other.version) != other.identity;
+            if replaced {
+                cache.insert(root.to_owned(), Arc::clone(&snapshot));
+            }
+        }
+        _ => drop(cache.insert(root.to_owned(), Arc::clone(&snapshot))),
+    }
+    Ok(snapshot)
+}
+
+/// The snapshot of a version.
+pub(super) fn at_version(backend: &Arc<dyn Backend>, root: &Path, version: u64) -> Result<Arc<Snapshot>> {
+    let newest = newest(backend, root)?;
+    if newest.version == version {
+        return Ok(newest);
+    }
+    let no_such =
+        |message: String| Error::NoSuchVersion { path: root.to_owned(), wanted: version.to_string(), message };
+    if version > newest.version {
+        return Err(no_such(format!("the newest is {}", newest.version)));
+    }
+    match resolve(backend, root, Some(version), Some(&newest)) {
+        Ok(snapshot) => Ok(Arc::new(snapshot)),
+        Err(Error::Log { source, .. })
+            if log::versions(&**backend, root)?.first().is_none_or(|oldest| *oldest > version) =>
+        {
+            Err(no_such(format!("its log is gone ({source})")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_newest(backend: &dyn Backend, snapshot: &Snapshot) -> bool {
+    let next = backend.stat(&commit_path(&snapshot.root, snapshot.version + 1));
+    next.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        && snapshot.identity.is_some()
+        && identity(backend, &snapshot.root, snapshot.version) == snapshot.identity
+}
+
+fn identity(backend: &dyn Backend, root: &Path, version: u64) -> Option<Stat> {
+    backend.stat(&commit_path(root, version)).ok()
+}
+
+/// Reads the log. Segments that `base` has already are shared, with what they have opened.
+fn resolve(
+    backend: &Arc<dyn Backend>,
+    root: &Path,
+    version: Option<u64>,
+    base: Option<&Arc<Snapshot>>,
+) -> Result<Snapshot> {
+    check_store(&**backend, root)?;
+    let engine = StoreEngine::new(Arc::clone(backend));
+    let failed = |error: KernelError| Error::Log { path: root.to_owned(), source: Box::new(error) };
+    let url = url::Url::from_directory_path(root).map_err(|()| Error::NotFound { path: root.to_owned() })?;
+    let delta = match (version, base) {
+        (None, Some(base)) => DeltaSnapshot::builder_from(Arc::clone(&base.delta)).build(&engine),
+        (None, None) => DeltaSnapshot::builder_for(url.as_str()).build(&engine),
+        (Some(version), _) => DeltaSnapshot::builder_for(url.as_str()).at_version(version).build(&engine),
+    }
+    .map_err(failed)?;
+    let configuration = delta.table_configuration();
+    if configuration.column_mapping_mode() != ColumnMappingMode::None {
+        let message = "it uses column mapping, which this release does not know".to_owned();
+        return Err(Error::Unsupported { path: root.to_owned(), message });
+    }
+    let schema = delta_schema::read(
+        root,
+        &delta.schema(),
+        configuration.logical_partition_columns(),
+        delta.metadata_configuration(),
+    )?;
+    let known: HashMap<&str, &Arc<Segment>> = match base {
+        Some(base) if base.schema == schema => base.segments.iter().map(|segment| (segment.path(), segment)).collect(),
+        _ => HashMap::new(),
+    };
+    let scan = Arc::clone(&delta).scan_builder().with_stats(StatsOptions::json_only()).build().map_err(failed)?;
+    let mut segments = Vec::new();
+    for batch in scan.scan_metadata(&engine).map_err(failed)? {
+        let data = batch.and_then(|batch| batch.scan_files.apply_selection_vector()).map_err(failed)?;
+        let data = ArrowEngineData::try_from_engine_data(data).map_err(failed)?;
+        for meta in read_files(root, &schema, data.record_batch())? {
+            segments.push(match known.get(meta.path.as_str()) {
+                Some(segment) => Arc::clone(segment),
+                None => Arc::new(Segment::new(Arc::clone(backend), root.to_owned(), &schema, meta)?),
+            });
+        }
+    }
+    // The kernel gives the newest commits first; within one, files as they were written.
+    segments.sort_by_key(|segment| segment.modified_ms());
+    let rows = segments.iter().map(|segment| segment.row_count()).sum();
+    let version = delta.version();
+    let identity = identity(&**backend, root, version);
+    Ok(Snapshot { root: root.to_owned(), version, schema, segments, rows, delta, identity })
+}
+
+/// Tells a missing folder and a folder that is no store from a damaged one.
+fn check_store(backend: &dyn Backend, root: &Path) -> Result<()> {
+    let dir = root.join(LOG_DIR);
+    let entries = match backend.list(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(match backend.stat(root) {
+                Ok(_) => Error::NotAStore { path: root.to_owned() },
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Error::NotFound { path: root.to_owned() },
+                Err(error) => Error::io("open", root)(error),
+            });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(Error::NotAStore { path: root.to_owned() });
+        }
+        Err(error) => return Err(Error::io("list", &dir)(error)),
+    };
+    let is_log = |name: &str| !name.starts_with(['.', '_']) && (name.ends_with(".json") || name.ends_with(".parquet"));
+    if entries.iter().any(|entry| is_log(&entry.name)) {
+        return Ok(());
+    }
+    Err(Error::NotAStore { path: root.to_owned() })
+}
+
+/// The files that a batch of the kernel's scan metadata names.
+fn read_files(root: &Path, schema: &Schema, batch: &RecordBatch) -> Result<Vec<SegmentMeta>> {
+    let shape = || Error::damaged(root.join(LOG_DIR), "an entry is not of the form it should have");
+    let text =
+        |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>()).ok_or_else(shape);
+    let long =
+        |name: &str| batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(shape);
+    let (paths, stats) = (text("path")?, text("stats")?);
+    let (sizes, times) = (long("size")?, long("modificationTime")?);
+    let vectors = batch.column_by_name("deletionVector").ok_or_else(shape)?;
+    let constants = batch.column_by_name("fileConstantValues").and_then(|c| c.as_struct_opt()).ok_or_else(shape)?;
+    let map = |name: &str| constants.column_by_name(name).and_then(|column| column.as_map_opt()).ok_or_else(shape);
+    let (partitions, tags) = (map("partitionValues")?, map("tags")?);
+    (0..batch.num_rows())
+        .map(|row| {
+            let path = paths::decode(root, paths.value(row))?;
+            if has_vector(vectors, row) {
+                let message =
+                    format!("rows of \"{path}\" are deleted by a deletion vector, which this release does not know");
+                return Err(Error::Unsupported { path: root.to_owned(), message });
+            }
+            let values = entries(partitions, row).ok_or_else(shape)?;
+            let tags = entries(tags, row).unwrap_or_default();
+            let partition = (0..schema.len())
+                .map(|column| {
+                    if !schema.partition_by().contains(&column) {
+                        return Ok(None);
+                    }
+                    let field = schema.field(column);
+                    let text = values.get(field.name()).cloned().flatten();
+                    PartitionValue::parse(field, text.as_deref()).map(Some).ok_or_else(|| {
+                        let message =
+                            format!("\"{path}\" has the partition value {text:?}, which is no {}", field.data_type());
+                        Error::value(field.name(), message)
+                    })
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let known = (!stats.is_null(row)).then(|| stats::from_json(schema, stats.value(row))).flatten();
+            let (rows, bounds) = known.map_or((None, None), |(rows, bounds)| (Some(rows), Some(bounds)));
+            Ok(SegmentMeta {
+                parquet_bytes: u64::try_from(sizes.value(row)).map_err(|_| shape())?,
+                modified_ms: times.value(row),
+                rows,
+                bounds,
+                partition,
+                checksums_tag: tags.get(CHECKSUMS_TAG).cloned().flatten(),
+                path,
+            })
+        })
+        .collect()
+}
+
+fn has_vector(vectors: &dyn Array, row: usize) -> bool {
+    let kind = vectors.as_struct_opt().and_then(|vector| vector.column_by_name("storageType"));
+    vectors.is_valid(row) && kind.is_none_or(|kind| kind.is_valid(row))
+}
+
+fn entries(map: &MapArray, row: usize) -> Option<HashMap<String, Option<String>>> {
+    if map.is_null(row) {
+        return None;
+    }
+    let entries = map.value(row);
+    let keys: &StringArray = entries.column(0).as_string_opt()?;
+    let values: &StringArray = entries.column(1).as_string_opt()?;
+    Some(keys.iter().zip(values).filter_map(|(key, value)| Some((key?.to_owned(), value.map(str::to_owned)))).collect())
+}
