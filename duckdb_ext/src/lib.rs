@@ -40,9 +40,9 @@ mod entry {
     macro_rules! entrypoint {
         ($duckdb_version:tt) => {
             #[duckdb_loadable_macros::duckdb_entrypoint_c_api_v2(
-                                                                extension_name = "soa",
-                                                                api_version = $duckdb_version
-                                                            )]
+                                                                            extension_name = "soa",
+                                                                            api_version = $duckdb_version
+                                                                        )]
             fn entrypoint(extension: &Extension) -> Result<(), Box<dyn std::error::Error>> {
                 register(extension).map_err(Into::into)
             }
