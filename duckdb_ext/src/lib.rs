@@ -35,14 +35,13 @@ fn register(extension: &Extension) -> error::Result<()> {
 #[expect(unsafe_code, reason = "the attribute makes an exported function for DuckDB to call")]
 #[expect(unreachable_pub, reason = "what is exported is the symbol, not the path")]
 mod entry {
+    use duckdb_loadable_macros::duckdb_entrypoint_c_api_v2;
+
     use super::{Extension, register};
 
     macro_rules! entrypoint {
         ($duckdb_version:tt) => {
-            #[duckdb_loadable_macros::duckdb_entrypoint_c_api_v2(
-                                                                            extension_name = "soa",
-                                                                            api_version = $duckdb_version
-                                                                        )]
+            #[duckdb_entrypoint_c_api_v2(extension_name = "soa", api_version = $duckdb_version)]
             fn entrypoint(extension: &Extension) -> Result<(), Box<dyn std::error::Error>> {
                 register(extension).map_err(Into::into)
             }

@@ -75,7 +75,7 @@ def test_recursion_sees_one_snapshot(con, store):
         WITH RECURSIVE steps(n, rows) AS (
             SELECT 0, (SELECT count(*) FROM {store.sql})
             UNION ALL
-            SELECT n + 1, (SELECT count(*) FROM {store.sql}) FROM steps WHERE n < 50)
+            SELECT n + 1, c FROM steps, (SELECT count(*) AS c FROM {store.sql}) WHERE n < 50)
         SELECT count(DISTINCT rows) FROM steps"""
     with Writer(store, 30) as writer:
         while writer.is_alive():
