@@ -49,7 +49,7 @@ dist: ## Build dist/bin/soa and dist/soa.duckdb_extension
 	mkdir -p dist/bin dist/examples
 	install -m 755 $(RELEASE)/soa dist/bin/
 	install -m 755 $(addprefix $(RELEASE)/examples/,$(EXAMPLES)) dist/examples/
-	$(PYTHON3) duckdb_ext/stamp.py --library $(RELEASE)/libsoa_duckdb.so --out dist/soa.duckdb_extension
+	$(PYTHON3) duckdb_ext/stamp.py --output dist
 
 .PHONY: bench
 bench: dist venv ## Measure DuckDB on a store against its own table and read_parquet

@@ -387,7 +387,7 @@ def _extra(data: Path, stores: Path, manifest: dict, run_import: bool) -> None:
         write_table(rows(3_000 * i + 1).slice(3_000 * (i - 1) + 1), data / f"log.{i}.arrow")
     if run_import:
         support.soa("import", source, stores / "encodings.soa")
-        subprocess.run([support.test_store_maker(), stores], check=True, stdin=subprocess.DEVNULL)
+        subprocess.run([support.example("make_test_stores"), stores], check=True, stdin=subprocess.DEVNULL)
 
 
 def main() -> int:

@@ -29,9 +29,9 @@ def extension() -> Path:
     return _built(DIST / "soa.duckdb_extension")
 
 
-def test_store_maker() -> Path:
-    """The Rust example that writes the stores `soa import` cannot: enums, and integers that are times."""
-    return _built(DIST / "examples" / "make_test_stores")
+def example(name: str) -> Path:
+    """A Rust example: a program that writes a store with the library."""
+    return _built(DIST / "examples" / name)
 
 
 def delta_python() -> Path:
