@@ -14,7 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
 PYTHON := .venv/bin/python
-# One profile for what is tested and what is shipped, so that every dependency is compiled once.
+# One profile for what is tested and what is shipped, and always the whole workspace with its development dependencies:
+# cargo chooses the dependencies' features by what is selected, and so each is compiled once.
 RELEASE := $(CARGO_TARGET_DIR)/release
 EXAMPLES := make_test_stores append_batches live_orders orders_store
 # What the tests, the demo and the benchmark are given on their command lines: `make test PYTEST="-k slt"`, `make bench BENCH="--threads 1"`.
@@ -35,17 +36,15 @@ test: test-rust test-sql ## Run every test
 
 .PHONY: test-rust
 test-rust: ## Run the Rust tests (cargo test)
-	cargo test --release -p soa_core -p soa_core_derive
+	cargo test --release --workspace
 
-# What links or loads DuckDB never shares a cargo invocation with the rest: see `dist`.
 .PHONY: test-sql
 test-sql: dist venv ## Run the tests that query stores: SQL suite, outside readers, concurrency, bad input (pytest)
 	$(PYTHON) -m pytest $(PYTEST)
 
 .PHONY: dist
 dist: ## Build dist/bin/soa and dist/soa.duckdb_extension
-	cargo build --release -p soa_core --bin soa $(addprefix --example ,$(EXAMPLES))
-	cargo build --release -p duckdb_ext
+	cargo build --release --workspace --lib --bins --examples
 	mkdir -p dist/bin dist/examples
 	install -m 755 $(RELEASE)/soa dist/bin/
 	install -m 755 $(addprefix $(RELEASE)/examples/,$(EXAMPLES)) dist/examples/

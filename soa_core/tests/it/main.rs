@@ -10,4 +10,3 @@ mod orders;
 mod records;
 mod stores;
 mod twin;
-mod ui;

@@ -1,4 +1,4 @@
-//! The right twin of what does not compile in `tests/ui`.
+//! A record with everything that the derives take, in odd visibilities; the wrong twins are the derive's unit tests.
 
 use soa_core::{SoA, SoAStore};
 
