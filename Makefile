@@ -17,7 +17,7 @@ PYTHON := .venv/bin/python
 # One profile for what is tested and what is shipped, and always the whole workspace with its development dependencies:
 # cargo chooses the dependencies' features by what is selected, and so each is compiled once.
 RELEASE := $(CARGO_TARGET_DIR)/release
-EXAMPLES := make_test_stores append_batches live_orders orders_store
+EXAMPLES := make_test_stores append_batches live_orders orders_store write_store
 # What the tests, the demo and the benchmark are given on their command lines: `make test PYTEST="-k slt"`, `make bench BENCH="--threads 1"`.
 PYTEST ?=
 DEMO ?=

@@ -43,7 +43,10 @@ fn batch_of(batch: u64, rows: u64) -> Result<RecordBatch, Box<dyn Error>> {
     let columns: [(&str, ArrayRef); 3] = [
         ("batch", Arc::new(UInt64Array::from_iter_values(values.clone().map(|_| batch)))),
         ("value", Arc::new(UInt64Array::from_iter_values(values.clone()))),
-        ("text", Arc::new(StringArray::from_iter_values(values.map(|value| format!("value {value} of batch {batch}"))))),
+        (
+            "text",
+            Arc::new(StringArray::from_iter_values(values.map(|value| format!("value {value} of batch {batch}")))),
+        ),
     ];
     Ok(RecordBatch::try_from_iter(columns)?)
 }
