@@ -157,19 +157,19 @@ fn take_snapshot(store: &Store, at: Option<At>, session: &Session) -> Result<(Ar
 }
 
 impl Running {
-    fn fill(&self, worker: &mut Worker, chunk: &mut OutputChunk<'_>) -> Result<()> {
+    fn fill(&self, context: &Context, worker: &mut Worker, chunk: &mut OutputChunk<'_>) -> Result<()> {
         if !worker.has_checked_types {
             chunk.check_types(&self.types)?;
             worker.has_checked_types = true;
         }
         // A chunk without rows means that this thread has finished, so units without rows are passed over.
         while worker.next_row == worker.rows {
-            if !self.claim(worker)? {
+            if !self.claim(context, worker)? {
                 return chunk.set_empty();
             }
         }
         let rows = CHUNK_ROWS.min(worker.rows - worker.next_row);
-        for (index, column) in worker.columns.iter().enumerate() {
+        for (index, column) in worker.columns.iter_mut().enumerate() {
             column.write(worker.next_row, rows, &mut chunk.column(index, rows)?)?;
         }
         worker.next_row += rows;
@@ -177,7 +177,7 @@ impl Running {
     }
 
     /// Takes the next unit, or returns false if there is none.
-    fn claim(&self, worker: &mut Worker) -> Result<bool> {
+    fn claim(&self, context: &Context, worker: &mut Worker) -> Result<bool> {
         let unit = self.next_unit.fetch_add(1, Ordering::Relaxed);
         if unit >= self.plan.units().len() {
             // The counter must not run over, however often finished threads come back.
@@ -187,7 +187,7 @@ impl Running {
         let batch = self.plan.read(unit).into_duckdb()?;
         *worker = Worker {
             unit,
-            columns: self.columns_of(&batch)?,
+            columns: self.columns_of(context, &batch)?,
             rows: batch.num_rows(),
             next_row: 0,
             has_checked_types: worker.has_checked_types,
@@ -195,12 +195,12 @@ impl Running {
         Ok(true)
     }
 
-    fn columns_of(&self, batch: &RecordBatch) -> Result<Vec<Column>> {
+    fn columns_of(&self, context: &Context, batch: &RecordBatch) -> Result<Vec<Column>> {
         let columns = self.columns.iter().zip(batch.columns());
         columns
             .map(|(&column, array)| {
                 let field = self.schema.field(column);
-                Column::new(field.name(), field.data_type(), array)
+                Column::new(context, field.name(), field.data_type(), array)
             })
             .collect()
     }
@@ -255,13 +255,13 @@ impl TableFunctionCallbacks for SoaScan {
         _bound: &Bound,
         running: Option<&Running>,
         worker: Option<&mut Worker>,
-        _context: &Context,
+        context: &Context,
         mut output: DataChunkRef<'_>,
         _columns: ExecColumnInfo<'_>,
     ) -> Result<()> {
         guard(NAME, Step::Scan, || {
             let (Some(running), Some(worker)) = (running, worker) else { return Err(stateless()) };
-            running.fill(worker, &mut OutputChunk::new(&mut output))
+            running.fill(context, worker, &mut OutputChunk::new(&mut output))
         })
     }
 
