@@ -5,7 +5,7 @@
 //! | bind | names the columns; nothing else, for a prepared statement binds once and runs many times |
 //! | filter | remembers what the query's filters rule out |
 //! | init | takes the query's snapshot and plans the scan |
-//! | scan | claims units from a shared counter, one after the other, and copies them chunk by chunk |
+//! | scan | claims units from a shared counter, drops rows that no filter wants, and copies the others chunk by chunk |
 //! | partition | gives the unit's number, by which DuckDB keeps rows in order while all threads work |
 
 use std::path::PathBuf;
