@@ -1,9 +1,58 @@
 //! Struct-of-arrays data that lives in memory, on disk and in SQL engines at once.
 //!
 //! `soa_core` holds the struct-of-arrays kernel, its zero-copy conversion to Arrow and a crash-safe store.
+//!
+//! ```
+//! use soa_core::{SoA, SoAStore};
+//!
+//! #[derive(Debug, Clone, Copy, PartialEq, SoA)]
+//! enum Status {
+//!     Pending,
+//!     Shipped,
+//! }
+//!
+//! #[derive(Debug, Clone, PartialEq, SoA, SoAStore)]
+//! #[soa_store(key = "order_id")]
+//! struct Order {
+//!     order_id: u64,
+//!     customer: String,
+//!     quantity: u32,
+//!     status: Status,
+//!     note: Option<String>,
+//! }
+//!
+//! # fn order(order_id: u64, quantity: u32) -> Order {
+//! #     Order { order_id, customer: "Ada".to_owned(), quantity, status: Status::Pending, note: None }
+//! # }
+//! # fn main() -> soa_core::Result<()> {
+//! // One packed column per field …
+//! let mut orders = OrderSoA::new();
+//! orders.push(order(1, 5));
+//! orders.push(order(2, 7));
+//! assert_eq!(orders.quantity_raw_array(), [5, 7]);
+//! assert_eq!(orders.view(1).customer, "Ada");
+//!
+//! // … that Arrow shares without a copy, until one of the two is written.
+//! let batch = orders.to_record_batch();
+//! *orders.view_mut(0).quantity() += 1;
+//! assert_eq!(orders.view(0).quantity, 6);
+//! assert_eq!(OrderSoA::from_record_batch(batch)?.view(0).quantity, 5);
+//!
+//! // In memory, found by key.
+//! let mut store = OrderStore::new();
+//! store.add(order(7, 1))?;
+//! store.update(&7, |mut order| order.set_status(Status::Shipped))?;
+//! assert_eq!(store.get(&7).map(|order| order.status), Some(Status::Shipped));
+//! # Ok(())
+//! # }
+//! ```
+
+// The derived code names this crate; so do the derives in its own tests.
+extern crate self as soa_core;
 
 mod convert;
 pub mod error;
+pub mod kernel;
 pub mod predicate;
 pub mod scan;
 pub mod schema;
@@ -12,3 +61,5 @@ pub mod store;
 /// The Arrow implementation whose types this crate's interface speaks.
 pub use arrow;
 pub use error::{Error, ErrorKind, Result};
+pub use kernel::Record;
+pub use soa_core_derive::{SoA, SoAStore};

@@ -1,0 +1,75 @@
+# The only entry points, CI included. Each target sets up what it needs in this folder (.venv, .venv-delta, dist, data) and in
+# the cargo target directory; none needs root. Needed beforehand: cargo, python3 with venv, make and a C compiler.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON3 ?= python3
+# Outside the clone, so that every clone on a machine reuses the compiled dependencies.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/soa-store/target
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONUNBUFFERED := 1
+
+PYTHON := .venv/bin/python
+# One profile for what is tested and what is shipped, and always the whole workspace with its development dependencies:
+# cargo chooses the dependencies' features by what is selected, and so each is compiled once.
+RELEASE := $(CARGO_TARGET_DIR)/release
+EXAMPLES := make_test_stores append_batches live_orders orders_store
+# What the tests, the demo and the benchmark are given on their command lines: `make test PYTEST="-k slt"`, `make bench BENCH="--threads 1"`.
+PYTEST ?=
+DEMO ?=
+BENCH ?=
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
+
+.PHONY: demo
+demo: dist venv ## Import real data, query it from DuckDB, watch a store grow
+	$(PYTHON) sql/demo/run.py $(DEMO)
+
+.PHONY: test
+test: test-rust test-sql ## Run every test
+
+.PHONY: test-rust
+test-rust: ## Run the Rust tests (cargo test)
+	cargo test --release --workspace
+
+.PHONY: test-sql
+test-sql: dist venv ## Run the tests that query stores: SQL suite, outside readers, concurrency, bad input (pytest)
+	$(PYTHON) -m pytest $(PYTEST)
+
+.PHONY: dist
+dist: ## Build dist/bin/soa and dist/soa.duckdb_extension
+	cargo build --release --workspace --lib --bins --examples
+	mkdir -p dist/bin dist/examples
+	install -m 755 $(RELEASE)/soa dist/bin/
+	install -m 755 $(addprefix $(RELEASE)/examples/,$(EXAMPLES)) dist/examples/
+	$(PYTHON3) duckdb_ext/stamp.py --output dist
+
+.PHONY: bench
+bench: dist venv ## Measure DuckDB on a store against its own table and read_parquet
+	$(PYTHON) tests/bench/run.py $(BENCH)
+
+.PHONY: check
+check: ## Check the format, the lints and the documentation; warnings are errors
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+.PHONY: venv
+venv: .venv/.installed .venv-delta/.installed ## Set up the Python environments of the tests, the demo and the benchmark
+
+.venv/.installed: tests/requirements.txt tests/requirements-no-deps.txt
+	$(PYTHON3) -m venv .venv
+	$(PYTHON) -m pip install --quiet -r tests/requirements.txt
+	$(PYTHON) -m pip install --quiet --no-deps -r tests/requirements-no-deps.txt
+	touch $@
+
+.venv-delta/.installed: tests/requirements-delta.txt
+	$(PYTHON3) -m venv .venv-delta
+	.venv-delta/bin/python -m pip install --quiet -r tests/requirements-delta.txt
+	touch $@

@@ -1,0 +1,361 @@
+//! The `#[soa(…)]` and `#[soa_store(…)]` attributes and the fields they describe.
+
+use syn::meta::ParseNestedMeta;
+use syn::spanned::Spanned;
+use syn::{
+    Attribute, Data, DataStruct, DeriveInput, Error, Fields, GenericArgument, Ident, LitInt, LitStr, Path,
+    PathArguments, Result, Type, Visibility, parse_quote,
+};
+
+/// A struct that can be a record.
+pub(crate) struct Struct {
+    /// The path of `soa_core`.
+    pub(crate) krate: Path,
+    /// All fields, in order.
+    pub(crate) fields: Vec<Field>,
+}
+
+/// A field of such a struct.
+pub(crate) struct Field {
+    pub(crate) ident: Ident,
+    pub(crate) vis: Visibility,
+    pub(crate) ty: Type,
+    pub(crate) docs: Vec<Attribute>,
+    /// The column's name.
+    pub(crate) name: LitStr,
+    /// Whether the field has no column.
+    pub(crate) skip: bool,
+    /// Whether the field is an integer that is a time.
+    pub(crate) timestamp: bool,
+}
+
+/// Characters that Parquet's and Delta's readers do not take in a column name.
+const FORBIDDEN_IN_NAMES: &[char] = &[' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '=', '\0'];
+
+impl Struct {
+    pub(crate) fn parse(input: &DeriveInput, data: &DataStruct) -> Result<Self> {
+        let Fields::Named(fields) = &data.fields else {
+            return Err(Error::new(
+                if data.fields.is_empty() { input.ident.span() } else { data.fields.span() },
+                "a record is a struct with named fields: their names are the columns' names",
+            ));
+        };
+        refuse_generics(input)?;
+        let krate = parse_crate(&input.attrs)?;
+        let fields = fields.named.iter().map(Field::parse).collect::<Result<Vec<_>>>()?;
+        let mut columns: Vec<&Field> = Vec::new();
+        let mut errors = Vec::new();
+        for field in fields.iter().filter(|field| !field.skip) {
+            let name = field.name.value().to_lowercase();
+            if columns.iter().any(|other| other.name.value().to_lowercase() == name) {
+                let message = format!(
+                    "two columns are named \"{}\" (upper and lower case are not told apart); `#[soa(rename = \"…\")]` one",
+                    field.name.value()
+                );
+                errors.push(Error::new(field.name.span(), message));
+            }
+            columns.push(field);
+        }
+        if columns.is_empty() {
+            errors.push(Error::new(input.ident.span(), "a record needs at least one field that is a column"));
+        }
+        combine(errors)?;
+        Ok(Self { krate, fields })
+    }
+
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(|field| !field.skip)
+    }
+
+    pub(crate) fn skipped(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(|field| field.skip)
+    }
+
+    /// The column of a field, as `#[soa_store]` names it: by the field's name or the column's.
+    pub(crate) fn column(&self, name: &LitStr, role: &str) -> Result<&Field> {
+        let wanted = name.value();
+        let by_field = self.columns().find(|field| unraw(&field.ident) == wanted);
+        by_field.or_else(|| self.columns().find(|field| field.name.value() == wanted)).ok_or_else(|| {
+            let known: Vec<String> = self.columns().map(|field| unraw(&field.ident)).collect();
+            let skipped = self.skipped().any(|field| unraw(&field.ident) == wanted);
+            let why = if skipped { "is skipped: it has no column" } else { "is no field" };
+            Error::new(
+                name.span(),
+                format!("{role} names `{wanted}`, which {why}; the fields are {}", known.join(", ")),
+            )
+        })
+    }
+}
+
+impl Field {
+    fn parse(field: &syn::Field) -> Result<Self> {
+        let ident = field.ident.clone().ok_or_else(|| Error::new(field.span(), "a field of a record has a name"))?;
+        let (mut name, mut skip, mut timestamp) = (None, None, None);
+        each_meta(&field.attrs, "soa", |meta| {
+            if meta.path.is_ident("rename") {
+                once(&meta, &mut name, meta.value()?.parse::<LitStr>()?)
+            } else if meta.path.is_ident("skip") {
+                once(&meta, &mut skip, meta.path.span())
+            } else if meta.path.is_ident("timestamp") {
+                once(&meta, &mut timestamp, meta.value()?.parse::<LitStr>()?)
+            } else {
+                Err(meta.error("a field takes `rename = \"…\"`, `skip` or `timestamp = \"us\"`"))
+            }
+        })?;
+        if let (Some(span), true) = (skip, name.is_some() || timestamp.is_some()) {
+            return Err(Error::new(span, "a field that is skipped has no column: it takes no other attribute"));
+        }
+        if let Some(unit) = &timestamp {
+            check_timestamp(unit, &field.ty)?;
+        }
+        if let Some(name) = &name {
+            check_name(name)?;
+        }
+        Ok(Self {
+            name: name.unwrap_or_else(|| LitStr::new(&unraw(&ident), ident.span())),
+            vis: field.vis.clone(),
+            ty: field.ty.clone(),
+            docs: field.attrs.iter().filter(|attr| attr.path().is_ident("doc")).cloned().collect(),
+            skip: skip.is_some(),
+            timestamp: timestamp.is_some(),
+            ident,
+        })
+    }
+
+    /// The type of the field's column.
+    pub(crate) fn column_type(&self, krate: &Path) -> Type {
+        let ty = &self.ty;
+        match (self.timestamp, option_of(ty)) {
+            (true, Some(_)) => {
+                parse_quote!(#krate::kernel::Nullable<#krate::kernel::Fixed<#krate::kernel::TimestampMicros>>)
+            }
+            (true, None) => parse_quote!(#krate::kernel::Fixed<#krate::kernel::TimestampMicros>),
+            (false, _) => parse_quote!(<#ty as #krate::kernel::SoaField>::Column),
+        }
+    }
+
+    /// The type that a view holds: text is borrowed, everything else is held by value.
+    pub(crate) fn view_type(&self) -> Type {
+        if is_named(&self.ty, "String") {
+            return parse_quote!(&'a str);
+        }
+        match option_of(&self.ty) {
+            Some(inner) if is_named(inner, "String") => parse_quote!(::core::option::Option<&'a str>),
+            _ => self.ty.clone(),
+        }
+    }
+
+    /// Whether the stored type is the field's own, as far as its name tells.
+    pub(crate) fn is_plain(&self) -> bool {
+        const NUMBERS: &[&str] = &["i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64"];
+        NUMBERS.iter().any(|number| is_named(&self.ty, number))
+    }
+
+    /// Whether the field is an `Option`, as far as its name tells.
+    pub(crate) fn is_option(&self) -> bool {
+        option_of(&self.ty).is_some()
+    }
+}
+
+fn check_timestamp(unit: &LitStr, ty: &Type) -> Result<()> {
+    if unit.value() != "us" {
+        let message =
+            "timestamps are stored in microseconds: write `timestamp = \"us\"`, and convert values of other units";
+        return Err(Error::new(unit.span(), message));
+    }
+    let number = option_of(ty).unwrap_or(ty);
+    if !is_named(number, "i64") {
+        let message =
+            "`timestamp` is for an `i64` or `Option<i64>` that counts microseconds; chrono's types need no attribute";
+        return Err(Error::new(ty.span(), message));
+    }
+    Ok(())
+}
+
+fn check_name(name: &LitStr) -> Result<()> {
+    if name.value().is_empty() {
+        return Err(Error::new(name.span(), "a column's name is not empty"));
+    }
+    match name.value().chars().find(|c| FORBIDDEN_IN_NAMES.contains(c)) {
+        Some(bad) => {
+            Err(Error::new(name.span(), format!("a column's name must not hold {bad:?}: Delta Lake does not allow it")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What `#[soa_store(…)]` says.
+pub(crate) struct StoreOptions {
+    pub(crate) key: Option<LitStr>,
+    pub(crate) shards: usize,
+    pub(crate) sort_by: Vec<LitStr>,
+    pub(crate) partition_by: Vec<LitStr>,
+}
+
+/// How many shards there are when nothing else is said.
+const DEFAULT_SHARDS: usize = 16;
+const MAX_SHARDS: usize = 4096;
+
+impl StoreOptions {
+    pub(crate) fn parse(input: &DeriveInput) -> Result<Self> {
+        let (mut key, mut shards, mut sort_by, mut partition_by) = (None, None, None, None);
+        each_meta(&input.attrs, "soa_store", |meta| {
+            if meta.path.is_ident("key") {
+                once(&meta, &mut key, meta.value()?.parse::<LitStr>()?)
+            } else if meta.path.is_ident("shards") {
+                once(&meta, &mut shards, meta.value()?.parse::<LitInt>()?)
+            } else if meta.path.is_ident("sort_by") {
+                once(&meta, &mut sort_by, meta.value()?.parse::<LitStr>()?)
+            } else if meta.path.is_ident("partition_by") {
+                once(&meta, &mut partition_by, meta.value()?.parse::<LitStr>()?)
+            } else {
+                Err(meta.error("a store takes `key`, `shards`, `sort_by` and `partition_by`"))
+            }
+        })?;
+        if !input.attrs.iter().any(|attr| attr.path().is_ident("soa_store")) {
+            let message = "say how the store is kept: `#[soa_store(key = \"…\")]`";
+            return Err(Error::new(input.ident.span(), message));
+        }
+        if let (Some(shards), None) = (&shards, &key) {
+            return Err(Error::new(shards.span(), "shards are told apart by the key: name one with `key = \"…\"`"));
+        }
+        let shards = match shards {
+            None => DEFAULT_SHARDS,
+            Some(shards) => match shards.base10_parse() {
+                Ok(count @ 1..=MAX_SHARDS) => count,
+                _ => return Err(Error::new(shards.span(), format!("a store has 1 to {MAX_SHARDS} shards"))),
+            },
+        };
+        Ok(Self {
+            key,
+            shards,
+            sort_by: names(sort_by.as_ref(), "sort_by")?,
+            partition_by: names(partition_by.as_ref(), "partition_by")?,
+        })
+    }
+}
+
+/// The names in a list that commas separate.
+fn names(list: Option<&LitStr>, role: &str) -> Result<Vec<LitStr>> {
+    let Some(list) = list else { return Ok(Vec::new()) };
+    let text = list.value();
+    let mut names: Vec<LitStr> = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        if name.is_empty() {
+            return Err(Error::new(list.span(), format!("{role} lists the names of fields, with commas between them")));
+        }
+        if names.iter().any(|other| other.value() == name) {
+            return Err(Error::new(list.span(), format!("{role} names `{name}` twice")));
+        }
+        names.push(LitStr::new(name, list.span()));
+    }
+    Ok(names)
+}
+
+/// The path of `soa_core`: `::soa_core`, unless `#[soa(crate = "…")]` says otherwise.
+pub(crate) fn parse_crate(attrs: &[Attribute]) -> Result<Path> {
+    let mut krate = None;
+    each_meta(attrs, "soa", |meta| {
+        if meta.path.is_ident("crate") {
+            once(&meta, &mut krate, meta.value()?.parse::<LitStr>()?)
+        } else {
+            Err(meta.error("on the whole type there is only `crate = \"…\"`; other attributes belong to its fields"))
+        }
+    })?;
+    krate.map_or_else(|| Ok(parse_quote!(::soa_core)), |path| path.parse())
+}
+
+/// Refuses type parameters and lifetimes.
+pub(crate) fn refuse_generics(input: &DeriveInput) -> Result<()> {
+    if input.generics.params.is_empty() {
+        return Ok(());
+    }
+    let message = "a type of columns has no parameters: a store keeps one type of rows, and columns own their values";
+    Err(Error::new(input.generics.span(), message))
+}
+
+/// Calls `take` with each entry of the attributes named `name`; gathers the errors.
+pub(crate) fn each_meta(
+    attrs: &[Attribute],
+    name: &str,
+    mut take: impl FnMut(ParseNestedMeta<'_>) -> Result<()>,
+) -> Result<()> {
+    let errors = attrs
+        .iter()
+        .filter(|attr| attr.path().is_ident(name))
+        .filter_map(|attr| attr.parse_nested_meta(&mut take).err());
+    combine(errors)
+}
+
+/// Keeps the value of an attribute, which must not come twice.
+pub(crate) fn once<T>(meta: &ParseNestedMeta<'_>, slot: &mut Option<T>, value: T) -> Result<()> {
+    if slot.is_some() {
+        let name = meta.path.get_ident().map(Ident::to_string).unwrap_or_default();
+        return Err(meta.error(format!("`{name}` is given twice")));
+    }
+    *slot = Some(value);
+    Ok(())
+}
+
+/// All errors as one, or `Ok` if there is none.
+pub(crate) fn combine(errors: impl IntoIterator<Item = Error>) -> Result<()> {
+    let all = errors.into_iter().reduce(|mut all, error| {
+        all.combine(error);
+        all
+    });
+    all.map_or(Ok(()), Err)
+}
+
+/// The data of a struct, for the derive that takes nothing else.
+pub(crate) fn struct_data(input: &DeriveInput) -> Result<&DataStruct> {
+    match &input.data {
+        Data::Struct(data) => Ok(data),
+        Data::Enum(data) => {
+            Err(Error::new(data.enum_token.span, "`SoAStore` is for structs; an enum derives `SoA` alone"))
+        }
+        Data::Union(data) => Err(Error::new(data.union_token.span, "`SoAStore` is for structs")),
+    }
+}
+
+/// A name without `r#`.
+pub(crate) fn unraw(ident: &Ident) -> String {
+    let name = ident.to_string();
+    name.strip_prefix("r#").map_or(name.clone(), str::to_owned)
+}
+
+/// A name made of others, with the span of the first.
+pub(crate) fn joined(ident: &Ident, suffix: &str) -> Ident {
+    Ident::new(&format!("{}{suffix}", unraw(ident)), ident.span())
+}
+
+/// A name with something in front of it.
+pub(crate) fn prefixed(prefix: &str, ident: &Ident) -> Ident {
+    Ident::new(&format!("{prefix}{}", unraw(ident)), ident.span())
+}
+
+fn is_named(ty: &Type, name: &str) -> bool {
+    let Type::Path(path) = ungroup(ty) else { return false };
+    path.qself.is_none() && path.path.segments.last().is_some_and(|last| last.ident == name && last.arguments.is_none())
+}
+
+/// The type inside an `Option`, if it is one.
+fn option_of(ty: &Type) -> Option<&Type> {
+    let Type::Path(path) = ungroup(ty) else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == "Option")?;
+    match &last.arguments {
+        PathArguments::AngleBracketed(arguments) if arguments.args.len() == 1 => match arguments.args.first()? {
+            GenericArgument::Type(inner) => Some(inner),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Types that come out of `macro_rules!` are in invisible groups.
+fn ungroup(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => ungroup(&group.elem),
+        Type::Paren(paren) => ungroup(&paren.elem),
+        other => other,
+    }
+}

@@ -1,0 +1,568 @@
+//! `#[derive(SoA)]` on a struct with named fields.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::{Attribute, DataStruct, DeriveInput, Ident, LitStr, Path, Result, Type, Visibility};
+
+use crate::attributes::{Field, Struct, joined, prefixed};
+
+/// What the parts of the expansion share.
+struct Names<'a> {
+    krate: &'a Path,
+    vis: &'a Visibility,
+    /// The struct, its columns, a row that is read and one that is written.
+    record: &'a Ident,
+    soa: Ident,
+    view: Ident,
+    row_mut: Ident,
+    columns: Vec<Column<'a>>,
+}
+
+/// A field with a column.
+struct Column<'a> {
+    field: &'a Field,
+    ident: &'a Ident,
+    name: &'a LitStr,
+    ty: Type,
+}
+
+pub(crate) fn expand(input: &DeriveInput, data: &DataStruct) -> Result<TokenStream> {
+    let parsed = Struct::parse(input, data)?;
+    let krate = &parsed.krate;
+    let columns = parsed.columns().map(|field| Column {
+        field,
+        ident: &field.ident,
+        name: &field.name,
+        ty: field.column_type(krate),
+    });
+    let names = Names {
+        krate,
+        vis: &input.vis,
+        record: &input.ident,
+        soa: joined(&input.ident, "SoA"),
+        view: joined(&input.ident, "View"),
+        row_mut: joined(&input.ident, "Mut"),
+        columns: columns.collect(),
+    };
+    let skipped: Vec<&Ident> = parsed.skipped().map(|field| &field.ident).collect();
+    let parts = [
+        definitions(&names),
+        record_impl(&names),
+        rows_impl(&names, &skipped),
+        methods(&names),
+        column_methods(&names),
+        std_impls(&names),
+        view_impl(&names),
+        mut_impl(&names),
+    ];
+    Ok(quote!(#(#parts)*))
+}
+
+/// The field's own documentation, or a line that names it.
+fn docs_of(field: &Field) -> Vec<Attribute> {
+    if field.docs.is_empty() {
+        let doc = format!("The field `{}`.", field.ident);
+        return vec![syn::parse_quote!(#[doc = #doc])];
+    }
+    field.docs.clone()
+}
+
+/// The three structs.
+fn definitions(names: &Names<'_>) -> TokenStream {
+    let Names { vis, record, soa, view, row_mut, columns, .. } = names;
+    let idents: Vec<_> = columns.iter().map(|column| column.ident).collect();
+    let types = columns.iter().map(|column| &column.ty);
+    let view_fields = columns.iter().map(|column| {
+        let (docs, vis, ident, ty) = (docs_of(column.field), &column.field.vis, column.ident, column.field.view_type());
+        quote!(#(#docs)* #vis #ident: #ty)
+    });
+    let soa_doc = format!("The columns of [`{record}`]: one packed, copy-on-write array per field.");
+    let view_doc = format!("A row of [`{soa}`].");
+    let mut_doc = format!("A row of [`{soa}`], to be written. A column that is shared is copied when it is written.");
+    quote! {
+        #[doc = #soa_doc]
+        #[derive(::core::clone::Clone, ::core::default::Default)]
+        #vis struct #soa {
+            #(#idents: #types,)*
+        }
+
+        #[doc = #view_doc]
+        #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::cmp::PartialEq)]
+        #[allow(dead_code)]
+        #vis struct #view<'a> {
+            #(#view_fields,)*
+            #[doc(hidden)]
+            _soa: ::core::marker::PhantomData<&'a ()>,
+        }
+
+        #[doc = #mut_doc]
+        #[allow(dead_code)]
+        #vis struct #row_mut<'a> {
+            soa: &'a mut #soa,
+            row: ::core::primitive::usize,
+        }
+    }
+}
+
+fn record_impl(names: &Names<'_>) -> TokenStream {
+    let Names { krate, record, soa, columns, .. } = names;
+    let fields =
+        columns.iter().map(|Column { name, ty, .. }| quote!(<#ty as #krate::kernel::FieldColumn>::field(#name)));
+    quote! {
+        const _: () = {
+            fn schemas() -> &'static (#krate::schema::Schema, #krate::kernel::derived::SchemaRef) {
+                static SCHEMAS: #krate::kernel::derived::SchemaCell = #krate::kernel::derived::SchemaCell::new();
+                SCHEMAS.get(|| ::std::vec![#(#fields),*], ::core::result::Result::Ok)
+            }
+
+            #[automatically_derived]
+            impl #krate::kernel::Record for #record {
+                type Soa = #soa;
+
+                fn schema() -> #krate::schema::Schema {
+                    schemas().0.clone()
+                }
+
+                fn arrow_schema() -> #krate::kernel::derived::SchemaRef {
+                    schemas().1.clone()
+                }
+            }
+        };
+    }
+}
+
+fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
+    let Names { krate, record, soa, view, row_mut, columns, .. } = names;
+    let idents: Vec<_> = columns.iter().map(|column| column.ident).collect();
+    let labels: Vec<_> = columns.iter().map(|column| column.name).collect();
+    let types: Vec<_> = columns.iter().map(|column| &column.ty).collect();
+    let values: Vec<_> = (0..columns.len()).map(|index| format_ident!("value_{index}")).collect();
+    let first = idents[0];
+    let column = quote!(#krate::kernel::FieldColumn);
+    let error = quote!(#krate::Error);
+    let size = quote!(::core::primitive::usize);
+    let outcome = quote!(::core::result::Result<(), #error>);
+    let encode = quote! {
+        let #record { #(#idents: #values,)* #(#skipped: _,)* } = record;
+        #(let #values = #krate::kernel::derived::encode::<#types>(#values, #labels)?;)*
+    };
+    quote! {
+        #[automatically_derived]
+        impl #krate::kernel::Rows for #soa {
+            type Record = #record;
+            type View<'a> = #view<'a>;
+            type Mut<'a> = #row_mut<'a>;
+
+            #[inline]
+            fn len(&self) -> #size {
+                #column::len(&self.#first)
+            }
+
+            #[inline]
+            fn view(&self, row: #size) -> #view<'_> {
+                #view {
+                    #(#idents: #column::get(&self.#idents, row),)*
+                    _soa: ::core::marker::PhantomData,
+                }
+            }
+
+            #[inline]
+            fn view_mut(&mut self, row: #size) -> #row_mut<'_> {
+                let len = #column::len(&self.#first);
+                ::core::assert!(row < len, "there is no row {}: there are {}", row, len);
+                #row_mut { soa: self, row }
+            }
+
+            fn to_record(view: #view<'_>) -> #record {
+                #record {
+                    #(#idents: <#types as #column>::to_value(view.#idents),)*
+                    #(#skipped: ::core::default::Default::default(),)*
+                }
+            }
+
+            #[inline]
+            fn try_push(&mut self, record: #record) -> #outcome {
+                #encode
+                #(#column::push(&mut self.#idents, #values);)*
+                ::core::result::Result::Ok(())
+            }
+
+            #[inline]
+            fn try_set(&mut self, row: #size, record: #record) -> #outcome {
+                let len = #column::len(&self.#first);
+                ::core::assert!(row < len, "there is no row {}: there are {}", row, len);
+                #encode
+                #(#column::set(&mut self.#idents, row, #values);)*
+                ::core::result::Result::Ok(())
+            }
+
+            fn swap_remove(&mut self, row: #size) -> #record {
+                let record = <Self as #krate::kernel::Rows>::to_record(<Self as #krate::kernel::Rows>::view(self, row));
+                #(#column::swap_remove(&mut self.#idents, row);)*
+                record
+            }
+
+            fn truncate(&mut self, len: #size) {
+                #(#column::truncate(&mut self.#idents, len);)*
+            }
+
+            fn clear(&mut self) {
+                #(#column::clear(&mut self.#idents);)*
+            }
+
+            fn reserve(&mut self, additional: #size) {
+                #(#column::reserve(&mut self.#idents, additional);)*
+            }
+
+            fn shrink_to_fit(&mut self) {
+                #(#column::shrink_to_fit(&mut self.#idents);)*
+            }
+
+            fn memory_bytes(&self) -> #size {
+                0 #(+ #column::memory_bytes(&self.#idents))*
+            }
+
+            fn to_record_batch(&self) -> #krate::kernel::derived::RecordBatch {
+                let arrays = ::std::vec![#(#column::to_array(&self.#idents)),*];
+                #krate::kernel::derived::into_batch(<#record as #krate::kernel::Record>::arrow_schema(), arrays)
+            }
+
+            fn from_record_batch(batch: #krate::kernel::derived::RecordBatch) -> ::core::result::Result<Self, #error> {
+                ::core::result::Result::Ok(Self {
+                    #(#idents: #krate::kernel::derived::column_from(&batch, #labels)?,)*
+                })
+            }
+        }
+    }
+}
+
+/// The methods of [`Rows`], without the trait.
+fn methods(names: &Names<'_>) -> TokenStream {
+    let Names { krate, vis, record, soa, view, row_mut, .. } = names;
+    let rows = quote!(#krate::kernel::Rows);
+    let size = quote!(::core::primitive::usize);
+    let result = quote!(::core::result::Result);
+    quote! {
+        #[automatically_derived]
+        #[allow(dead_code, unreachable_pub)]
+        impl #soa {
+            /// No rows.
+            #vis fn new() -> Self {
+                ::core::default::Default::default()
+            }
+
+            /// No rows, and room for `rows` of them.
+            #vis fn with_capacity(rows: #size) -> Self {
+                let mut soa = Self::new();
+                soa.reserve(rows);
+                soa
+            }
+
+            /// The columns' names and types.
+            #vis fn schema() -> #krate::schema::Schema {
+                <#record as #krate::kernel::Record>::schema()
+            }
+
+            /// How many rows there are.
+            #[inline]
+            #vis fn len(&self) -> #size {
+                #rows::len(self)
+            }
+
+            /// Whether there is no row.
+            #[inline]
+            #vis fn is_empty(&self) -> ::core::primitive::bool {
+                #rows::is_empty(self)
+            }
+
+            /// The row at `row`.
+            ///
+            /// # Panics
+            ///
+            /// When there is none.
+            #[inline]
+            #vis fn view(&self, row: #size) -> #view<'_> {
+                #rows::view(self, row)
+            }
+
+            /// The row at `row`, if there is one.
+            #[inline]
+            #vis fn get(&self, row: #size) -> ::core::option::Option<#view<'_>> {
+                #rows::get(self, row)
+            }
+
+            /// The row at `row`, to be written. A column that is shared is copied when it is written.
+            ///
+            /// # Panics
+            ///
+            /// When there is none.
+            #[inline]
+            #vis fn view_mut(&mut self, row: #size) -> #row_mut<'_> {
+                #rows::view_mut(self, row)
+            }
+
+            /// The rows, in order.
+            #[inline]
+            #vis fn iter(&self) -> #krate::kernel::Iter<'_, Self> {
+                #rows::iter(self)
+            }
+
+            /// Appends a row.
+            ///
+            /// # Panics
+            ///
+            /// When a value does not fit its column: a time with a part below a microsecond or inside a leap
+            /// second, or text of more than 2 GiB. `try_push` returns an error instead.
+            #[inline]
+            #[track_caller]
+            #vis fn push(&mut self, record: #record) {
+                if let #result::Err(error) = #rows::try_push(self, record) {
+                    #krate::kernel::derived::refuse(&error);
+                }
+            }
+
+            /// Appends a row.
+            ///
+            /// # Errors
+            ///
+            /// When a value does not fit its column; the error names both, and nothing is appended.
+            #[inline]
+            #vis fn try_push(&mut self, record: #record) -> #result<(), #krate::Error> {
+                #rows::try_push(self, record)
+            }
+
+            /// Replaces the row at `row`.
+            ///
+            /// # Errors
+            ///
+            /// When a value does not fit its column; the error names both, and the row is what it was.
+            ///
+            /// # Panics
+            ///
+            /// When there is no such row.
+            #vis fn try_set(&mut self, row: #size, record: #record) -> #result<(), #krate::Error> {
+                #rows::try_set(self, row, record)
+            }
+
+            /// Takes the row at `row` out; the last row takes its place.
+            ///
+            /// # Panics
+            ///
+            /// When there is none.
+            #vis fn swap_remove(&mut self, row: #size) -> #record {
+                #rows::swap_remove(self, row)
+            }
+
+            /// Drops all rows but the first `len`.
+            #vis fn truncate(&mut self, len: #size) {
+                #rows::truncate(self, len);
+            }
+
+            /// Drops all rows.
+            #vis fn clear(&mut self) {
+                #rows::clear(self);
+            }
+
+            /// Makes room for `additional` more rows.
+            #vis fn reserve(&mut self, additional: #size) {
+                #rows::reserve(self, additional);
+            }
+
+            /// Gives unused memory back, as far as nobody shares it.
+            #vis fn shrink_to_fit(&mut self) {
+                #rows::shrink_to_fit(self);
+            }
+
+            /// Bytes allocated for the columns.
+            #vis fn memory_bytes(&self) -> #size {
+                #rows::memory_bytes(self)
+            }
+
+            /// All rows as structs of their own.
+            #vis fn to_vec(&self) -> ::std::vec::Vec<#record> {
+                self.iter().map(#view::to_owned).collect()
+            }
+
+            /// The rows as a record batch that shares the columns; nothing is copied but the bits of `bool`s.
+            #vis fn to_record_batch(&self) -> #krate::kernel::derived::RecordBatch {
+                #rows::to_record_batch(self)
+            }
+
+            /// The rows as a record batch; nothing is copied but the bits of `bool`s.
+            #vis fn into_record_batch(self) -> #krate::kernel::derived::RecordBatch {
+                #rows::into_record_batch(self)
+            }
+
+            /// The rows of a record batch, whose columns are found by name and shared; a column that is no
+            /// field is left out.
+            ///
+            /// # Errors
+            ///
+            /// When a column is missing, of another type, NULL where the field is no `Option`, or holds a
+            /// name that the enum does not have or a time that chrono cannot express; the error names it.
+            #vis fn from_record_batch(batch: #krate::kernel::derived::RecordBatch) -> #result<Self, #krate::Error> {
+                #rows::from_record_batch(batch)
+            }
+        }
+    }
+}
+
+/// `<field>_raw_array` and, for an `Option`, `<field>_validity`.
+fn column_methods(names: &Names<'_>) -> TokenStream {
+    let Names { krate, soa, columns, .. } = names;
+    let methods = columns.iter().map(|Column { field, ident, ty, .. }| {
+        let vis = &field.vis;
+        let raw = joined(ident, "_raw_array");
+        let raw_doc = format!("The stored values of `{ident}`, as one.");
+        let validity = field.is_option().then(|| {
+            let name = joined(ident, "_validity");
+            let doc = format!("Which values of `{ident}` are there; what `{raw}` shows for the others means nothing.");
+            quote! {
+                #[doc = #doc]
+                #vis fn #name(&self) -> &#krate::kernel::Validity {
+                    self.#ident.validity()
+                }
+            }
+        });
+        quote! {
+            #[doc = #raw_doc]
+            #[inline]
+            #vis fn #raw(&self) -> <#ty as #krate::kernel::FieldColumn>::Raw<'_> {
+                #krate::kernel::FieldColumn::raw(&self.#ident)
+            }
+
+            #validity
+        }
+    });
+    quote! {
+        #[automatically_derived]
+        #[allow(dead_code, unreachable_pub)]
+        impl #soa {
+            #(#methods)*
+        }
+    }
+}
+
+/// The traits of the standard library.
+fn std_impls(names: &Names<'_>) -> TokenStream {
+    let Names { krate, record, soa, view, columns, .. } = names;
+    let idents: Vec<_> = columns.iter().map(|column| column.ident).collect();
+    quote! {
+        #[automatically_derived]
+        impl ::core::fmt::Debug for #soa {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_list().entries(self.iter()).finish()
+            }
+        }
+
+        #[automatically_derived]
+        impl ::core::cmp::PartialEq for #soa {
+            fn eq(&self, other: &Self) -> ::core::primitive::bool {
+                true #(&& #krate::kernel::derived::same_values(&self.#idents, &other.#idents))*
+            }
+        }
+
+        #[automatically_derived]
+        impl ::core::iter::Extend<#record> for #soa {
+            /// Appends rows. Panics as `push` does.
+            fn extend<I: ::core::iter::IntoIterator<Item = #record>>(&mut self, records: I) {
+                let records = ::core::iter::IntoIterator::into_iter(records);
+                self.reserve(::core::iter::Iterator::size_hint(&records).0);
+                for record in records {
+                    self.push(record);
+                }
+            }
+        }
+
+        #[automatically_derived]
+        impl ::core::iter::FromIterator<#record> for #soa {
+            /// Gathers rows. Panics as `push` does.
+            fn from_iter<I: ::core::iter::IntoIterator<Item = #record>>(records: I) -> Self {
+                let mut soa = Self::new();
+                ::core::iter::Extend::extend(&mut soa, records);
+                soa
+            }
+        }
+
+        #[automatically_derived]
+        impl<'a> ::core::iter::IntoIterator for &'a #soa {
+            type Item = #view<'a>;
+            type IntoIter = #krate::kernel::Iter<'a, #soa>;
+
+            fn into_iter(self) -> Self::IntoIter {
+                self.iter()
+            }
+        }
+    }
+}
+
+fn view_impl(names: &Names<'_>) -> TokenStream {
+    let Names { krate, vis, record, soa, view, columns, .. } = names;
+    let idents: Vec<_> = columns.iter().map(|column| column.ident).collect();
+    let labels = idents.iter().map(|ident| crate::attributes::unraw(ident));
+    let title = view.to_string();
+    quote! {
+        #[automatically_derived]
+        #[allow(dead_code, unreachable_pub)]
+        impl #view<'_> {
+            /// The row as a struct of its own.
+            #vis fn to_owned(self) -> #record {
+                <#soa as #krate::kernel::Rows>::to_record(self)
+            }
+        }
+
+        #[automatically_derived]
+        impl ::core::fmt::Debug for #view<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_struct(#title)#(.field(#labels, &self.#idents))*.finish()
+            }
+        }
+    }
+}
+
+fn mut_impl(names: &Names<'_>) -> TokenStream {
+    let Names { krate, vis, soa, view, row_mut, columns, .. } = names;
+    let title = row_mut.to_string();
+    let methods = columns.iter().map(|Column { field, ident, name, ty }| {
+        let (field_vis, value) = (&field.vis, &field.ty);
+        if field.is_plain() {
+            let doc = format!("The field `{ident}`, to be written.");
+            return quote! {
+                #[doc = #doc]
+                #[inline]
+                #field_vis fn #ident(&mut self) -> &mut #value {
+                    #krate::kernel::PlainColumn::value_mut(&mut self.soa.#ident, self.row)
+                }
+            };
+        }
+        let setter = prefixed("set_", ident);
+        let doc = format!("Sets the field `{ident}`. Where a value may not fit its column, this returns a `Result`.");
+        quote! {
+            #[doc = #doc]
+            #[inline]
+            #field_vis fn #setter(&mut self, value: #value) -> <#ty as #krate::kernel::FieldColumn>::Outcome {
+                #krate::kernel::FieldColumn::set_value(&mut self.soa.#ident, self.row, value, #name)
+            }
+        }
+    });
+    quote! {
+        #[automatically_derived]
+        #[allow(dead_code, unreachable_pub)]
+        impl #row_mut<'_> {
+            /// The row as it is now.
+            #[inline]
+            #vis fn as_view(&self) -> #view<'_> {
+                <#soa as #krate::kernel::Rows>::view(self.soa, self.row)
+            }
+
+            #(#methods)*
+        }
+
+        #[automatically_derived]
+        impl ::core::fmt::Debug for #row_mut<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                f.debug_tuple(#title).field(&self.as_view()).finish()
+            }
+        }
+    }
+}

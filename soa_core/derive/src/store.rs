@@ -1,0 +1,131 @@
+//! `#[derive(SoAStore)]`.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{DeriveInput, Error, LitStr, Path, Result};
+
+use crate::attributes::{Field, StoreOptions, Struct, joined, struct_data};
+
+pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
+    let parsed = Struct::parse(input, struct_data(input)?)?;
+    let options = StoreOptions::parse(input)?;
+    let key = options.key.as_ref().map(|key| parsed.column(key, "key")).transpose()?;
+    let find_all = |names: &[LitStr], role: &str| -> Result<Vec<&Field>> {
+        names.iter().map(|name| parsed.column(name, role)).collect()
+    };
+    let sort_by = find_all(&options.sort_by, "sort_by")?;
+    let partition_by = find_all(&options.partition_by, "partition_by")?;
+    if let Some(twice) = key.and_then(|key| partition_by.iter().find(|field| field.ident == key.ident)) {
+        let message =
+            format!("the key `{}` cannot partition the store as well: every row would get a folder", twice.ident);
+        return Err(Error::new(options.partition_by[0].span(), message));
+    }
+    if partition_by.len() == parsed.columns().count() {
+        let message = "at least one column must not be a partition column";
+        return Err(Error::new(options.partition_by[0].span(), message));
+    }
+    let krate = &parsed.krate;
+    let checks = checks(krate, key, &partition_by);
+    let stored = stored_impl(input, krate, key, &sort_by, &partition_by);
+    let keyed = key.map(|key| keyed_items(input, krate, key, options.shards));
+    Ok(quote!(#checks #stored #keyed))
+}
+
+/// Bounds that say at the field's own type what is wrong with it.
+fn checks(krate: &Path, key: Option<&Field>, partition_by: &[&Field]) -> TokenStream {
+    let key = key.map(|field| {
+        let ty = &field.ty;
+        quote_spanned!(ty.span()=> { fn key<T: #krate::kernel::SoaKey>() {} key::<#ty>(); })
+    });
+    let partitions = partition_by.iter().map(|field| {
+        let ty = &field.ty;
+        quote_spanned!(ty.span()=> { fn partition<T: #krate::kernel::SoaPartition>() {} partition::<#ty>(); })
+    });
+    quote! {
+        const _: fn() = || {
+            #key
+            #(#partitions)*
+        };
+    }
+}
+
+fn stored_impl(
+    input: &DeriveInput,
+    krate: &Path,
+    key: Option<&Field>,
+    sort_by: &[&Field],
+    partition_by: &[&Field],
+) -> TokenStream {
+    let record = &input.ident;
+    let key = key.map(|field| {
+        let name = &field.name;
+        quote!(let schema = schema.with_key(#name)?;)
+    });
+    let list = |fields: &[&Field], method: TokenStream| {
+        (!fields.is_empty()).then(|| {
+            let names = fields.iter().map(|field| &field.name);
+            quote!(let schema = schema.#method(&[#(#names),*])?;)
+        })
+    };
+    let sort_by = list(sort_by, quote!(with_sort_by));
+    let partition_by = list(partition_by, quote!(with_partition_by));
+    quote! {
+        #[automatically_derived]
+        impl #krate::kernel::StoredRecord for #record {
+            fn table_schema() -> #krate::schema::Schema {
+                static SCHEMAS: #krate::kernel::derived::SchemaCell = #krate::kernel::derived::SchemaCell::new();
+                let fields = || <#record as #krate::kernel::Record>::schema().fields().to_vec();
+                let refine = |schema: #krate::schema::Schema| {
+                    #key
+                    #sort_by
+                    #partition_by
+                    ::core::result::Result::Ok(schema)
+                };
+                SCHEMAS.get(fields, refine).0.clone()
+            }
+        }
+    }
+}
+
+fn keyed_items(input: &DeriveInput, krate: &Path, key: &Field, shards: usize) -> TokenStream {
+    let (record, vis) = (&input.ident, &input.vis);
+    let soa = joined(record, "SoA");
+    let (store, sharded) = (joined(record, "Store"), joined(record, "ShardedStore"));
+    let (ident, name, ty) = (&key.ident, &key.name, key.column_type(krate));
+    let store_doc = format!("Values of [`{record}`] in memory, found by `{ident}`.");
+    let sharded_doc = format!("Values of [`{record}`] in memory, found by `{ident}`, that many threads add to.");
+    let key_type = quote!(<#ty as #krate::kernel::KeyColumn>::Key);
+    quote! {
+        #[automatically_derived]
+        impl #krate::kernel::KeyedRecord for #record {
+            type KeyColumn = #ty;
+
+            const KEY: &'static ::core::primitive::str = #name;
+            const SHARDS: ::core::primitive::usize = #shards;
+
+            #[inline]
+            fn key(&self) -> &#key_type {
+                <#ty as #krate::kernel::KeyColumn>::key(&self.#ident)
+            }
+
+            #[inline]
+            fn key_column(rows: &#soa) -> &Self::KeyColumn {
+                &rows.#ident
+            }
+
+            #[inline]
+            fn key_column_mut(rows: &mut #soa) -> &mut Self::KeyColumn {
+                &mut rows.#ident
+            }
+        }
+
+        #[doc = #store_doc]
+        #[allow(dead_code)]
+        #vis type #store = #krate::kernel::MemoryStore<#record>;
+
+        #[doc = #sharded_doc]
+        #[allow(dead_code)]
+        #vis type #sharded = #krate::kernel::ShardedStore<#record>;
+    }
+}

@@ -1,0 +1,236 @@
+//! What a type must offer to be a field of a record, and what its column does.
+
+use std::fmt::Debug;
+use std::hash::{BuildHasher, Hash};
+
+use arrow::array::ArrayRef;
+use arrow::buffer::NullBuffer;
+
+use super::nullable::Nullable;
+use crate::error::{Error, Result};
+use crate::schema::{DataType, Field};
+
+/// A Rust type that can be a field of a struct that derives [`SoA`](crate::SoA).
+///
+/// Implemented for `bool`, all integers up to 64 bits, `f32`, `f64`, `String`, chrono's `NaiveDate`,
+/// `NaiveDateTime` and `DateTime<Utc>`, fieldless enums that derive [`SoA`](crate::SoA), and `Option`
+/// of each.
+///
+/// ```
+/// #[derive(soa_core::SoA)]
+/// struct Order {
+///     parent: Option<u8>,
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// #[derive(soa_core::SoA)]
+/// struct Order {
+///     parent: Option<Option<u8>>,
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a column cannot hold `{Self}`",
+    label = "not a type of a column",
+    note = "a field is a bool, i8 to i64, u8 to u64, f32, f64, String, chrono's NaiveDate, NaiveDateTime or DateTime<Utc>, \
+            an enum without fields that derives `SoA` itself, or an Option of one of them",
+    note = "`#[soa(skip)]` leaves a field out of the columns"
+)]
+pub trait SoaField: Sized {
+    /// The column that holds the values.
+    type Column: FieldColumn<Value = Self>;
+}
+
+/// A [`SoaField`] that can stand inside an `Option`: every one but `Option` itself.
+#[diagnostic::on_unimplemented(
+    message = "a column cannot hold `Option<{Self}>`",
+    label = "not a type of a column",
+    note = "the type inside the Option is a bool, i8 to i64, u8 to u64, f32, f64, String, chrono's NaiveDate, NaiveDateTime \
+            or DateTime<Utc>, or an enum without fields that derives `SoA` itself; one Option, not two",
+    note = "`#[soa(skip)]` leaves a field out of the columns"
+)]
+pub trait SoaValue: SoaField<Column: ValueColumn> {}
+
+impl<T: SoaValue> SoaField for Option<T> {
+    type Column = Nullable<T::Column>;
+}
+
+/// A [`SoaField`] that can be the key of a store.
+///
+/// ```
+/// #[derive(soa_core::SoA, soa_core::SoAStore)]
+/// #[soa_store(key = "price")]
+/// struct Order {
+///     price: u64,
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// #[derive(soa_core::SoA, soa_core::SoAStore)]
+/// #[soa_store(key = "price")]
+/// struct Order {
+///     price: f64,
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a key",
+    label = "not a type of a key",
+    note = "a key is an integer, a String, a date or a time; floats, bools, enums and Options cannot tell rows apart"
+)]
+pub trait SoaKey: SoaField<Column: KeyColumn> {}
+
+/// A [`SoaField`] by which a store can be partitioned.
+#[diagnostic::on_unimplemented(
+    message = "a store cannot be partitioned by `{Self}`",
+    label = "cannot name a folder",
+    note = "floats cannot name a folder; partition by a bool, an integer, a String, an enum, a date or a time"
+)]
+pub trait SoaPartition: SoaField {}
+
+impl<T: SoaPartition + SoaValue> SoaPartition for Option<T> {}
+
+/// The column of one field: what its values are in memory, and how they become Arrow's and back.
+///
+/// The columns of this crate implement it; code that the derive generates calls it.
+pub trait FieldColumn: Clone + Debug + Default + Send + Sync + 'static {
+    /// The Rust type of the field.
+    type Value;
+    /// A value that was found to fit the column.
+    type Stored;
+    /// A value, as views hold it.
+    type Ref<'a>: Copy + Debug + PartialEq;
+    /// The stored values as one.
+    type Raw<'a>;
+    /// What setting a value returns: `()`, or a `Result` where a value may not fit.
+    type Outcome: Outcome;
+
+    /// Whether the column may hold NULL.
+    const NULLABLE: bool;
+
+    /// The column's type in a schema.
+    fn data_type() -> DataType;
+
+    /// How many values there are.
+    fn len(&self) -> usize;
+
+    /// Whether there is no value.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The value at `row`. Panics when there is none.
+    fn get(&self, row: usize) -> Self::Ref<'_>;
+
+    /// The owned form of a value that a view holds.
+    fn to_value(value: Self::Ref<'_>) -> Self::Value;
+
+    /// Checks that a value fits; the error says which does not and why.
+    fn encode(value: Self::Value) -> Result<Self::Stored, String>;
+
+    /// Appends a value.
+    fn push(&mut self, value: Self::Stored);
+
+    /// Replaces the value at `row`. Panics when there is none.
+    fn set(&mut self, row: usize, value: Self::Stored);
+
+    /// Replaces the value at `row` by the last, which goes. Panics when there is none.
+    fn swap_remove(&mut self, row: usize);
+
+    /// Drops all values but the first `len`.
+    fn truncate(&mut self, len: usize);
+
+    /// Drops all values.
+    fn clear(&mut self);
+
+    /// Makes room for `additional` more values.
+    fn reserve(&mut self, additional: usize);
+
+    /// Gives unused memory back.
+    fn shrink_to_fit(&mut self);
+
+    /// The stored values as one.
+    fn raw(&self) -> Self::Raw<'_>;
+
+    /// Bytes allocated.
+    fn memory_bytes(&self) -> usize;
+
+    /// The values as an Arrow array that shares them, with the validity given.
+    fn to_array_with(&self, nulls: Option<NullBuffer>) -> ArrayRef;
+
+    /// The values as an Arrow array that shares them.
+    fn to_array(&self) -> ArrayRef {
+        self.to_array_with(None)
+    }
+
+    /// The values of an Arrow array, shared with it where the types are equal. What is beneath a NULL
+    /// is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// When the array's type or a value does not fit the column; the error names `column`.
+    fn from_array(array: &ArrayRef, column: &str) -> Result<Self>;
+
+    /// Checks that `value` fits and replaces the value at `row` by it.
+    fn set_value(&mut self, row: usize, value: Self::Value, column: &str) -> Self::Outcome {
+        Self::Outcome::of(match Self::encode(value) {
+            Ok(stored) => {
+                self.set(row, stored);
+                Ok(())
+            }
+            Err(message) => Err(Error::value(column, message)),
+        })
+    }
+
+    /// The column's description in a schema.
+    fn field(name: &str) -> Field {
+        Field::new(name, Self::data_type()).with_nullable(Self::NULLABLE)
+    }
+}
+
+/// A column without NULL.
+pub trait ValueColumn: FieldColumn {
+    /// What is stored beneath a NULL.
+    fn blank() -> Self::Stored;
+}
+
+/// A column whose stored type is the field's own: its values can be borrowed mutably.
+pub trait PlainColumn: FieldColumn {
+    /// The value at `row`, to be written. Panics when there is none.
+    fn value_mut(&mut self, row: usize) -> &mut Self::Value;
+}
+
+/// A column whose values can tell rows apart.
+pub trait KeyColumn: FieldColumn {
+    /// What a value is looked up by: `str` for text, the value's own type elsewhere.
+    type Key: ?Sized + Debug + Eq + Hash;
+
+    /// The key that a value is.
+    fn key(value: &Self::Value) -> &Self::Key;
+
+    /// The stored form of a key that is or was in the column.
+    fn stored(key: &Self::Key) -> Self::Stored;
+
+    /// Whether the value at `row` is `key`.
+    fn is_at(&self, row: usize, key: &Self::Key) -> bool;
+
+    /// The hash of the value at `row`: that of its [`Key`](Self::Key).
+    fn hash_at(&self, row: usize, hasher: &impl BuildHasher) -> u64;
+}
+
+/// What setting a value returns.
+pub trait Outcome {
+    /// From the outcome of the check.
+    fn of(result: Result<()>) -> Self;
+}
+
+impl Outcome for () {
+    fn of(result: Result<()>) -> Self {
+        debug_assert!(result.is_ok(), "every value of the type fits its column");
+    }
+}
+
+impl Outcome for Result<()> {
+    fn of(result: Result<()>) -> Self {
+        result
+    }
+}

@@ -1,0 +1,12 @@
+//! The integration tests, in one binary.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the failure of the test")]
+
+mod arrow_edges;
+mod derive;
+mod memory;
+mod model;
+#[path = "../../examples/support/orders.rs"]
+mod orders;
+mod records;
+mod stores;
+mod twin;

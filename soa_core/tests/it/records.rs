@@ -1,0 +1,86 @@
+//! A record with a field of every type.
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use soa_core::SoA;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SoA)]
+pub(crate) enum Colour {
+    Red,
+    #[soa(rename = "dark green")]
+    Green,
+    Blue = 40,
+}
+
+#[derive(Debug, Clone, PartialEq, SoA)]
+pub(crate) struct Everything {
+    pub(crate) flag: bool,
+    pub(crate) i8: i8,
+    pub(crate) i16: i16,
+    pub(crate) i32: i32,
+    pub(crate) i64: i64,
+    pub(crate) u8: u8,
+    pub(crate) u16: u16,
+    pub(crate) u32: u32,
+    pub(crate) u64: u64,
+    pub(crate) f32: f32,
+    pub(crate) f64: f64,
+    pub(crate) text: String,
+    pub(crate) colour: Colour,
+    pub(crate) day: NaiveDate,
+    pub(crate) clock: NaiveDateTime,
+    pub(crate) instant: DateTime<Utc>,
+    #[soa(timestamp = "us")]
+    pub(crate) stamp: i64,
+    pub(crate) maybe_flag: Option<bool>,
+    pub(crate) maybe_number: Option<u32>,
+    pub(crate) maybe_float: Option<f64>,
+    #[soa(rename = "maybe_Text")]
+    pub(crate) maybe_text: Option<String>,
+    pub(crate) maybe_colour: Option<Colour>,
+    pub(crate) maybe_day: Option<NaiveDate>,
+    pub(crate) maybe_instant: Option<DateTime<Utc>>,
+    #[soa(timestamp = "us")]
+    pub(crate) maybe_stamp: Option<i64>,
+    #[soa(skip)]
+    pub(crate) note_to_self: Vec<u8>,
+}
+
+/// A time that fits: whole microseconds since 1970.
+pub(crate) fn instant(micros: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(micros).unwrap()
+}
+
+/// A row whose values follow from `n`; every third `Option` is empty.
+pub(crate) fn everything(n: i64) -> Everything {
+    let some = |k: i64| (n + k) % 3 != 0;
+    let colour = [Colour::Red, Colour::Green, Colour::Blue][n.rem_euclid(3) as usize];
+    let text = if n % 2 == 0 { format!("räksmörgås number {n}") } else { format!("{n}") };
+    Everything {
+        flag: n % 2 == 0,
+        i8: n as i8,
+        i16: n as i16,
+        i32: n as i32,
+        i64: n.wrapping_mul(i64::MAX / 3),
+        u8: n as u8,
+        u16: n as u16,
+        u32: n as u32,
+        u64: (n as u64).wrapping_mul(u64::MAX / 5),
+        f32: n as f32 / 3.0,
+        f64: n as f64 / 3.0,
+        text: text.clone(),
+        colour,
+        day: NaiveDate::from_num_days_from_ce_opt(700_000 + n as i32).unwrap(),
+        clock: instant(-n * 1_000_001).naive_utc(),
+        instant: instant(n * 1_000_003),
+        stamp: n,
+        maybe_flag: some(0).then_some(n % 2 == 0),
+        maybe_number: some(1).then_some(n as u32),
+        maybe_float: some(2).then_some(n as f64),
+        maybe_text: some(0).then_some(text),
+        maybe_colour: some(1).then_some(colour),
+        maybe_day: some(2).then(|| NaiveDate::from_num_days_from_ce_opt(719_163 - n as i32).unwrap()),
+        maybe_instant: some(0).then(|| instant(n)),
+        maybe_stamp: some(1).then_some(-n),
+        note_to_self: Vec::new(),
+    }
+}

@@ -1,0 +1,207 @@
+//! `OrderStore` and `OrderShardedStore`.
+
+use std::collections::HashMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use soa_core::kernel::KeyedRecord;
+use soa_core::{Error, SoA, SoAStore};
+
+use crate::orders::{Order, OrderShardedStore, OrderSoA, OrderStatus, OrderStore, order, orders};
+
+#[test]
+fn records_are_found_by_key() {
+    let mut store = OrderStore::with_capacity(10);
+    assert_eq!(store.add_batch(orders(1_000)).unwrap(), 1_000);
+    assert_eq!((store.len(), store.is_empty()), (1_000, false));
+    assert_eq!(store.get(&500).unwrap().to_owned(), order(500, 1_000));
+    assert!(store.get(&1_000).is_none() && !store.contains(&1_000));
+    // Replaced in its row, or refused.
+    let changed = Order { quantity: 77, ..order(500, 1_000) };
+    assert_eq!(store.add(changed.clone()).unwrap(), 500);
+    assert_eq!(store.get(&500).unwrap().quantity, 77);
+    assert!(matches!(store.try_add(changed), Err(Error::DuplicateKey { .. })));
+    assert_eq!(store.try_add(order(2_000, 1)).unwrap(), 1_000);
+    // The last row takes the place of one that goes.
+    assert_eq!(store.remove(&3).unwrap(), order(3, 1_000));
+    assert_eq!(store.remove(&3), None);
+    assert_eq!(store.find(&2_000), Some(3));
+    assert_eq!(store.remove(&2_000).unwrap().order_id, 2_000);
+    assert_eq!(store.len(), 999);
+    assert_eq!(store.iter().filter(|order| store.contains(&order.order_id)).count(), 999);
+    store.shrink_to_fit();
+    assert_eq!(store.kernel().to_record_batch().num_rows(), 999);
+    store.clear();
+    assert!(store.is_empty() && !store.contains(&1));
+}
+
+#[test]
+fn a_record_can_be_changed_and_its_key_too() {
+    let mut store = OrderStore::new();
+    store.add_batch(orders(10)).unwrap();
+    assert_eq!(store.update(&4, |mut order| order.set_status(OrderStatus::Cancelled)).unwrap(), Some(()));
+    assert_eq!(store.get(&4).unwrap().status, OrderStatus::Cancelled);
+    assert_eq!(store.update(&44, |_| ()).unwrap(), None);
+    store.update(&4, |mut order| *order.order_id() = 44).unwrap();
+    assert!(!store.contains(&4));
+    assert_eq!(store.get(&44).unwrap().status, OrderStatus::Cancelled);
+    // The key of another record: refused, and the record keeps its own.
+    let error = store.update(&44, |mut order| *order.order_id() = 5).unwrap_err();
+    assert!(error.to_string().contains("key 5") && error.to_string().contains("order_id"), "{error}");
+    assert_eq!(store.find(&44), Some(4));
+    assert_eq!(store.find(&5), Some(5));
+    // A change that panics after it changed the key.
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.update(&44, |mut order| {
+            *order.order_id() = 45;
+            panic!("in the middle")
+        })
+    }));
+    assert!(outcome.is_err());
+    assert_eq!((store.find(&44), store.find(&45)), (None, Some(4)));
+}
+
+#[test]
+fn the_index_follows_what_is_done_to_the_columns() {
+    let mut store = OrderStore::new();
+    store.add_batch(orders(10)).unwrap();
+    let mut kernel = store.kernel_mut();
+    assert_eq!(kernel.len(), 10);
+    kernel.swap_remove(0);
+    kernel.push(order(20, 1));
+    *kernel.view_mut(3).order_id() = 33;
+    drop(kernel);
+    assert_eq!((store.find(&0), store.find(&9), store.find(&20), store.find(&33)), (None, Some(0), Some(9), Some(3)));
+    // The later of two rows with one key stays.
+    let mut kernel = store.kernel_mut();
+    kernel.push(Order { quantity: 99, ..order(5, 10) });
+    assert_eq!(kernel.finish(), 1);
+    assert_eq!((store.len(), store.get(&5).unwrap().quantity), (10, 99));
+    // A guard that is leaked leaves no entry behind that points to a row that is gone.
+    let mut kernel = store.kernel_mut();
+    kernel.clear();
+    std::mem::forget(kernel);
+    assert!(store.get(&5).is_none());
+    let twice: OrderSoA = orders(5).chain(orders(3)).collect();
+    assert_eq!(OrderStore::from_kernel(twice).unwrap().len(), 5);
+}
+
+#[derive(Debug, Clone, PartialEq, SoA, SoAStore)]
+#[soa_store(key = "name", shards = 3)]
+struct Word {
+    name: String,
+    count: u32,
+}
+
+#[test]
+fn text_can_be_the_key() {
+    assert_eq!((Word::KEY, Word::SHARDS, Order::SHARDS), ("name", 3, 16));
+    let mut store = WordStore::new();
+    let word = |n: u32| Word { name: format!("a word that is rather long, number {n}"), count: n };
+    store.add_batch((0..100).map(word)).unwrap();
+    let key = word(50).name;
+    store.update(&key, |mut row| row.set_name("short".into())).unwrap().unwrap().unwrap();
+    assert_eq!(store.get("short").unwrap().count, 50);
+    assert!(!store.contains(&key));
+    let error = store.update("short", |mut row| row.set_name(word(1).name).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("number 1"), "{error}");
+    assert_eq!(store.get("short").unwrap().to_owned(), Word { name: "short".into(), count: 50 });
+    let sharded = WordShardedStore::new();
+    sharded.add(word(1)).unwrap();
+    assert_eq!((sharded.shard_count(), sharded.get(&word(1).name)), (3, Some(word(1))));
+}
+
+#[test]
+fn many_threads_add_to_shards() {
+    let store = OrderShardedStore::new();
+    std::thread::scope(|scope| {
+        for thread in 0..8_u64 {
+            let store = &store;
+            scope.spawn(move || {
+                for row in 0..2_000 {
+                    store.add(order(row * 8 + thread, 16_000)).unwrap();
+                }
+                assert_eq!(store.add_batch((0..100).map(|row| order(20_000 + row, 1))).unwrap(), 100);
+            });
+        }
+    });
+    assert_eq!(store.len(), 16_100);
+    assert_eq!(store.to_record_batches().iter().map(|batch| batch.num_rows()).sum::<usize>(), 16_100);
+    let mut largest = 0;
+    store.for_each_shard(|shard| largest = largest.max(shard.len()));
+    assert!(largest < 2_000, "{largest} of 16100 rows in one of 16 shards");
+    assert_eq!(store.get(&123), Some(order(123, 16_000)));
+    assert_eq!(store.with(&123, |order| order.quantity), Some(order(123, 16_000).quantity));
+    store.update(&123, |mut order| *order.quantity() = 1_000).unwrap().unwrap();
+    assert_eq!(store.get(&123).unwrap().quantity, 1_000);
+    let error = store.update(&123, |mut order| *order.order_id() = 1_000_000).unwrap_err();
+    assert!(error.to_string().contains("123"), "{error}");
+    assert!(store.contains(&123) && !store.contains(&1_000_000));
+    assert!(matches!(store.try_add(order(123, 1)), Err(Error::DuplicateKey { .. })));
+    assert_eq!(store.remove(&123).unwrap().quantity, 1_000);
+    assert!(OrderShardedStore::with_shards(0).is_err());
+    store.clear();
+    assert!(store.is_empty());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Add(u64, u32),
+    TryAdd(u64, u32),
+    Remove(u64),
+    Rekey(u64, u64),
+    KernelSwapRemove(usize),
+    Share,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = || 0_u64..30;
+    prop_oneof![
+        5 => (key(), any::<u32>()).prop_map(|(key, quantity)| Step::Add(key, quantity)),
+        2 => (key(), any::<u32>()).prop_map(|(key, quantity)| Step::TryAdd(key, quantity)),
+        3 => key().prop_map(Step::Remove),
+        3 => (key(), key()).prop_map(|(from, to)| Step::Rekey(from, to)),
+        1 => (0_usize..30).prop_map(Step::KernelSwapRemove),
+        1 => Just(Step::Share),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_store_does_what_a_map_does(steps in vec(step(), 1..200)) {
+        let mut store = OrderStore::new();
+        let mut map: HashMap<u64, u32> = HashMap::new();
+        let mut shared = Vec::new();
+        let made = |key, quantity| Order { quantity, ..order(key, 30) };
+        for step in steps {
+            match step {
+                Step::Add(key, quantity) => {
+                    store.add(made(key, quantity)).unwrap();
+                    map.insert(key, quantity);
+                }
+                Step::TryAdd(key, quantity) => {
+                    prop_assert_eq!(store.try_add(made(key, quantity)).is_err(), map.contains_key(&key));
+                    map.entry(key).or_insert(quantity);
+                }
+                Step::Remove(key) => prop_assert_eq!(store.remove(&key).map(|order| order.quantity), map.remove(&key)),
+                Step::Rekey(from, to) => {
+                    let outcome = store.update(&from, |mut order| *order.order_id() = to);
+                    let taken = from != to && map.contains_key(&from) && map.contains_key(&to);
+                    prop_assert_eq!(outcome.is_err(), taken);
+                    if !taken && let Some(quantity) = map.remove(&from) {
+                        map.insert(to, quantity);
+                    }
+                }
+                Step::KernelSwapRemove(row) if row < store.len() => {
+                    map.remove(&store.kernel_mut().swap_remove(row).order_id);
+                }
+                Step::KernelSwapRemove(_) => {}
+                Step::Share => shared.push(store.kernel().to_record_batch()),
+            }
+            prop_assert_eq!(store.len(), map.len());
+        }
+        for key in 0..30 {
+            prop_assert_eq!(store.get(&key).map(|order| order.quantity), map.get(&key).copied());
+        }
+    }
+}

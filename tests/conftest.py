@@ -1,0 +1,40 @@
+"""Fixtures of all tests: the stores, made once per run in a temporary folder, and a DuckDB session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import make_stores
+import support
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory) -> Path:
+    """The folder with the rows as files and the manifest, without stores: needs no binary."""
+    folder = tmp_path_factory.mktemp("files")
+    make_stores.make(folder, run_import=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Path:
+    """The folder with everything that tests/make_stores.py makes: data, stores, manifest. Not to be changed."""
+    folder = tmp_path_factory.mktemp("made")
+    make_stores.make(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stores(made) -> Path:
+    """The folder with the stores. Not to be changed."""
+    return made / "stores"
+
+
+@pytest.fixture
+def duck():
+    """A DuckDB session with the extension loaded."""
+    connection = support.connect()
+    yield connection
+    connection.close()
