@@ -2,7 +2,7 @@
 //!
 //! DuckDB offers a scan its filters and the scan never accepts one: DuckDB compares and copies plans by the
 //! scan's parameters alone, so that two scans with different accepted filters would count as one. A filter is
-//! read, used to leave out whole segments and units, and left to DuckDB, which checks every row that comes.
+//! read, used to leave out segments, units and rows, and left to DuckDB, which checks every row that comes.
 //!
 //! **The predicate is never stricter than the filter.** Where an expression has no exact counterpart, it is left
 //! out of a conjunction, or replaced by something weaker, unless a NOT above would turn weaker into stricter.

@@ -5,7 +5,7 @@
 //! | bind | names the columns; nothing else, for a prepared statement binds once and runs many times |
 //! | filter | remembers what the query's filters rule out |
 //! | init | takes the query's snapshot and plans the scan |
-//! | scan | claims units from a shared counter, one after the other, and copies them chunk by chunk |
+//! | scan | claims units from a shared counter, drops rows that no filter wants, and copies the others chunk by chunk |
 //! | partition | gives the unit's number, by which DuckDB keeps rows in order while all threads work |
 
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
+use arrow::compute::filter_record_batch;
 use duckdb_neo::bind_arguments::BindArgument;
 use duckdb_neo::connection::Context;
 use duckdb_neo::data_chunk::DataChunkRef;
@@ -59,6 +60,16 @@ pub(crate) fn register(extension: &Extension) -> Result<()> {
         .register(extension)
 }
 
+/// After so many units without a row that matches, a thread hands over some that do not.
+const BARREN_UNITS_MAX: usize = 64;
+
+/// Matching rows are gathered where they are less than one in so many; denser ones are handed over with what is
+/// between them, without a copy.
+const GATHERED_SHARE: usize = 4;
+
+/// How many units follow whole after one in which more rows than that match.
+const WHOLE_UNITS: usize = 15;
+
 #[derive(Debug)]
 struct SoaScan;
 
@@ -84,6 +95,8 @@ struct Running {
     columns: Vec<usize>,
     types: Vec<LogicalType>,
     next_unit: AtomicUsize,
+    /// What the rows of a unit are filtered by, if at all. Its columns are among those of the output.
+    predicate: Option<Predicate>,
     /// Keeps the other scans of the query on the same snapshot.
     _pin: Option<Arc<Pin>>,
     _session: Arc<Session>,
@@ -97,6 +110,10 @@ struct Worker {
     rows: usize,
     next_row: usize,
     has_checked_types: bool,
+    /// Units in a row that had nothing to give.
+    barren_units: usize,
+    /// How many units are to be handed over whole, because most rows of one before them matched.
+    whole_units: usize,
 }
 
 impl Bound {
@@ -138,10 +155,22 @@ impl Bound {
             .map(|&column| logical_type(context, schema.field(column).data_type()))
             .collect::<Result<Vec<_>>>()?;
         let predicate = self.predicate.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let request = ScanRequest { columns: columns.clone(), predicate, limit: None };
+        let request = ScanRequest { columns: columns.clone(), predicate: predicate.clone(), limit: None };
         let plan = snapshot.plan(&request).into_duckdb()?;
+        // DuckDB checks the rows once more, so it asks for the columns of its filters; without them there is no filter.
+        let can_test = |predicate: &Predicate| predicate.columns().iter().all(|column| columns.contains(column));
+        let predicate = predicate.filter(can_test);
         let next_unit = AtomicUsize::new(0);
-        Ok(Running { plan, schema, columns, types, next_unit, _pin: pin, _session: Arc::clone(&self.session) })
+        Ok(Running {
+            plan,
+            schema,
+            columns,
+            types,
+            next_unit,
+            predicate,
+            _pin: pin,
+            _session: Arc::clone(&self.session),
+        })
     }
 }
 
@@ -157,19 +186,19 @@ fn take_snapshot(store: &Store, at: Option<At>, session: &Session) -> Result<(Ar
 }
 
 impl Running {
-    fn fill(&self, worker: &mut Worker, chunk: &mut OutputChunk<'_>) -> Result<()> {
+    fn fill(&self, context: &Context, worker: &mut Worker, chunk: &mut OutputChunk<'_>) -> Result<()> {
         if !worker.has_checked_types {
             chunk.check_types(&self.types)?;
             worker.has_checked_types = true;
         }
         // A chunk without rows means that this thread has finished, so units without rows are passed over.
         while worker.next_row == worker.rows {
-            if !self.claim(worker)? {
+            if !self.claim(context, worker)? {
                 return chunk.set_empty();
             }
         }
         let rows = CHUNK_ROWS.min(worker.rows - worker.next_row);
-        for (index, column) in worker.columns.iter().enumerate() {
+        for (index, column) in worker.columns.iter_mut().enumerate() {
             column.write(worker.next_row, rows, &mut chunk.column(index, rows)?)?;
         }
         worker.next_row += rows;
@@ -177,7 +206,7 @@ impl Running {
     }
 
     /// Takes the next unit, or returns false if there is none.
-    fn claim(&self, worker: &mut Worker) -> Result<bool> {
+    fn claim(&self, context: &Context, worker: &mut Worker) -> Result<bool> {
         let unit = self.next_unit.fetch_add(1, Ordering::Relaxed);
         if unit >= self.plan.units().len() {
             // The counter must not run over, however often finished threads come back.
@@ -185,22 +214,50 @@ impl Running {
             return Ok(false);
         }
         let batch = self.plan.read(unit).into_duckdb()?;
+        let (wanted, whole_units) = match &self.predicate {
+            Some(predicate) if worker.whole_units == 0 => self.wanted_rows(predicate, &batch)?,
+            _ => (batch.clone(), worker.whole_units.saturating_sub(1)),
+        };
+        let barren_units = if wanted.num_rows() == 0 { worker.barren_units + 1 } else { 0 };
+        // DuckDB can interrupt a query between two chunks only, so now and then it gets rows that it will drop.
+        let batch =
+            if barren_units < BARREN_UNITS_MAX { wanted } else { batch.slice(0, CHUNK_ROWS.min(batch.num_rows())) };
         *worker = Worker {
             unit,
-            columns: self.columns_of(&batch)?,
+            columns: self.columns_of(context, &batch)?,
             rows: batch.num_rows(),
             next_row: 0,
             has_checked_types: worker.has_checked_types,
+            barren_units: barren_units % BARREN_UNITS_MAX,
+            whole_units,
         };
         Ok(true)
     }
 
-    fn columns_of(&self, batch: &RecordBatch) -> Result<Vec<Column>> {
+    /// The rows of a unit that match, and others between them where copying fewer rows costs more than it saves; and
+    /// for how many units it is not worth while to look.
+    fn wanted_rows(&self, predicate: &Predicate, batch: &RecordBatch) -> Result<(RecordBatch, usize)> {
+        let position = |column: usize| self.columns.iter().position(|known| *known == column);
+        let selected = predicate.select(batch, &position).into_duckdb()?;
+        let bits = selected.values();
+        let count = bits.count_set_bits();
+        let whole_units = if count * GATHERED_SHARE < batch.num_rows() { 0 } else { WHOLE_UNITS };
+        let Some(first) = bits.set_indices().next() else { return Ok((batch.slice(0, 0), 0)) };
+        let end = bits.set_slices().last().map_or(first, |(_, end)| end);
+        if count * GATHERED_SHARE >= end - first {
+            return Ok((batch.slice(first, end - first), whole_units));
+        }
+        let gathered = filter_record_batch(batch, &selected)
+            .map_err(|error| invalid(format!("the rows of a unit cannot be filtered: {error}")))?;
+        Ok((gathered, whole_units))
+    }
+
+    fn columns_of(&self, context: &Context, batch: &RecordBatch) -> Result<Vec<Column>> {
         let columns = self.columns.iter().zip(batch.columns());
         columns
             .map(|(&column, array)| {
                 let field = self.schema.field(column);
-                Column::new(field.name(), field.data_type(), array)
+                Column::new(context, field.name(), field.data_type(), array)
             })
             .collect()
     }
@@ -255,13 +312,13 @@ impl TableFunctionCallbacks for SoaScan {
         _bound: &Bound,
         running: Option<&Running>,
         worker: Option<&mut Worker>,
-        _context: &Context,
+        context: &Context,
         mut output: DataChunkRef<'_>,
         _columns: ExecColumnInfo<'_>,
     ) -> Result<()> {
         guard(NAME, Step::Scan, || {
             let (Some(running), Some(worker)) = (running, worker) else { return Err(stateless()) };
-            running.fill(worker, &mut OutputChunk::new(&mut output))
+            running.fill(context, worker, &mut OutputChunk::new(&mut output))
         })
     }
 

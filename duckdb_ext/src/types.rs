@@ -23,7 +23,7 @@ use arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use duckdb_neo::connection::FFILink;
+use duckdb_neo::connection::{Context, FFILink};
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
 use duckdb_neo::types::{BlobValue, DateValue, DecimalValue, TimestampTzValue, TimestampValue};
 use duckdb_neo::value::Value;
@@ -32,7 +32,7 @@ use soa_core::predicate::Scalar;
 use soa_core::schema::{DataType, Schema};
 
 use crate::error::{Result, invalid};
-use crate::ffi::{InlineOr, OutputVector, StringCell};
+use crate::ffi::{DictionaryFeed, InlineOr, OutputVector, StringCell};
 
 /// The most decimal digits that DuckDB keeps in 16, 32 and 64 bits; more take 128.
 const DIGITS_IN_16_BITS: u8 = 4;
@@ -218,6 +218,8 @@ enum Values {
     },
     Text(StringViewArray),
     Bytes(BinaryViewArray),
+    /// As DuckDB's dictionary vectors.
+    Dictionary(DictionaryFeed),
     /// An index per value, and what stands behind each index.
     Names {
         keys: Buffer,
@@ -231,7 +233,7 @@ impl Column {
     /// # Errors
     ///
     /// When the array is not of the type that [`DataType`] documents; the error names the column.
-    pub(crate) fn new(name: &str, data_type: &DataType, array: &ArrayRef) -> Result<Self> {
+    pub(crate) fn new(context: &Context, name: &str, data_type: &DataType, array: &ArrayRef) -> Result<Self> {
         let values = match data_type {
             DataType::Bool => array.as_boolean_opt().cloned().map(Values::Bits),
             DataType::Int8 => fixed::<Int8Type>(array),
@@ -247,6 +249,7 @@ impl Column {
             DataType::Decimal { precision, .. } => decimal(array, *precision),
             DataType::Utf8 => array.as_string_view_opt().cloned().map(Values::Text),
             DataType::Binary => array.as_binary_view_opt().cloned().map(Values::Bytes),
+            DataType::Enum(_) if is_small(array) => Some(Values::Dictionary(DictionaryFeed::new(context, array)?)),
             DataType::Enum(_) => names(array),
             DataType::Date => fixed::<Date32Type>(array),
             DataType::Timestamp { .. } => fixed::<TimestampMicrosecondType>(array),
@@ -257,13 +260,15 @@ impl Column {
         Ok(Self { nulls, values })
     }
 
-    /// Writes the rows `first..first + count` to the beginning of `vector`.
-    pub(crate) fn write(&self, first: usize, count: usize, vector: &mut OutputVector<'_>) -> Result<()> {
+    /// Writes the rows `first..first + count` to the beginning of `vector`. Chunks must be asked for in order.
+    pub(crate) fn write(&mut self, first: usize, count: usize, vector: &mut OutputVector<'_>) -> Result<()> {
         let nulls = self.nulls.as_ref().map(|nulls| nulls.slice(first, count)).filter(|nulls| nulls.null_count() > 0);
-        match &self.values {
+        match &mut self.values {
+            // Its NULLs are in the dictionary.
+            Values::Dictionary(feed) => return feed.write_next(vector),
             Values::Bits(bits) => vector.write_bits(&bits.values().slice(first, count))?,
             Values::Fixed { bytes, width } => {
-                vector.write_bytes(&bytes[first * width..(first + count) * width], *width)?;
+                vector.write_bytes(&bytes[first * *width..(first + count) * *width], *width)?;
             }
             Values::Narrow { bytes, width } => {
                 const FULL: usize = size_of::<i128>();
@@ -302,6 +307,13 @@ fn decimal(array: &ArrayRef, precision: u8) -> Option<Values> {
     } else {
         Values::Fixed { bytes, width: size_of::<i128>() }
     })
+}
+
+/// The most variants for which a dictionary vector pays: DuckDB makes each chunk's entries anew.
+const DICTIONARY_ENTRIES_MAX: usize = 64;
+
+fn is_small(array: &ArrayRef) -> bool {
+    array.as_dictionary_opt::<UInt8Type>().is_some_and(|dictionary| dictionary.values().len() <= DICTIONARY_ENTRIES_MAX)
 }
 
 fn names(array: &ArrayRef) -> Option<Values> {

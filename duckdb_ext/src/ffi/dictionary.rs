@@ -1,0 +1,90 @@
+//! Enum columns as DuckDB's dictionary vectors.
+//!
+//! DuckDB groups and compares a dictionary's few entries instead of every row, but its C API makes such vectors from
+//! Arrow's dictionaries only.
+
+use std::ptr;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, StructArray};
+use arrow::datatypes::{Field, Schema};
+use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema};
+use duckdb_neo::connection::Context;
+use duckdb_neo::{AsRaw, ffi};
+
+use super::{CHUNK_ROWS, OutputVector, check};
+use crate::error::{Result, invalid};
+
+/// The rows of an Arrow dictionary array, chunk by chunk.
+#[derive(Debug)]
+pub(crate) struct DictionaryFeed {
+    importer: ffi::duckdb_v2_arrow_importer_handle,
+}
+
+// SAFETY: an importer has no thread of its own; what must not happen is that two use it at once, and all its methods
+// take `&mut self`. It refers to the client's context, which outlives the scan states that hold feeds.
+unsafe impl Send for DictionaryFeed {}
+
+impl DictionaryFeed {
+    /// A feed of the rows of `array`, from the first to the last.
+    pub(crate) fn new(context: &Context, array: &ArrayRef) -> Result<Self> {
+        let refused = |error| invalid(format!("an enum column cannot be handed over: {error}"));
+        let field = Arc::new(Field::new("enum", array.data_type().clone(), true));
+        let mut schema = FFI_ArrowSchema::try_from(&Schema::new([Arc::clone(&field)])).map_err(refused)?;
+        let rows = StructArray::try_new([field].into(), vec![Arc::clone(array)], None).map_err(refused)?;
+        let mut rows = FFI_ArrowArray::new(&rows.to_data());
+        // SAFETY: the handle is used only while `context` is borrowed, and is not destroyed.
+        let context = unsafe { context.get_raw() };
+        let mut importer = ptr::null_mut();
+        let schema = ptr::from_mut(&mut schema).cast();
+        // SAFETY: both structs are the C data interface's; the call reads `schema` and leaves it to its owner, and
+        // writes the importer's place.
+        check(|error| unsafe {
+            ffi::duckdb_v2_arrow_importer_create(context, schema, CHUNK_ROWS as u64, &mut importer, error)
+        })?;
+        let feed = Self { importer };
+        let rows = ptr::from_mut(&mut rows).cast();
+        // SAFETY: the importer was made just now for this schema. On success it takes the array's content and marks
+        // the struct as released, otherwise the struct keeps it: either way its destructor does what is left to do.
+        check(|error| unsafe { ffi::duckdb_v2_arrow_importer_append(importer, rows, true, true, error) })?;
+        Ok(feed)
+    }
+
+    /// Makes `vector` a dictionary vector of the next rows, as many as it is to hold, which must be
+    /// [`CHUNK_ROWS`] or all that are left. It keeps the array's memory alive.
+    pub(crate) fn write_next(&mut self, vector: &mut OutputVector<'_>) -> Result<()> {
+        let mut chunk = ptr::null_mut();
+        // SAFETY: the importer lives as long as `self`, and the result is a place of the type asked for.
+        check(|error| unsafe { ffi::duckdb_v2_arrow_importer_next_chunk(self.importer, &mut chunk, error) })?;
+        if chunk.is_null() {
+            return Err(invalid("an enum column ended before its unit"));
+        }
+        let referenced = reference_first(chunk, vector);
+        // SAFETY: the chunk was handed over by the call above and is not used afterwards; the vector has its own
+        // reference to the chunk's buffers.
+        unsafe { ffi::duckdb_v2_data_chunk_destroy(&mut chunk) };
+        referenced
+    }
+}
+
+/// Lets `vector` refer to the first column of `chunk`.
+fn reference_first(chunk: ffi::duckdb_v2_data_chunk_handle, vector: &mut OutputVector<'_>) -> Result<()> {
+    let mut source = ptr::null_mut();
+    // SAFETY: the chunk is live, and the result is a place of the type asked for.
+    check(|error| unsafe { ffi::duckdb_v2_data_chunk_get_vector(chunk, 0, &mut source, error) })?;
+    let mut rows = 0;
+    // SAFETY: the vector is live while its chunk is, and the result is a place of the type asked for.
+    check(|error| unsafe { ffi::duckdb_v2_vector_get_size(source, &mut rows, error) })?;
+    if rows != vector.rows as u64 {
+        return Err(invalid(format!("an enum column came with {rows} rows instead of {}", vector.rows)));
+    }
+    // SAFETY: both vectors are live; the call refuses vectors of different types.
+    check(|error| unsafe { ffi::duckdb_v2_vector_reference(vector.handle, source, error) })
+}
+
+impl Drop for DictionaryFeed {
+    fn drop(&mut self) {
+        // SAFETY: the importer belongs to `self` and is not used afterwards.
+        unsafe { ffi::duckdb_v2_arrow_importer_destroy(&mut self.importer) };
+    }
+}
