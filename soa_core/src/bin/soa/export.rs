@@ -128,7 +128,9 @@ impl Sink {
         let io = |source: std::io::Error| Error::Io { action: "write", path: path.to_owned(), source };
         let flushed = |buffered: BufWriter<File>| buffered.into_inner().map_err(|error| io(error.into_error()));
         match self {
-            Self::Parquet(writer) => writer.into_inner().map_err(|source| Error::Parquet { path: path.to_owned(), source }),
+            Self::Parquet(writer) => {
+                writer.into_inner().map_err(|source| Error::Parquet { path: path.to_owned(), source })
+            }
             Self::Csv(writer) => flushed(writer.into_inner()),
             Self::Arrow(mut writer) => {
                 writer.finish().map_err(arrow(path))?;

@@ -52,7 +52,8 @@ pub(crate) fn run(args: &ImportArgs) -> CommandResult {
         Err(Error::NotFound { .. } | Error::NotAStore { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let expected = existing.as_ref().map(|store| store.snapshot().map(|snapshot| arrow_schema(snapshot.schema()))).transpose()?;
+    let expected =
+        existing.as_ref().map(|store| store.snapshot().map(|snapshot| arrow_schema(snapshot.schema()))).transpose()?;
     // Every file is opened before anything is written, so that most mistakes show before the work begins.
     let sources =
         files.iter().map(|file| source::open(file, &csv, expected.as_deref())).collect::<Result<Vec<Source>>>()?;

@@ -79,7 +79,10 @@ pub(crate) fn history(args: &StoreArgs) -> CommandResult {
             .collect();
         return Ok(print_line(&json!(commits).to_string())?);
     }
-    print_line(&format!("{:>8}  {:<24}  {:<14}  {:>12}  {:>6}  {:>8}", "version", "time", "operation", "rows added", "files", "removed"))?;
+    print_line(&format!(
+        "{:>8}  {:<24}  {:<14}  {:>12}  {:>6}  {:>8}",
+        "version", "time", "operation", "rows added", "files", "removed"
+    ))?;
     for commit in commits {
         let time = chrono::DateTime::from_timestamp_millis(commit.timestamp_ms)
             .map_or_else(String::new, |time| time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
@@ -111,7 +114,10 @@ pub(crate) fn verify(args: &StoreArgs) -> CommandResult {
             1 => "1 problem".to_owned(),
             many => format!("{many} problems"),
         };
-        print_line(&format!("version {}, {} segments, {} rows: {verdict}", report.version, report.segments, report.rows))?;
+        print_line(&format!(
+            "version {}, {} segments, {} rows: {verdict}",
+            report.version, report.segments, report.rows
+        ))?;
     }
     if report.is_ok() { Ok(()) } else { Err(Failure::Damaged) }
 }

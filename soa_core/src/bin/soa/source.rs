@@ -58,12 +58,14 @@ pub(crate) fn open(path: &Path, csv: &CsvOptions, expected: Option<&Schema>) -> 
             Ok(Source { schema: reader.schema(), rows: None, batches: Box::new(reader) })
         }
         (_, "csv" | "tsv" | "txt") => open_csv(path, file, csv, expected),
-        (_, "parquet" | "pq" | "arrow" | "feather" | "ipc") => Err(Error::Damaged {
-            path: path.to_owned(),
-            message: "it does not begin as a file of its kind".into(),
-        }),
+        (_, "parquet" | "pq" | "arrow" | "feather" | "ipc") => {
+            Err(Error::Damaged { path: path.to_owned(), message: "it does not begin as a file of its kind".into() })
+        }
         _ => Err(Error::InvalidArgument {
-            message: format!("\"{}\" is neither a Parquet nor an Arrow file, and its name does not end in .csv", path.display()),
+            message: format!(
+                "\"{}\" is neither a Parquet nor an Arrow file, and its name does not end in .csv",
+                path.display()
+            ),
         }),
     }
 }
@@ -94,11 +96,13 @@ fn open_parquet(path: &Path, file: File) -> Result<Source> {
 
 fn open_csv(path: &Path, mut file: File, csv: &CsvOptions, expected: Option<&Schema>) -> Result<Source> {
     let is_null = null_regex(&csv.null)?;
-    let format = Format::default()
-        .with_header(csv.header)
-        .with_delimiter(csv.delimiter)
-        .with_null_regex(is_null.clone());
-    let (found, _) = format.infer_schema(BufReader::new(&file), CSV_SAMPLE).map_err(arrow(path))?;
+    let format =
+        Format::default().with_header(csv.header).with_delimiter(csv.delimiter).with_null_regex(is_null.clone());
+    let guarded = QuoteGuard::new(&file, csv.delimiter);
+    let (found, _) = format.infer_schema(BufReader::new(guarded), CSV_SAMPLE).map_err(arrow(path))?;
+    if found.fields().is_empty() {
+        return Err(Error::InvalidArgument { message: format!("\"{}\" is empty: it has no column", path.display()) });
+    }
     file.rewind().map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
     let fields: Vec<Field> = found
         .fields()
@@ -123,6 +127,51 @@ fn open_csv(path: &Path, mut file: File, csv: &CsvOptions, expected: Option<&Sch
 fn null_regex(null: &str) -> Result<regex::Regex> {
     let pattern = format!("^{}$", regex::escape(null));
     regex::Regex::new(&pattern).map_err(|error| Error::InvalidArgument { message: format!("--null {null:?}: {error}") })
+}
+
+/// Passes a CSV file on, and fails at its end if that is within quotes.
+///
+/// The CSV reader takes all that follows an opening quote for one field, so that a forgotten closing quote would
+/// make the rest of the file vanish in it.
+struct QuoteGuard<R> {
+    inner: R,
+    delimiter: u8,
+    state: QuoteState,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum QuoteState {
+    FieldStart,
+    Plain,
+    Quoted,
+    /// After a quote within quotes: the end of them, or the first of two that stand for one.
+    QuoteInQuotes,
+}
+
+impl<R> QuoteGuard<R> {
+    fn new(inner: R, delimiter: u8) -> Self {
+        Self { inner, delimiter, state: QuoteState::FieldStart }
+    }
+}
+
+impl<R: Read> Read for QuoteGuard<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.inner.read(buffer)?;
+        if len == 0 && !buffer.is_empty() && self.state == QuoteState::Quoted {
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "it ends within quotes: a closing quote is missing"));
+        }
+        for &byte in &buffer[..len] {
+            let ends_field = byte == self.delimiter || byte == b'\n' || byte == b'\r';
+            self.state = match (self.state, byte) {
+                (QuoteState::Quoted, b'"') => QuoteState::QuoteInQuotes,
+                (QuoteState::Quoted, _) => QuoteState::Quoted,
+                (QuoteState::FieldStart | QuoteState::QuoteInQuotes, b'"') => QuoteState::Quoted,
+                _ if ends_field => QuoteState::FieldStart,
+                _ => QuoteState::Plain,
+            };
+        }
+        Ok(len)
+    }
 }
 
 /// The type of a column whose values look like `found`. A column without any value is text.

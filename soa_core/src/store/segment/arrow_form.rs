@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufWriter, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -111,7 +112,7 @@ impl ArrowForm {
     pub(super) fn open(backend: &dyn Backend, path: &Path, fields: &[Field]) -> Result<Self> {
         let file = backend.open(path).map_err(Error::io("open", path))?;
         let mapping = file.map().map_err(Error::io("map", path))?;
-        Self::read_footer(path, mapping, fields).map_err(|message| Error::damaged(path, message))
+        guarded(|| Self::read_footer(path, mapping, fields)).map_err(|message| Error::damaged(path, message))
     }
 
     fn read_footer(path: &Path, mapping: Buffer, fields: &[Field]) -> Result<Self, String> {
@@ -187,7 +188,7 @@ impl ArrowForm {
         if let Some(array) = slot.get() {
             return Ok(Arc::clone(array));
         }
-        let array = self.check_column(batch, column).map_err(|message| {
+        let array = guarded(|| self.check_column(batch, column)).map_err(|message| {
             let name = self.fields[column].name();
             Error::damaged(&self.path, format!("column \"{name}\", batch {batch}: {message}"))
         })?;
@@ -229,7 +230,7 @@ impl ArrowForm {
     pub(super) fn verify(&self) -> Result<()> {
         for batch in 0..self.blocks.len() {
             for (column, field) in self.fields.iter().enumerate() {
-                let array = self.check_column(batch, column).map_err(|message| {
+                let array = guarded(|| self.check_column(batch, column)).map_err(|message| {
                     Error::damaged(&self.path, format!("column \"{}\", batch {batch}: {message}", field.name()))
                 })?;
                 let stats = ColumnStats::of(&array);
@@ -243,6 +244,12 @@ impl ArrowForm {
         }
         Ok(())
     }
+}
+
+/// Runs what decodes bytes of a file. Arrow's decoder panics at some malformed schemas and messages; here that is
+/// damage like any other.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err("it is not of the form of an Arrow file".into()))
 }
 
 /// Whether bounds that may be rounded outwards enclose exact ones.
