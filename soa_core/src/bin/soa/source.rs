@@ -158,7 +158,10 @@ impl<R: Read> Read for QuoteGuard<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let len = self.inner.read(buffer)?;
         if len == 0 && !buffer.is_empty() && self.state == QuoteState::Quoted {
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "it ends within quotes: a closing quote is missing"));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidData,
+                "it ends within quotes: a closing quote is missing",
+            ));
         }
         for &byte in &buffer[..len] {
             let ends_field = byte == self.delimiter || byte == b'\n' || byte == b'\r';
