@@ -46,8 +46,8 @@ test-sql: dist venv ## Run the tests that query stores: SQL suite, outside reade
 dist: ## Build dist/bin/soa and dist/soa.duckdb_extension
 	cargo build --release --workspace --lib --bins --examples
 	mkdir -p dist/bin dist/examples
-	install -m 755 $(RELEASE)/soa dist/bin/
-	install -m 755 $(addprefix $(RELEASE)/examples/,$(EXAMPLES)) dist/examples/
+	install -s -m 755 $(RELEASE)/soa dist/bin/
+	install -s -m 755 $(addprefix $(RELEASE)/examples/,$(EXAMPLES)) dist/examples/
 	$(PYTHON3) duckdb_ext/stamp.py --output dist
 
 .PHONY: bench

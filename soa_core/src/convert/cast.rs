@@ -139,13 +139,15 @@ fn check_exact(array: &ArrayRef, field: &Field) -> Result<()> {
 
 /// Refuses values that are not the same after a cast there and back.
 fn round_trips(array: &ArrayRef, name: &str, through: &ArrowType) -> Result<()> {
+    // Values that cannot be cast at all become NULL, which is not the value they were.
+    let lenient = CastOptions { safe: true, ..CHECKED };
     let cast = |array: &ArrayRef, to: &ArrowType| {
-        cast_with_options(array, to, &CHECKED).map_err(|error| Error::value(name, reason(&error)))
+        cast_with_options(array, to, &lenient).map_err(|error| Error::value(name, reason(&error)))
     };
     let back = cast(&cast(array, through)?, array.data_type())?;
     let same: BooleanArray =
         arrow::compute::kernels::cmp::eq(array, &back).map_err(Error::arrow("cannot compare a column with itself"))?;
-    match same.iter().position(|same| same == Some(false)) {
+    match same.iter().enumerate().position(|(row, same)| same != Some(true) && array.is_valid(row)) {
         Some(row) => {
             let value = arrow::util::display::array_value_to_string(array, row).unwrap_or_default();
             Err(Error::value(name, format!("{value} does not fit {through} without rounding")))
