@@ -154,7 +154,7 @@ pub enum Predicate {
         /// The constant.
         value: Scalar,
     },
-    /// The column equals one of the constants.
+    /// The column equals one of the constants; with none, false.
     In {
         /// The column.
         column: usize,
@@ -256,7 +256,10 @@ impl Predicate {
             Self::And(parts) | Self::Or(parts) => parts.iter().try_for_each(|part| part.check(schema)),
             Self::Not(part) => part.check(schema),
             Self::Compare { column, value, .. } => fits(*column, value),
-            Self::In { column, values } => values.iter().try_for_each(|value| fits(*column, value)),
+            Self::In { column, values } => {
+                known(*column)?;
+                values.iter().try_for_each(|value| fits(*column, value))
+            }
             Self::IsNull(column) => known(*column).map(|_| ()),
             Self::StartsWith { column, prefix } => fits(*column, &Scalar::Utf8(prefix.clone())),
         }

@@ -1,7 +1,5 @@
 //! Evaluating a predicate on rows.
 
-use std::collections::HashSet;
-
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray,
 };
@@ -12,8 +10,13 @@ use arrow::datatypes::{
     Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
+use hashbrown::HashSet;
+
 use super::{CompareOp, Predicate, Scalar, compare_floats};
 use crate::error::{Error, Result};
+
+/// So many constants of an `IN` are compared faster one by one than looked up by hash.
+const COMPARED_CONSTANTS_MAX: usize = 16;
 
 /// An operator on two columns of three-valued results.
 type KleeneOp = fn(&BooleanArray, &BooleanArray) -> Result<BooleanArray, arrow::error::ArrowError>;
@@ -58,6 +61,7 @@ impl Predicate {
             Self::Not(part) => not(&part.evaluate(batch, position)?).map_err(Error::arrow("cannot negate a condition")),
             Self::IsNull(index) => is_null(column(*index)?).map_err(Error::arrow("cannot look for NULL")),
             Self::Compare { column: index, op, value } => test(column(*index)?, &Test::Compare(*op, value)),
+            Self::In { values, .. } if values.is_empty() => Ok(all(false, batch.num_rows())),
             Self::In { column: index, values } => test(column(*index)?, &Test::In(values)),
             Self::StartsWith { column: index, prefix } => test(column(*index)?, &Test::StartsWith(prefix)),
         }
@@ -190,12 +194,16 @@ where
                 let Scalar::Int(constant) = constant else { return None };
                 set.extend(T::Native::try_from(*constant).ok());
             }
-            match set.iter().copied().collect::<Vec<_>>().as_slice() {
-                // A few constants are compared faster than hashed.
-                few @ ([] | [_] | [_, _] | [_, _, _] | [_, _, _, _]) => {
-                    collect(array.len(), array.nulls(), |i| few.contains(&values[i]))
+            let few: Vec<T::Native> = set.iter().copied().collect();
+            if few.len() <= COMPARED_CONSTANTS_MAX {
+                // One pass a constant, which the compiler turns into vector instructions.
+                let mut found = BooleanBuffer::new_unset(array.len());
+                for constant in few {
+                    found = &found | &BooleanBuffer::collect_bool(array.len(), |i| values[i] == constant);
                 }
-                _ => collect(array.len(), array.nulls(), |i| set.contains(&values[i])),
+                BooleanArray::new(found, array.nulls().cloned())
+            } else {
+                collect(array.len(), array.nulls(), |i| set.contains(&values[i]))
             }
         }
         Test::Compare(..) | Test::StartsWith(_) => return None,

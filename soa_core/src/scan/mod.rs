@@ -141,6 +141,9 @@ fn plan_segment(
         if enough(rows_before + rows) {
             break;
         }
+        if *unit_rows == 0 {
+            continue;
+        }
         let truth = match (predicate, whole) {
             (Some(predicate), Some(whole)) if !whole.is_always_true() => {
                 predicate.prune(&|column| segment.unit_bounds(ordinal, *unit_rows, column))

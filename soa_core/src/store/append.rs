@@ -13,7 +13,8 @@ use arrow::util::display::array_value_to_string;
 use serde_json::{Map, Value};
 
 use super::log::{self, Outcome};
-use super::segment::{self, Segment, Written};
+use super::paths::ARROW_DIR;
+use super::segment::{self, PartitionValue, Segment, Written, compact};
 use super::snapshot::Snapshot;
 use super::stats::ColumnStats;
 use super::{SEGMENT_ROWS_MAX, Store};
@@ -33,7 +34,8 @@ const BACKOFF_MS_MAX: u64 = 50;
 
 /// Collects rows into segments and publishes them all in one commit.
 ///
-/// Memory is bounded however many rows come: full segments are written as they fill up. Nothing is visible
+/// Memory is bounded however many rows come (but for 8 to 16 bytes for each key of a keyed store): full segments
+/// are written as they fill up. Nothing is visible
 /// before [`commit`](Self::commit); an appender that is dropped before leaves no trace in the store.
 #[derive(Debug)]
 pub struct Appender {
@@ -97,7 +99,7 @@ impl Appender {
         self.rows += batch.num_rows() as u64;
         for (partition, batch) in split_by_partition(self.base.schema(), batch)? {
             let pending = self.pending.entry(partition.clone()).or_default();
-            let bytes = batch.get_array_memory_size();
+            let bytes = memory_of(&batch);
             pending.rows += batch.num_rows();
             pending.bytes += bytes;
             pending.batches.push(batch);
@@ -139,6 +141,12 @@ impl Appender {
                         keys.check_against(segment)?;
                     }
                 }
+            }
+            if !base.is_still_there(self.store.backend()) {
+                return Err(Error::mismatch(format!(
+                    "the store at \"{}\" was replaced by another one meanwhile; append again",
+                    self.store.path().display()
+                )));
             }
             match self.try_commit(&base) {
                 Outcome::Committed => {
@@ -209,10 +217,11 @@ impl Appender {
         }
         if at < rows.num_rows() {
             let rest = rows.slice(at, rows.num_rows() - at);
-            // A slice keeps the whole alive and counts as such: copy the rest, which is less than a segment.
+            // A slice keeps the whole alive: copy the rest, which is less than a segment.
             let all: UInt32Array = (0..u32::try_from(rest.num_rows()).unwrap_or(u32::MAX)).collect();
             let rest = take_record_batch(&rest, &all).map_err(Error::arrow("cannot copy a batch"))?;
-            let bytes = rest.get_array_memory_size();
+            let rest = compact(&rest);
+            let bytes = memory_of(&rest);
             self.pending_bytes += bytes;
             let kept = Pending { rows: rest.num_rows(), bytes, batches: vec![rest] };
             self.pending.insert(partition.to_vec(), kept);
@@ -225,11 +234,23 @@ impl Drop for Appender {
     fn drop(&mut self) {
         let files: Vec<PathBuf> = self.written.drain(..).flat_map(|written| written.files).collect();
         segment::remove(self.store.backend(), &files);
-        // Folders of partitions that had no row before are empty again.
-        for dir in files.iter().filter_map(|file| file.parent()).filter(|dir| *dir != self.store.path()) {
+        // Folders of partitions that had no row before are empty again. (One that has files is not removed.)
+        let arrow_dir = self.store.path().join(ARROW_DIR);
+        let dirs = files.iter().filter_map(|file| file.parent());
+        for dir in dirs.filter(|dir| *dir != self.store.path() && *dir != arrow_dir) {
             let _ = self.store.backend().remove_dir(dir);
         }
     }
+}
+
+/// The bytes that the rows themselves take, whatever they share their buffers with.
+fn memory_of(batch: &RecordBatch) -> usize {
+    let bytes = |array: &ArrayRef| match array.data_type() {
+        ArrowType::Utf8View => 16 * array.len() + array.as_string_view().total_buffer_bytes_used(),
+        ArrowType::BinaryView => 16 * array.len() + array.as_binary_view().total_buffer_bytes_used(),
+        other => other.primitive_width().unwrap_or(1) * array.len(),
+    };
+    batch.columns().iter().map(bytes).sum()
 }
 
 /// Refuses tables whose rules for writers this release does not know.
@@ -314,8 +335,10 @@ fn split_by_partition(schema: &Schema, batch: RecordBatch) -> Result<Vec<(Vec<Op
                 values.map(|(column, array)| partition_text(schema, *column, array, first)).collect::<Result<_>>()?;
             let rows = match one {
                 true => batch.clone(),
+                // Each part would keep the text of all of them alive.
                 false => {
-                    take_record_batch(&batch, &UInt32Array::from(members)).map_err(Error::arrow("cannot split rows"))?
+                    let rows = take_record_batch(&batch, &UInt32Array::from(members));
+                    compact(&rows.map_err(Error::arrow("cannot split rows"))?)
                 }
             };
             Ok((values, rows))
@@ -348,6 +371,11 @@ fn partition_text(schema: &Schema, column: usize, array: &ArrayRef, row: usize) 
             field.name(),
             "a partition value is the empty text, which Delta Lake takes for NULL; give NULL or another text",
         ));
+    }
+    // What is written into the log must be read from it: a value that is not would close the store for good.
+    let read = PartitionValue::parse(field, Some(&text)).and_then(|value| value.to_array(field.data_type(), 1));
+    if read.is_none_or(|read| read.to_data() != array.slice(row, 1).to_data()) {
+        return Err(Error::value(field.name(), format!("{text} cannot name a partition")));
     }
     Ok(Some(text))
 }

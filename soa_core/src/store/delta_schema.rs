@@ -175,6 +175,10 @@ fn read_field(path: &Path, field: &StructField) -> Result<Field> {
         Some(MetadataValue::String(value)) => Some(value.as_str()),
         _ => None,
     };
+    if field.metadata().contains_key(TYPE_KEY) && text(TYPE_KEY).is_none() {
+        let message = format!("the {TYPE_KEY} of column \"{}\" is no text", field.name());
+        return Err(Error::Unsupported { path: path.to_owned(), message });
+    }
     let unsupported = || Error::UnsupportedType { column: field.name().clone(), found: field.data_type().to_string() };
     let refuse = |message: String| Error::Unsupported { path: path.to_owned(), message };
     let DeltaType::Primitive(primitive) = field.data_type() else { return Err(unsupported()) };

@@ -4,7 +4,7 @@
 //! our own commits are written by [`super::log`].
 
 use std::io::{self, BufReader, Cursor};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::json::ReaderBuilder;
@@ -28,6 +28,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader
 use url::Url;
 
 use super::io::Backend;
+use super::paths::check_inside;
 
 /// The kernel's engine over a backend.
 #[derive(Debug)]
@@ -36,8 +37,8 @@ pub(super) struct StoreEngine {
 }
 
 impl StoreEngine {
-    pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { files: Arc::new(Files(backend)) }
+    pub(super) fn new(backend: Arc<dyn Backend>, root: &Path) -> Self {
+        Self { files: Arc::new(Files { backend, root: root.to_owned() }) }
     }
 }
 
@@ -59,20 +60,24 @@ impl Engine for StoreEngine {
     }
 }
 
-/// The kernel's view of a backend: files named by URLs.
+/// The kernel's view of a backend: files named by URLs. The log names some of them (checkpoints' sidecars), so
+/// that none outside the store's folder is touched.
 #[derive(Debug)]
-struct Files(Arc<dyn Backend>);
+struct Files {
+    backend: Arc<dyn Backend>,
+    root: PathBuf,
+}
 
 impl Files {
     fn read(&self, url: &Url) -> KernelResult<Bytes> {
-        Ok(self.0.read(&path_of(url)?).map_err(|error| io_error(url, error))?.into())
+        Ok(self.backend.read(&self.path_of(url)?).map_err(|error| io_error(url, error))?.into())
     }
 
     fn put(&self, url: &Url, content: &[u8], overwrite: bool) -> KernelResult<()> {
-        let path = path_of(url)?;
+        let path = self.path_of(url)?;
         let written = match overwrite {
-            true => self.0.replace(&path, content),
-            false => self.0.put_if_absent(&path, content),
+            true => self.backend.replace(&path, content),
+            false => self.backend.put_if_absent(&path, content),
         };
         written.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => KernelError::FileAlreadyExists(url.to_string()),
@@ -80,13 +85,15 @@ impl Files {
         })
     }
 
+    fn path_of(&self, url: &Url) -> KernelResult<PathBuf> {
+        let path = url.to_file_path().map_err(|()| KernelError::invalid_table_location(url))?;
+        let inside = path.starts_with(&self.root) && check_inside(&self.root, &path).is_ok();
+        if inside { Ok(path) } else { Err(KernelError::generic(format!("{url} is outside the store's folder"))) }
+    }
+
     fn meta(&self, url: Url, stat: super::io::Stat) -> FileMeta {
         FileMeta::new(url, stat.modified_ms, stat.len)
     }
-}
-
-fn path_of(url: &Url) -> KernelResult<PathBuf> {
-    url.to_file_path().map_err(|()| KernelError::invalid_table_location(url))
 }
 
 fn io_error(url: &Url, error: io::Error) -> KernelError {
@@ -99,11 +106,11 @@ fn io_error(url: &Url, error: io::Error) -> KernelError {
 impl StorageHandler for Files {
     /// The log folder has files of interest only at its top, so subfolders are not descended into.
     fn list_from(&self, url: &Url) -> KernelResult<KernelResultIteratorStatic<FileMeta>> {
-        let start = path_of(url)?;
+        let start = self.path_of(url)?;
         let whole = url.path().ends_with('/');
         let dir = if whole { start.as_path() } else { start.parent().unwrap_or(&start) };
         let after = start.file_name().map(|name| name.to_string_lossy().into_owned()).filter(|_| !whole);
-        let mut entries = self.0.list(dir).map_err(|error| io_error(url, error))?;
+        let mut entries = self.backend.list(dir).map_err(|error| io_error(url, error))?;
         entries.retain(|entry| after.as_ref().is_none_or(|after| entry.name > *after));
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let metas: Vec<KernelResult<FileMeta>> = entries
@@ -142,12 +149,12 @@ impl StorageHandler for Files {
     }
 
     fn head(&self, url: &Url) -> KernelResult<FileMeta> {
-        let stat = self.0.stat(&path_of(url)?).map_err(|error| io_error(url, error))?;
+        let stat = self.backend.stat(&self.path_of(url)?).map_err(|error| io_error(url, error))?;
         Ok(self.meta(url.clone(), stat))
     }
 
     fn delete(&self, url: &Url) -> KernelResult<()> {
-        match self.0.remove(&path_of(url)?) {
+        match self.backend.remove(&self.path_of(url)?) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(url, error)),
             _ => Ok(()),
         }

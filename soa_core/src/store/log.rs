@@ -79,13 +79,18 @@ pub(super) fn commit(
     let path = commit_path(root, version);
     let error = match backend.put_if_absent(&path, content.as_bytes()) {
         Ok(()) => return Outcome::Committed,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Outcome::Conflict,
         Err(error) => error,
     };
     // Whether it took place is told by what is there now.
+    let exists = error.kind() == io::ErrorKind::AlreadyExists;
     let failed = Error::io("commit", &path)(error);
     match backend.read(&path) {
-        Ok(there) if there == content.as_bytes() => Outcome::Unknown(failed),
+        // A network file system may do what it is asked to and, asked again because its answer was lost, say that
+        // the file exists.
+        Ok(there) if there == content.as_bytes() => match backend.sync_dir(&root.join(LOG_DIR)) {
+            Ok(()) if exists => Outcome::Committed,
+            _ => Outcome::Unknown(failed),
+        },
         Ok(_) => Outcome::Conflict,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Outcome::Failed(failed),
         Err(_) => Outcome::Unknown(failed),

@@ -100,7 +100,8 @@ impl Store {
         backend.create_dir_all(&log_dir).map_err(Error::io("create", &log_dir))?;
         let store = Self::at(path)?;
         let exists = || Error::AlreadyExists { path: path.to_owned() };
-        if !log::versions(store.backend(), &store.root)?.is_empty() {
+        let there = backend.list(&log_dir).map_err(Error::io("list", &log_dir))?;
+        if there.iter().any(|entry| snapshot::is_log_file(&entry.name)) {
             return Err(exists());
         }
         let actions = delta_schema::creation_actions(&schema, log::now_ms());
@@ -234,7 +235,7 @@ impl Store {
         if version % CHECKPOINT_INTERVAL != 0 {
             return;
         }
-        let engine = engine::StoreEngine::new(Arc::clone(&self.backend));
+        let engine = engine::StoreEngine::new(Arc::clone(&self.backend), &self.root);
         if let Ok(snapshot) = self.snapshot() {
             // Without a checkpoint readers take longer; the next interval tries again.
             let _ = snapshot.delta().checkpoint(&engine, None);

@@ -60,6 +60,11 @@ impl Snapshot {
         &self.segments
     }
 
+    /// Whether the folder still holds the table that this was read from.
+    pub(super) fn is_still_there(&self, backend: &dyn Backend) -> bool {
+        self.identity.is_some() && identity(backend, &self.root, self.version) == self.identity
+    }
+
     pub(super) fn delta(&self) -> &SnapshotRef {
         &self.delta
     }
@@ -88,7 +93,7 @@ pub(super) fn newest(backend: &Arc<dyn Backend>, root: &Path) -> Result<Arc<Snap
         }
     }
     // A folder that was replaced by another store has nothing in common with what is cached.
-    let base = cached.filter(|snapshot| identity(&**backend, root, snapshot.version) == snapshot.identity);
+    let base = cached.filter(|snapshot| snapshot.is_still_there(&**backend));
     let snapshot = Arc::new(resolve(backend, root, None, base.as_ref())?);
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     if cache.len() >= CACHED_STORES_MAX && !cache.contains_key(root) {
@@ -131,9 +136,7 @@ pub(super) fn at_version(backend: &Arc<dyn Backend>, root: &Path, version: u64) 
 
 fn is_newest(backend: &dyn Backend, snapshot: &Snapshot) -> bool {
     let next = backend.stat(&commit_path(&snapshot.root, snapshot.version + 1));
-    next.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-        && snapshot.identity.is_some()
-        && identity(backend, &snapshot.root, snapshot.version) == snapshot.identity
+    next.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) && snapshot.is_still_there(backend)
 }
 
 fn identity(backend: &dyn Backend, root: &Path, version: u64) -> Option<Stat> {
@@ -148,7 +151,7 @@ fn resolve(
     base: Option<&Arc<Snapshot>>,
 ) -> Result<Snapshot> {
     check_store(&**backend, root)?;
-    let engine = StoreEngine::new(Arc::clone(backend));
+    let engine = StoreEngine::new(Arc::clone(backend), root);
     let failed = |error: KernelError| Error::Log { path: root.to_owned(), source: Box::new(error) };
     let url = url::Url::from_directory_path(root).map_err(|()| Error::NotFound { path: root.to_owned() })?;
     let delta = match (version, base) {
@@ -186,7 +189,8 @@ fn resolve(
     }
     // The kernel gives the newest commits first; within one, files as they were written.
     segments.sort_by_key(|segment| segment.modified_ms());
-    let rows = segments.iter().map(|segment| segment.row_count()).sum();
+    let rows = segments.iter().try_fold(0_u64, |sum, segment| sum.checked_add(segment.row_count()));
+    let rows = rows.ok_or_else(|| Error::damaged(root.join(LOG_DIR), "it says that there are more than 2^64 rows"))?;
     let version = delta.version();
     let identity = identity(&**backend, root, version);
     Ok(Snapshot { root: root.to_owned(), version, schema, segments, rows, delta, identity })
@@ -209,11 +213,15 @@ fn check_store(backend: &dyn Backend, root: &Path) -> Result<()> {
         }
         Err(error) => return Err(Error::io("list", &dir)(error)),
     };
-    let is_log = |name: &str| !name.starts_with(['.', '_']) && (name.ends_with(".json") || name.ends_with(".parquet"));
-    if entries.iter().any(|entry| is_log(&entry.name)) {
+    if entries.iter().any(|entry| is_log_file(&entry.name)) {
         return Ok(());
     }
     Err(Error::NotAStore { path: root.to_owned() })
+}
+
+/// Whether a file of this name in the log's folder is part of a log: a commit or a checkpoint.
+pub(super) fn is_log_file(name: &str) -> bool {
+    !name.starts_with(['.', '_']) && (name.ends_with(".json") || name.ends_with(".parquet"))
 }
 
 /// The files that a batch of the kernel's scan metadata names.

@@ -294,7 +294,18 @@ fn bound_from_json(data_type: &DataType, value: &Value, is_max: bool) -> Option<
             let widened = if is_max { (unscaled + slack).ceil() } else { (unscaled - slack).floor() };
             (widened.abs() < 1e37).then_some(Scalar::Int(widened as i128))
         }
-        DataType::Float32 | DataType::Float64 => value.as_f64().filter(|value| value.is_finite()).map(Scalar::Float),
+        // The text is of the f32, which is not the f64 of the same text.
+        DataType::Float32 => {
+            let value = value.as_f64()? as f32;
+            let widened = if is_max { value.next_up() } else { value.next_down() };
+            value.is_finite().then(|| Scalar::Float(widened.into()))
+        }
+        DataType::Float64 => {
+            // Reading decimal digits may be off by the last bits, here or in the program that wrote them.
+            let value = value.as_f64().filter(|value| value.is_finite())?;
+            let slack = value.abs() * 4.0 * f64::EPSILON;
+            Some(Scalar::Float(if is_max { (value + slack).next_up() } else { (value - slack).next_down() }))
+        }
         DataType::Utf8 | DataType::Enum(_) => value.as_str().map(|text| Scalar::Utf8(text.to_owned())),
         DataType::Int8
         | DataType::Int16
@@ -350,6 +361,27 @@ mod tests {
         let bounds = round_trip(DataType::Float64, Arc::new(Float64Array::from(vec![0.0, 0.0])));
         let sign = |bound: &Option<Scalar>| matches!(bound, Some(Scalar::Float(value)) if value.is_sign_negative());
         assert!(sign(&bounds.min) && !sign(&bounds.max));
+    }
+
+    #[test]
+    fn float_bounds_enclose_the_values_they_are_read_back_for() {
+        for value in [0.7_f32, 0.1, -0.7, 1.0e-40, f32::MAX, f32::MIN_POSITIVE] {
+            let array = arrow::array::Float32Array::from(vec![value]);
+            let bounds = round_trip(DataType::Float32, Arc::new(array));
+            let exact = Scalar::Float(value.into());
+            assert!(bounds.min.is_none_or(|min| min.compare(&exact).is_some_and(|order| order.is_le())), "{value}");
+            assert!(bounds.max.is_none_or(|max| max.compare(&exact).is_some_and(|order| order.is_ge())), "{value}");
+        }
+        let mut bits = 1_u64;
+        for _ in 0..20_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let value = (bits >> 11) as f64 / 9_007_199_254_740.992;
+            let bounds = round_trip(DataType::Float64, Arc::new(Float64Array::from(vec![value])));
+            let exact = Scalar::Float(value);
+            let (Some(min), Some(max)) = (bounds.min, bounds.max) else { panic!("no bounds for {value}") };
+            assert!(min.compare(&exact).is_some_and(|order| order.is_le()), "{value:?} {min}");
+            assert!(max.compare(&exact).is_some_and(|order| order.is_ge()), "{value:?} {max}");
+        }
     }
 
     #[test]

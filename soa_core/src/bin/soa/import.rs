@@ -1,6 +1,6 @@
 //! `soa import`: files into a store, all or nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -72,7 +72,8 @@ pub(crate) fn run(args: &ImportArgs) -> CommandResult {
     }
     let (rows, version) = result?;
     if !args.quiet {
-        print_line(&format!("{rows} rows imported into {} (version {version})", store_path.display()))?;
+        // The rows are in, whether anyone reads that or not.
+        let _ = print_line(&format!("{rows} rows imported into {} (version {version})", store_path.display()));
     }
     Ok(())
 }
@@ -109,7 +110,7 @@ fn progress(rows: Option<u64>, quiet: bool) -> ProgressBar {
     bar
 }
 
-fn create(path: &std::path::Path, sources: &[Source], args: &ImportArgs) -> Result<Store> {
+fn create(path: &Path, sources: &[Source], args: &ImportArgs) -> Result<Store> {
     let first = sources.first().ok_or_else(|| Error::InvalidArgument { message: "give at least one file".into() })?;
     let mut fields = schema_from_arrow(&first.schema)?.fields().to_vec();
     for field in &mut fields {
@@ -138,9 +139,14 @@ fn check_layout(store: &Store, args: &ImportArgs) -> Result<()> {
         if !given.is_empty() && *given != there {
             return Err(Error::InvalidArgument {
                 message: format!(
-                    "{option} {} does not fit the store, which has {}; leave it out to append",
+                    "{option} {} does not fit the store, which has {}; {}",
                     given.join(","),
-                    if there.is_empty() { "none".to_owned() } else { there.join(",") }
+                    if there.is_empty() { "none".to_owned() } else { there.join(",") },
+                    match snapshot.version() {
+                        // What an import leaves that was killed.
+                        0 => "it was made without rows: remove its folder to make it anew, or leave the option out",
+                        _ => "leave the option out to append",
+                    }
                 ),
             });
         }
@@ -148,19 +154,26 @@ fn check_layout(store: &Store, args: &ImportArgs) -> Result<()> {
     Ok(())
 }
 
+/// Removes a store that has no commit but the one that made it.
 fn remove_empty(store: &Store) -> Result<()> {
-    let snapshot = store.snapshot()?;
-    if snapshot.version() != 0 || snapshot.row_count() != 0 {
-        return Ok(());
+    let io = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io { action, path, source }
+    };
+    // Another writer may be committing: the log is taken away first, and put back if it turns out to have more.
+    let log = store.path().join("_delta_log");
+    let aside = store.path().join(format!("._delta_log.{}.removed", std::process::id()));
+    std::fs::rename(&log, &aside).map_err(io("remove", &log))?;
+    let commits = std::fs::read_dir(&aside).map_err(io("list", &aside))?;
+    let names = commits.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>();
+    let names = names.map_err(io("list", &aside))?;
+    if names.iter().any(|name| name != "00000000000000000000.json") {
+        return std::fs::rename(&aside, &log).map_err(io("put back", &log));
     }
-    let remove = |source| Error::Io { action: "remove", path: store.path().to_owned(), source };
-    for dir in ["_delta_log", "_soa"] {
-        match std::fs::remove_dir_all(store.path().join(dir)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(remove(error)),
-            _ => {}
-        }
+    std::fs::remove_dir_all(&aside).map_err(io("remove", &aside))?;
+    // Folders that hold other things stay.
+    for dir in ["_soa/arrow", "_soa", ""] {
+        let _ = std::fs::remove_dir(store.path().join(dir));
     }
-    // A folder that held other things stays.
-    let _ = std::fs::remove_dir(store.path());
     Ok(())
 }

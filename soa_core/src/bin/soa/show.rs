@@ -1,7 +1,7 @@
 //! `soa info`, `soa history` and `soa verify`.
 
 use serde_json::json;
-use soa_core::store::{Form, Store};
+use soa_core::store::{Form, Store, VerifyReport};
 
 use crate::{CommandResult, Failure, StoreArgs, print_line};
 
@@ -97,27 +97,31 @@ pub(crate) fn history(args: &StoreArgs) -> CommandResult {
 
 pub(crate) fn verify(args: &StoreArgs) -> CommandResult {
     let report = Store::open(&args.store)?.verify()?;
-    if args.json {
+    let printed = print_report(&report, args.json);
+    // What was found counts, whether anyone reads it or not.
+    if !report.is_ok() {
+        return Err(Failure::Damaged);
+    }
+    Ok(printed?)
+}
+
+fn print_report(report: &VerifyReport, json: bool) -> std::io::Result<()> {
+    if json {
         let value = json!({
             "version": report.version,
             "segments": report.segments,
             "rows": report.rows,
             "problems": report.problems,
         });
-        print_line(&value.to_string())?;
-    } else {
-        for problem in &report.problems {
-            print_line(problem)?;
-        }
-        let verdict = match report.problems.len() {
-            0 => "all is well".to_owned(),
-            1 => "1 problem".to_owned(),
-            many => format!("{many} problems"),
-        };
-        print_line(&format!(
-            "version {}, {} segments, {} rows: {verdict}",
-            report.version, report.segments, report.rows
-        ))?;
+        return print_line(&value.to_string());
     }
-    if report.is_ok() { Ok(()) } else { Err(Failure::Damaged) }
+    for problem in &report.problems {
+        print_line(problem)?;
+    }
+    let verdict = match report.problems.len() {
+        0 => "all is well".to_owned(),
+        1 => "1 problem".to_owned(),
+        many => format!("{many} problems"),
+    };
+    print_line(&format!("version {}, {} segments, {} rows: {verdict}", report.version, report.segments, report.rows))
 }

@@ -17,16 +17,16 @@ use arrow::array::{
 
 use self::arrow_form::ArrowForm;
 use self::parquet_form::{Checksums, ParquetForm};
-use super::UNIT_ROWS;
 use super::io::Backend;
 use super::paths;
 use super::stats::{ColumnStats, date_from_text, timestamp_from_text};
+use super::{SEGMENT_ROWS_MAX, UNIT_ROWS};
 use crate::convert::enum_dictionary;
 use crate::error::{Error, Result};
 use crate::predicate::{Bounds, Scalar};
 use crate::schema::{DataType, Field, Schema};
 
-pub(super) use self::write::{CHECKSUMS_TAG, Written, remove, write};
+pub(super) use self::write::{CHECKSUMS_TAG, Written, compact, remove, write};
 
 /// Which of a segment's forms is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,7 +64,7 @@ impl PartitionValue {
     pub(super) fn parse(field: &Field, text: Option<&str>) -> Option<Self> {
         let Some(text) = text.filter(|text| !text.is_empty()) else { return Some(Self { text: None, value: None }) };
         let value = match field.data_type() {
-            DataType::Bool => Scalar::Bool(text.parse().ok()?),
+            DataType::Bool => Scalar::Bool(text.to_ascii_lowercase().parse().ok()?),
             DataType::UInt64 => {
                 // As a long, the value's 64 bits; a value from 2^63 on is negative there.
                 let bits: i128 = text.parse().ok()?;
@@ -88,6 +88,13 @@ impl PartitionValue {
             DataType::Float32 | DataType::Float64 | DataType::Binary => return None,
         };
         Some(Self { text: Some(text.to_owned()), value: Some(value) })
+    }
+}
+
+impl PartitionValue {
+    /// `rows` times the value, or `None` if the type cannot hold it.
+    pub(super) fn to_array(&self, data_type: &DataType, rows: usize) -> Option<ArrayRef> {
+        constant_array(data_type, self.value.as_ref(), rows)
     }
 }
 
@@ -137,6 +144,10 @@ impl Segment {
         };
         if segment.meta.rows.is_none() {
             segment.rows = segment.parquet()?.unit_rows().iter().sum();
+        }
+        if segment.is_own() && segment.rows > SEGMENT_ROWS_MAX as u64 {
+            let message = format!("the log says that it has {} rows, more than a segment can have", segment.rows);
+            return Err(Error::damaged(segment.parquet_path(), message));
         }
         Ok(segment)
     }
@@ -268,6 +279,9 @@ impl Segment {
         if self.meta.rows.is_some_and(|rows| rows != form.unit_rows().iter().sum::<u64>()) {
             return Err(Error::damaged(&path, format!("it does not have the {} rows that the log says", self.rows)));
         }
+        if self.is_own() && form.unit_rows() != self.units()? {
+            return Err(Error::damaged(&path, "its row groups are not those of a segment"));
+        }
         Ok(form)
     }
 
@@ -302,9 +316,9 @@ impl Segment {
 
     fn constant(&self, column: usize, rows: usize) -> Result<ArrayRef> {
         let field = self.schema.field(column);
-        let value = self.meta.partition[column].as_ref().and_then(|partition| partition.value.as_ref());
+        let value = self.meta.partition[column].as_ref();
         let make = |rows| {
-            constant_array(field.data_type(), value, rows).ok_or_else(|| {
+            value.and_then(|value| value.to_array(field.data_type(), rows)).ok_or_else(|| {
                 Error::value(
                     field.name(),
                     format!("the partition value {value:?} of \"{}\" does not fit", self.meta.path),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema};
+use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -29,6 +29,8 @@ use crate::store::io::{Backend, ReadFile, read_range};
 
 /// zstd's own default, a good trade of time for size.
 const ZSTD_LEVEL: i32 = 3;
+/// A row group is read whole; a footer that promises more is not believed.
+const ROW_GROUP_ROWS_MAX: i64 = 1 << 27;
 /// The footer's length and the magic.
 const TRAILER_LEN: usize = 8;
 
@@ -155,6 +157,11 @@ impl ParquetForm {
         })?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = ArrowReaderMetadata::load(&source, options).map_err(|error| damaged(&error))?;
+        let metadata = with_read_types(metadata).map_err(|error| damaged(&error))?;
+        let groups = metadata.metadata().row_groups();
+        if groups.iter().any(|group| !(0..=ROW_GROUP_ROWS_MAX).contains(&group.num_rows())) {
+            return Err(Error::damaged(path, format!("a row group has more than {ROW_GROUP_ROWS_MAX} rows")));
+        }
         let chunks = chunk_ranges(metadata.metadata());
         if let Some(Checksums(known)) = &checksums {
             let footer_at = chunks.iter().map(|range| range.end).max().unwrap_or(0);
@@ -180,6 +187,10 @@ impl ParquetForm {
         let metadata = self.metadata.metadata();
         let rows = usize::try_from(metadata.row_group(unit).num_rows())
             .map_err(|_| Error::damaged(&self.path, "a row group has a negative number of rows"))?;
+        if rows == 0 {
+            let empty = |column: &usize| arrow::array::new_empty_array(&self.fields[*column].data_type().to_arrow());
+            return Ok(columns.iter().map(empty).collect());
+        }
         let wanted: Vec<usize> = columns.iter().filter_map(|column| self.leaves[*column]).collect();
         let mut by_leaf: HashMap<usize, ArrayRef> = HashMap::new();
         if !wanted.is_empty() {
@@ -220,7 +231,6 @@ impl ParquetForm {
             .build()?;
         match (reader.next().transpose()?, reader.next()) {
             (Some(batch), None) if batch.num_rows() == rows => Ok(batch),
-            (None, None) if rows == 0 => Ok(RecordBatch::new_empty(self.metadata.schema().clone())),
             _ => Err(ParquetError::General("it does not have the rows that the footer says".into())),
         }
     }
@@ -249,6 +259,35 @@ impl std::fmt::Debug for ParquetForm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ParquetForm").field("path", &self.path).field("len", &self.len).finish_non_exhaustive()
     }
+}
+
+/// The same file, read into other Arrow types than those it would be read into by itself: text as views, which have no
+/// limit of 2 GiB, and the 96-bit times of older writers as microseconds, whose range is that of other times.
+fn with_read_types(metadata: ArrowReaderMetadata) -> Result<ArrowReaderMetadata, ParquetError> {
+    let fields: Vec<ArrowField> = metadata
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| {
+            let data_type = match field.data_type() {
+                ArrowType::Utf8 => ArrowType::Utf8View,
+                ArrowType::Binary => ArrowType::BinaryView,
+                ArrowType::Timestamp(TimeUnit::Nanosecond, zone) if is_int96(&metadata, field.name()) => {
+                    ArrowType::Timestamp(TimeUnit::Microsecond, zone.clone())
+                }
+                other => other.clone(),
+            };
+            field.as_ref().clone().with_data_type(data_type)
+        })
+        .collect();
+    let options =
+        ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(Arc::new(ArrowSchema::new(fields)));
+    ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)
+}
+
+fn is_int96(metadata: &ArrowReaderMetadata, name: &str) -> bool {
+    let mut columns = metadata.parquet_schema().columns().iter();
+    columns.any(|column| column.path().parts() == [name] && column.physical_type() == PhysicalType::INT96)
 }
 
 fn find_leaf(path: &Path, metadata: &ArrowReaderMetadata, field: &Field) -> Result<Option<usize>> {

@@ -60,12 +60,14 @@ pub(in crate::store) fn write(
     let arrow_path = arrow_path(root, &relative);
     let made =
         |path: &Path| path.parent().map_or(Ok(()), |dir| backend.create_dir_all(dir).map_err(Error::io("create", dir)));
-    made(&parquet_path)?;
-    made(&arrow_path)?;
+    for path in [&parquet_path, &arrow_path] {
+        made(path)?;
+        paths::check_inside(root, path.parent().unwrap_or(root))?;
+    }
 
     // One thread encodes Parquet while the other writes the Arrow form.
     let (parquet, arrow) = std::thread::scope(|scope| {
-        let parquet = scope.spawn(|| write_parquet(backend, &parquet_path, &units, schema, &fields));
+        let parquet = scope.spawn(|| write_parquet(backend, root, &parquet_path, &units, schema, &fields));
         let arrow = write_arrow(backend, &arrow_path, &units, &unit_stats);
         (parquet.join(), arrow)
     });
@@ -108,14 +110,18 @@ pub(in crate::store) fn remove(backend: &dyn Backend, files: &[PathBuf]) {
 
 fn write_parquet(
     backend: &dyn Backend,
+    root: &Path,
     path: &Path,
     units: &[RecordBatch],
     schema: &Schema,
     fields: &[Field],
 ) -> Result<(u64, String)> {
     let encoded = parquet_form::encode(units, schema, fields).map_err(Error::parquet(path))?;
-    backend.write_new(path, &mut |file| file.write_all(&encoded.content)).map_err(Error::io("write", path))?;
-    sync_parent(backend, path)?;
+    write_new(backend, path, &mut |file| file.write_all(&encoded.content))?;
+    // Whoever made a partition's folder may not have made its name durable yet.
+    for dir in path.ancestors().skip(1).take_while(|dir| dir.starts_with(root)) {
+        backend.sync_dir(dir).map_err(Error::io("sync", dir))?;
+    }
     Ok((encoded.content.len() as u64, encoded.checksums.to_tag()))
 }
 
@@ -126,17 +132,27 @@ fn write_arrow(backend: &dyn Backend, path: &Path, units: &[RecordBatch], stats:
             other => std::io::Error::other(other),
         })
     };
-    backend.write_new(path, write).map_err(Error::io("write", path))?;
-    sync_parent(backend, path)
-}
-
-fn sync_parent(backend: &dyn Backend, path: &Path) -> Result<()> {
+    write_new(backend, path, write)?;
     let dir = path.parent().unwrap_or(Path::new("."));
     backend.sync_dir(dir).map_err(Error::io("sync", dir))
 }
 
+type Content<'a> = &'a mut dyn FnMut(&mut dyn std::io::Write) -> std::io::Result<()>;
+
+/// Writes a file. Another writer that gave up may have removed the folder, which it had made, since it was looked for.
+fn write_new(backend: &dyn Backend, path: &Path, content: Content<'_>) -> Result<()> {
+    let written = match backend.write_new(path, content) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => path
+            .parent()
+            .map_or(Ok(()), |dir| backend.create_dir_all(dir))
+            .and_then(|()| backend.write_new(path, content)),
+        other => other,
+    };
+    written.map_err(Error::io("write", path))
+}
+
 /// The same rows in arrays of their own: views refer to no more text than the rows have.
-fn compact(batch: &RecordBatch) -> RecordBatch {
+pub(in crate::store) fn compact(batch: &RecordBatch) -> RecordBatch {
     let columns: Vec<ArrayRef> = batch
         .columns()
         .iter()
