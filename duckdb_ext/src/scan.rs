@@ -257,7 +257,11 @@ impl Running {
         columns
             .map(|(&column, array)| {
                 let field = self.schema.field(column);
-                Column::new(context, field.name(), field.data_type(), array)
+                // `count(*)` asks for the first declared column, and nothing tells it from a query of that column.
+                match self.columns.as_slice() {
+                    [0] => Column::in_place_or_new(context, field.name(), field.data_type(), array),
+                    _ => Column::new(context, field.name(), field.data_type(), array),
+                }
             })
             .collect()
     }

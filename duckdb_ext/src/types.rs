@@ -32,7 +32,7 @@ use soa_core::predicate::Scalar;
 use soa_core::schema::{DataType, Schema};
 
 use crate::error::{Result, invalid};
-use crate::ffi::{DictionaryFeed, InlineOr, OutputVector, StringCell};
+use crate::ffi::{ArrowFeed, InlineOr, OutputVector, StringCell};
 
 /// The most decimal digits that DuckDB keeps in 16, 32 and 64 bits; more take 128.
 const DIGITS_IN_16_BITS: u8 = 4;
@@ -218,8 +218,8 @@ enum Values {
     },
     Text(StringViewArray),
     Bytes(BinaryViewArray),
-    /// As DuckDB's dictionary vectors.
-    Dictionary(DictionaryFeed),
+    /// In place: an enum as DuckDB's dictionary vectors, or a column of which only the rows may be wanted.
+    InPlace(ArrowFeed),
     /// An index per value, and what stands behind each index.
     Names {
         keys: Buffer,
@@ -228,6 +228,40 @@ enum Values {
 }
 
 impl Column {
+    /// The same as [`new`](Self::new), for a column whose values are perhaps not looked at: handing it over in place
+    /// costs a little more than copying it if they are, and much less if they are not.
+    ///
+    /// # Errors
+    ///
+    /// When the array is not of the type that [`DataType`] documents; the error names the column.
+    pub(crate) fn in_place_or_new(
+        context: &Context,
+        name: &str,
+        data_type: &DataType,
+        array: &ArrayRef,
+    ) -> Result<Self> {
+        // What the importer takes as it is. It would convert the others.
+        let as_it_is = match data_type {
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32
+            | DataType::UInt64
+            | DataType::Float32
+            | DataType::Float64
+            | DataType::Date
+            | DataType::Timestamp { .. } => *array.data_type() == data_type.to_arrow(),
+            DataType::Bool | DataType::Decimal { .. } | DataType::Utf8 | DataType::Binary | DataType::Enum(_) => false,
+        };
+        match as_it_is {
+            true => Ok(Self { nulls: None, values: Values::InPlace(ArrowFeed::new(context, array)?) }),
+            false => Self::new(context, name, data_type, array),
+        }
+    }
+
     /// Chooses the way for a column that the store has declared as `data_type`.
     ///
     /// # Errors
@@ -249,7 +283,7 @@ impl Column {
             DataType::Decimal { precision, .. } => decimal(array, *precision),
             DataType::Utf8 => array.as_string_view_opt().cloned().map(Values::Text),
             DataType::Binary => array.as_binary_view_opt().cloned().map(Values::Bytes),
-            DataType::Enum(_) if is_small(array) => Some(Values::Dictionary(DictionaryFeed::new(context, array)?)),
+            DataType::Enum(_) if is_small(array) => Some(Values::InPlace(ArrowFeed::new(context, array)?)),
             DataType::Enum(_) => names(array),
             DataType::Date => fixed::<Date32Type>(array),
             DataType::Timestamp { .. } => fixed::<TimestampMicrosecondType>(array),
@@ -264,8 +298,8 @@ impl Column {
     pub(crate) fn write(&mut self, first: usize, count: usize, vector: &mut OutputVector<'_>) -> Result<()> {
         let nulls = self.nulls.as_ref().map(|nulls| nulls.slice(first, count)).filter(|nulls| nulls.null_count() > 0);
         match &mut self.values {
-            // Its NULLs are in the dictionary.
-            Values::Dictionary(feed) => return feed.write_next(vector),
+            // With its NULLs.
+            Values::InPlace(feed) => return feed.write_next(vector),
             Values::Bits(bits) => vector.write_bits(&bits.values().slice(first, count))?,
             Values::Fixed { bytes, width } => {
                 vector.write_bytes(&bytes[first * *width..(first + count) * *width], *width)?;

@@ -8,7 +8,7 @@
 //! that the width which a caller passes is the width that DuckDB allocated.
 #![expect(unsafe_code, reason = "vectors are DuckDB's memory, reached through its C API")]
 
-mod dictionary;
+mod feed;
 mod strings;
 
 use std::marker::PhantomData;
@@ -26,7 +26,7 @@ use duckdb_neo::{AsRaw, Error, FromRaw};
 
 use crate::error::{Result, invalid};
 
-pub(crate) use self::dictionary::DictionaryFeed;
+pub(crate) use self::feed::ArrowFeed;
 pub(crate) use self::strings::{InlineOr, StringCell};
 
 /// The most rows a chunk may hold. DuckDB takes more for a defect of its own and refuses all further queries.

@@ -1,7 +1,7 @@
-//! Enum columns as DuckDB's dictionary vectors.
+//! Arrow arrays as DuckDB's vectors, without copying their values, through the importer of the C API.
 //!
-//! DuckDB groups and compares a dictionary's few entries instead of every row, but its C API makes such vectors from
-//! Arrow's dictionaries only.
+//! Two things come of that which writing into a vector cannot give: enum columns become dictionary vectors, whose few
+//! entries DuckDB groups and compares instead of every row; and values that nobody looks at are not read either.
 
 use std::ptr;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use duckdb_neo::{AsRaw, ffi};
 use super::{CHUNK_ROWS, OutputVector, check};
 use crate::error::{Result, invalid};
 
-/// The rows of an Arrow dictionary array, chunk by chunk.
+/// The rows of an Arrow array, chunk by chunk.
 #[derive(Debug)]
-pub(crate) struct DictionaryFeed {
+pub(crate) struct ArrowFeed {
     importer: ffi::duckdb_v2_arrow_importer_handle,
 }
 
 // SAFETY: an importer has no thread of its own; what must not happen is that two use it at once, and all its methods
 // take `&mut self`. It refers to the client's context, which outlives the scan states that hold feeds.
-unsafe impl Send for DictionaryFeed {}
+unsafe impl Send for ArrowFeed {}
 
-impl DictionaryFeed {
+impl ArrowFeed {
     /// A feed of the rows of `array`, from the first to the last.
     pub(crate) fn new(context: &Context, array: &ArrayRef) -> Result<Self> {
-        let refused = |error| invalid(format!("an enum column cannot be handed over: {error}"));
-        let field = Arc::new(Field::new("enum", array.data_type().clone(), true));
+        let refused = |error| invalid(format!("a column cannot be handed over: {error}"));
+        let field = Arc::new(Field::new("column", array.data_type().clone(), true));
         let mut schema = FFI_ArrowSchema::try_from(&Schema::new([Arc::clone(&field)])).map_err(refused)?;
         let rows = StructArray::try_new([field].into(), vec![Arc::clone(array)], None).map_err(refused)?;
         let mut rows = FFI_ArrowArray::new(&rows.to_data());
@@ -50,14 +50,14 @@ impl DictionaryFeed {
         Ok(feed)
     }
 
-    /// Makes `vector` a dictionary vector of the next rows, as many as it is to hold, which must be
+    /// Makes `vector` refer to the next rows, as many as it is to hold, which must be
     /// [`CHUNK_ROWS`] or all that are left. It keeps the array's memory alive.
     pub(crate) fn write_next(&mut self, vector: &mut OutputVector<'_>) -> Result<()> {
         let mut chunk = ptr::null_mut();
         // SAFETY: the importer lives as long as `self`, and the result is a place of the type asked for.
         check(|error| unsafe { ffi::duckdb_v2_arrow_importer_next_chunk(self.importer, &mut chunk, error) })?;
         if chunk.is_null() {
-            return Err(invalid("an enum column ended before its unit"));
+            return Err(invalid("a column ended before its unit"));
         }
         let referenced = reference_first(chunk, vector);
         // SAFETY: the chunk was handed over by the call above and is not used afterwards; the vector has its own
@@ -76,13 +76,13 @@ fn reference_first(chunk: ffi::duckdb_v2_data_chunk_handle, vector: &mut OutputV
     // SAFETY: the vector is live while its chunk is, and the result is a place of the type asked for.
     check(|error| unsafe { ffi::duckdb_v2_vector_get_size(source, &mut rows, error) })?;
     if rows != vector.rows as u64 {
-        return Err(invalid(format!("an enum column came with {rows} rows instead of {}", vector.rows)));
+        return Err(invalid(format!("a column came with {rows} rows instead of {}", vector.rows)));
     }
     // SAFETY: both vectors are live; the call refuses vectors of different types.
     check(|error| unsafe { ffi::duckdb_v2_vector_reference(vector.handle, source, error) })
 }
 
-impl Drop for DictionaryFeed {
+impl Drop for ArrowFeed {
     fn drop(&mut self) {
         // SAFETY: the importer belongs to `self` and is not used afterwards.
         unsafe { ffi::duckdb_v2_arrow_importer_destroy(&mut self.importer) };
