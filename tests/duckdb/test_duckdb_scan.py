@@ -34,7 +34,7 @@ def test_rows_come_in_the_order_they_were_added(big, threads):
     con.execute(f"CREATE TABLE copy AS FROM {big.sql}")
     assert con.execute("SELECT bool_and(id = rowid) FROM copy").fetchone() == (True,)
     assert con.execute(f"SELECT id FROM {big.sql} LIMIT 3 OFFSET 300000").fetchall() == [(300000,), (300001,), (300002,)]
-    assert con.execute(f"SELECT first(id), last(id) FROM {big.sql}").fetchone() == (0, COUNT - 1)
+    # Not `first(id)`: with several threads DuckDB gives any thread's first row, on tables of its own as well.
     con.execute("SET preserve_insertion_order = false")
     assert con.execute(f"SELECT sum(id), count(*) FROM {big.sql}").fetchone() == (COUNT * (COUNT - 1) // 2, COUNT)
 
