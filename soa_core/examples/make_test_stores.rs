@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Row `i`; `None` if a date is out of range.
 fn row(i: u16) -> Option<RustTypes> {
     let level = LEVELS[usize::from(i) % LEVELS.len()];
-    let unless = |divisor: u16| i % divisor != 0;
+    let unless = |divisor: u16| !i.is_multiple_of(divisor);
     let number = i64::from(i);
     let last_of_1969 = NaiveDate::from_ymd_opt(1969, 12, 31)?.and_time(NaiveTime::MIN);
     let new_year_2024 = NaiveDate::from_ymd_opt(2024, 1, 1)?.and_time(NaiveTime::MIN).and_utc();
@@ -71,8 +71,8 @@ fn row(i: u16) -> Option<RustTypes> {
         id: u64::from(i),
         level,
         maybe_level: unless(3).then_some(level),
-        flag: i % 2 == 0,
-        maybe_flag: unless(5).then_some(i % 2 == 0),
+        flag: i.is_multiple_of(2),
+        maybe_flag: unless(5).then_some(i.is_multiple_of(2)),
         maybe_u8: unless(7).then_some((i % 256) as u8),
         maybe_i64: unless(11).then_some(-number),
         maybe_f32: unless(13).then_some(f32::from(i) / 8.0),

@@ -83,7 +83,7 @@ impl Bounds {
 }
 
 /// The least text above every text that begins with `prefix`, or `None` if there is none.
-fn prefix_end(prefix: &str) -> Option<String> {
+pub(crate) fn prefix_end(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {
         // The gap in the range of `char` is that of the UTF-16 surrogates.

@@ -16,6 +16,7 @@ use std::fmt;
 use crate::error::Result;
 use crate::schema::{DataType, Schema};
 
+pub(crate) use self::bounds::prefix_end;
 pub use self::bounds::{Bounds, Truth};
 
 /// A constant in a [`Predicate`]. The column's type decides what it means.

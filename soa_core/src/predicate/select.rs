@@ -73,6 +73,9 @@ fn all(value: bool, len: usize) -> BooleanArray {
     BooleanArray::new(values, None)
 }
 
+/// Whether a value matches.
+type Matcher<'a, T> = Box<dyn Fn(&T) -> bool + 'a>;
+
 /// A condition on one value.
 enum Test<'a> {
     Compare(CompareOp, &'a Scalar),
@@ -81,7 +84,7 @@ enum Test<'a> {
 }
 
 impl Test<'_> {
-    fn text(&self) -> Option<Box<dyn Fn(&str) -> bool + '_>> {
+    fn text(&self) -> Option<Matcher<'_, str>> {
         match self {
             Self::Compare(op, Scalar::Utf8(value)) => {
                 Some(Box::new(move |text| op.holds(text.as_bytes().cmp(value.as_bytes()))))
@@ -98,7 +101,7 @@ impl Test<'_> {
         }
     }
 
-    fn bytes(&self) -> Option<Box<dyn Fn(&[u8]) -> bool + '_>> {
+    fn bytes(&self) -> Option<Matcher<'_, [u8]>> {
         match self {
             Self::Compare(op, Scalar::Binary(value)) => Some(Box::new(move |bytes| op.holds(bytes.cmp(value)))),
             Self::In(values) => {

@@ -145,12 +145,12 @@ pub(super) fn read(
     configuration: &HashMap<String, String>,
 ) -> Result<Schema> {
     let refuse = |message: String| Error::Unsupported { path: path.to_owned(), message };
-    if let Some(version) = configuration.get(FORMAT_VERSION_KEY) {
-        if version.parse::<u32>().ok().is_none_or(|version| version > FORMAT_VERSION) {
-            return Err(refuse(format!(
-                "its format version is {version}, this release knows version {FORMAT_VERSION}; use a newer release"
-            )));
-        }
+    if let Some(version) = configuration.get(FORMAT_VERSION_KEY)
+        && version.parse::<u32>().ok().is_none_or(|version| version > FORMAT_VERSION)
+    {
+        return Err(refuse(format!(
+            "its format version is {version}, this release knows version {FORMAT_VERSION}; use a newer release"
+        )));
     }
     let list = |key: &str| -> Result<Vec<String>> {
         let Some(text) = configuration.get(key) else { return Ok(Vec::new()) };

@@ -101,7 +101,7 @@ pub trait ReadFile: Debug + Send + Sync {
     /// # Errors
     ///
     /// As [`File::metadata`].
-    fn len(&self) -> io::Result<u64>;
+    fn byte_count(&self) -> io::Result<u64>;
 
     /// Fills `buffer` with the bytes from `offset` on.
     ///
@@ -253,7 +253,7 @@ impl Backend for OsBackend {
 struct OsFile(File);
 
 impl ReadFile for OsFile {
-    fn len(&self) -> io::Result<u64> {
+    fn byte_count(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 

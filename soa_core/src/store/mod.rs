@@ -232,7 +232,7 @@ impl Store {
 
     /// What can be done once a commit is there. The commit stands whether it succeeds or not.
     fn after_commit(&self, version: u64) {
-        if version % CHECKPOINT_INTERVAL != 0 {
+        if !version.is_multiple_of(CHECKPOINT_INTERVAL) {
             return;
         }
         let engine = engine::StoreEngine::new(Arc::clone(&self.backend), &self.root);

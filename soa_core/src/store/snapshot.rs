@@ -87,10 +87,10 @@ static CACHE: LazyLock<Mutex<HashMap<PathBuf, Arc<Snapshot>>>> = LazyLock::new(M
 /// The newest snapshot. When nothing was committed since it was last asked for, this costs two `stat`s.
 pub(super) fn newest(backend: &Arc<dyn Backend>, root: &Path) -> Result<Arc<Snapshot>> {
     let cached = CACHE.lock().unwrap_or_else(PoisonError::into_inner).get(root).cloned();
-    if let Some(snapshot) = &cached {
-        if is_newest(&**backend, snapshot) {
-            return Ok(Arc::clone(snapshot));
-        }
+    if let Some(snapshot) = &cached
+        && is_newest(&**backend, snapshot)
+    {
+        return Ok(Arc::clone(snapshot));
     }
     // A folder that was replaced by another store has nothing in common with what is cached.
     let base = cached.filter(|snapshot| snapshot.is_still_there(&**backend));

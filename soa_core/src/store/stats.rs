@@ -11,7 +11,7 @@ use arrow::datatypes::{
 use chrono::{DateTime, NaiveDate, SecondsFormat};
 use serde_json::{Map, Number, Value};
 
-use crate::predicate::{Bounds, Scalar};
+use crate::predicate::{Bounds, Scalar, prefix_end};
 use crate::schema::{DataType, Schema};
 
 /// Days from 0001-01-01, from which chrono counts, to 1970-01-01, from which `Date` does.
@@ -232,18 +232,7 @@ fn decimal_to_json(unscaled: i128, scale: u8) -> Option<Value> {
 
 fn truncate_text(text: &str, is_max: bool) -> Option<String> {
     let Some((end, _)) = text.char_indices().nth(TEXT_BOUND_CHARS) else { return Some(text.to_owned()) };
-    if !is_max {
-        return Some(text[..end].to_owned());
-    }
-    let mut chars: Vec<char> = text[..end].chars().collect();
-    while let Some(last) = chars.pop() {
-        let next = if last == '\u{D7FF}' { Some('\u{E000}') } else { char::from_u32(u32::from(last) + 1) };
-        if let Some(next) = next {
-            chars.push(next);
-            return Some(chars.into_iter().collect());
-        }
-    }
-    None
+    if is_max { prefix_end(&text[..end]) } else { Some(text[..end].to_owned()) }
 }
 
 /// The row count and the bounds of every column that an `add`'s `stats` give.

@@ -230,7 +230,7 @@ impl Segment {
             let unit = UNIT_ROWS as u64;
             let whole = usize::try_from(self.rows / unit).unwrap_or(usize::MAX);
             let mut units = vec![unit; whole];
-            units.extend((self.rows % unit != 0).then_some(self.rows % unit));
+            units.extend((!self.rows.is_multiple_of(unit)).then_some(self.rows % unit));
             units
         } else {
             self.parquet()?.unit_rows()

@@ -145,7 +145,7 @@ impl ParquetForm {
         checksums: Option<Checksums>,
     ) -> Result<Self> {
         let file = backend.open(path).map_err(Error::io("open", path))?;
-        let len = file.len().map_err(Error::io("read", path))?;
+        let len = file.byte_count().map_err(Error::io("read", path))?;
         if len != expected_len {
             return Err(Error::damaged(path, format!("it has {len} bytes; the log says {expected_len}")));
         }
@@ -244,12 +244,12 @@ impl ParquetForm {
         let len = len.ok_or_else(|| Error::damaged(&self.path, "its footer points outside the file"))?;
         let bytes = read_range(&*self.file, start, len).map_err(Error::io("read", &self.path))?;
         let columns = metadata.row_group(unit).num_columns();
-        if let Some(Checksums(known)) = &self.checksums {
-            if known.get(1 + unit * columns + leaf) != Some(&crc32c::crc32c(&bytes)) {
-                let name = metadata.row_group(unit).column(leaf).column_path().string();
-                let message = format!("column \"{name}\", row group {unit}: it does not match its checksum");
-                return Err(Error::damaged(&self.path, message));
-            }
+        if let Some(Checksums(known)) = &self.checksums
+            && known.get(1 + unit * columns + leaf) != Some(&crc32c::crc32c(&bytes))
+        {
+            let name = metadata.row_group(unit).column(leaf).column_path().string();
+            let message = format!("column \"{name}\", row group {unit}: it does not match its checksum");
+            return Err(Error::damaged(&self.path, message));
         }
         Ok((start, bytes.into()))
     }

@@ -1,6 +1,6 @@
 //! Zone maps: per record batch and column, bounds, NULL count and checksum (format.md, section 3.2).
 
-use crate::predicate::{Bounds, Scalar};
+use crate::predicate::{Bounds, Scalar, prefix_end};
 use crate::schema::DataType;
 use crate::store::stats::ColumnStats;
 
@@ -189,18 +189,8 @@ fn text_bound(bytes: &[u8], is_max: bool) -> Option<String> {
         Ok(text) => Some(text.to_owned()),
         // The part before is a prefix, thus not above.
         Err(error) if !is_max => Some(String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned()),
-        // Above: the text before with its last character raised, which no continuation reaches.
-        Err(error) => {
-            let mut chars: Vec<char> = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).chars().collect();
-            while let Some(last) = chars.pop() {
-                let next = if last == '\u{D7FF}' { Some('\u{E000}') } else { char::from_u32(u32::from(last) + 1) };
-                if let Some(next) = next {
-                    chars.push(next);
-                    return Some(chars.into_iter().collect());
-                }
-            }
-            None
-        }
+        // Above: what no text that begins with that prefix reaches.
+        Err(error) => prefix_end(&String::from_utf8_lossy(&bytes[..error.valid_up_to()])),
     }
 }
 
