@@ -8,5 +8,6 @@ mod model;
 #[path = "../../examples/support/orders.rs"]
 mod orders;
 mod records;
+mod store;
 mod stores;
 mod twin;
