@@ -3,6 +3,10 @@
 //! `soa_core` holds the struct-of-arrays kernel, its zero-copy conversion to Arrow and a crash-safe store.
 //!
 //! ```
+//! use soa_core::kernel::StoredRecord;
+//! use soa_core::predicate::{CompareOp, Predicate, Scalar};
+//! use soa_core::scan::ScanRequest;
+//! use soa_core::store::Store;
 //! use soa_core::{SoA, SoAStore};
 //!
 //! #[derive(Debug, Clone, Copy, PartialEq, SoA)]
@@ -43,6 +47,16 @@
 //! store.add(order(7, 1))?;
 //! store.update(&7, |mut order| order.set_status(Status::Shipped))?;
 //! assert_eq!(store.get(&7).map(|order| order.status), Some(Status::Shipped));
+//!
+//! // On disk: a batch is one commit, and DuckDB and every reader of Delta Lake query the folder in place.
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("orders.soa");
+//! let disk = Store::create(&path, Order::table_schema())?;
+//! disk.append(&[orders.to_record_batch()])?;
+//! let large = Predicate::compare(2, CompareOp::Gt, Scalar::Int(6));
+//! let plan = disk.snapshot()?.plan(&ScanRequest { columns: vec![0], predicate: Some(large), limit: None })?;
+//! let rows: usize = (0..plan.units().len()).map(|unit| Ok(plan.read_filtered(unit)?.num_rows())).sum::<soa_core::Result<usize>>()?;
+//! assert_eq!(rows, 1);
 //! # Ok(())
 //! # }
 //! ```
