@@ -4,6 +4,7 @@ the store is added or changed, and a store that was not there is not there after
 
 from __future__ import annotations
 
+import csv
 import datetime
 import decimal
 from pathlib import Path
@@ -99,6 +100,7 @@ def test_overwritten_bytes_in_parquet_source(tmp_path: Path, new: Path):
 BROKEN_CSV = {
     "a row too short": "id,v\n" + "1,2\n" * 60_000 + "3\n" + "4,5\n" * 10,
     "a row too long": "id,v\n" + "1,2\n" * 60_000 + "3,4,5\n",
+    "a quote never closed": 'id,v\n1,"two\n' + "3,4\n" * 60_000,
     "empty": "",
 }
 
@@ -108,6 +110,17 @@ def test_broken_csv(tmp_path: Path, new: Path, how: str):
     file = tmp_path / "broken.csv"
     file.write_text(BROKEN_CSV[how])
     refuse(tmp_path, file, new, says=["broken.csv"])
+
+
+def test_quotes_in_csv(tmp_path: Path, new: Path):
+    """Delimiters, line ends and doubled quotes within quotes, and quotes that are none."""
+    file = tmp_path / "quotes.csv"
+    file.write_text('id,v\n1,"a,b\n""c"""\n2,5" pipe\n3,""\n')
+    support.soa("import", file, new)
+    out = tmp_path / "out.csv"
+    support.soa("export", new, out)
+    with out.open(newline="") as lines:
+        assert list(csv.reader(lines)) == [["id", "v"], ["1", 'a,b\n"c"'], ["2", '5" pipe'], ["3", ""]]
 
 
 def test_csv_with_text_where_the_store_has_numbers(tmp_path: Path, there: Path):
