@@ -132,6 +132,8 @@ impl Bound {
         let store = Store::open(&path).into_duckdb()?;
         let session = Session::of(context)?;
         let (snapshot, _pin) = take_snapshot(&store, at, &session)?;
+        // A time may be in the future, where the version that it means changes: it is settled here, for all executions.
+        let at = at.map(|_| At::Version(snapshot.version()));
         let schema = snapshot.schema().clone();
         Ok(Self { store, path, at, schema, session, predicate: Mutex::default() })
     }

@@ -27,7 +27,7 @@
 //! cannot be written; such a connection is told apart by the address of an object that it owns. No other connection
 //! has it while the session is alive, for a session dies with the plans of its connection.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
@@ -44,6 +44,9 @@ use crate::ffi::connection_address;
 
 /// The setting that holds a connection's number.
 const SESSION_SETTING: &str = "soa_session";
+
+/// The numbers that are just being given to their connections. Nobody else may set one.
+static ISSUED: LazyLock<Mutex<HashSet<u64>>> = LazyLock::new(Mutex::default);
 
 /// What tells a connection from every other in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,7 +68,10 @@ impl ConnectionId {
             return Ok(Self::Number(number));
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        match config.set_value(SESSION_SETTING, &number.value(context)?, SettingScope::Session) {
+        lock(&ISSUED).insert(number);
+        let set = config.set_value(SESSION_SETTING, &number.value(context)?, SettingScope::Session);
+        lock(&ISSUED).remove(&number);
+        match set {
             Ok(()) => Ok(Self::Number(number)),
             Err(_) => connection_address(context).map(Self::Address),
         }
@@ -137,7 +143,8 @@ struct KeepNumber;
 impl CustomOptionCallbacks for KeepNumber {
     fn update(&self, context: &Context, value: Value, _scope: SettingScope, _is_reset: bool) -> Result<Value> {
         let (current, scope) = context.config()?.get_value(SESSION_SETTING)?;
-        if scope == SettingScope::Session && current.get::<u64>()?.is_some() {
+        let is_issued = value.get::<u64>()?.is_some_and(|number| lock(&ISSUED).remove(&number));
+        if !is_issued || (scope == SettingScope::Session && current.get::<u64>()?.is_some()) {
             return Err(invalid(format!("\"{SESSION_SETTING}\" is set by the extension and cannot be changed")));
         }
         Ok(value)

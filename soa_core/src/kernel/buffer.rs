@@ -11,7 +11,7 @@ use std::mem::{self, ManuallyDrop};
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{ArrayRef, ByteView, DictionaryArray, PrimitiveArray, StringViewArray, make_view};
+use arrow::array::{Array, ArrayRef, ByteView, DictionaryArray, PrimitiveArray, StringViewArray, make_view};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowNativeType, ToByteSlice, UInt8Type};
 
@@ -29,6 +29,8 @@ pub struct Column<T: ArrowNativeType> {
     shared: OnceLock<Buffer>,
 }
 
+/// A copy of shared values has room for so many more at most.
+const COPY_ROOM_MAX: usize = 1 << 16;
 /// Columns of at least this many bytes grow by half, not to twice their size.
 const LARGE_BYTES: usize = 64 << 10;
 
@@ -135,7 +137,8 @@ impl<T: ArrowNativeType> Column<T> {
 
     /// Appends all of `values`.
     pub fn extend_from_slice(&mut self, values: &[T]) {
-        let mut vec = self.take_vec(values.len());
+        self.reserve(values.len());
+        let mut vec = self.take_vec(0);
         vec.extend_from_slice(values);
         *self = Self::from(vec);
     }
@@ -174,26 +177,32 @@ impl<T: ArrowNativeType> Column<T> {
     #[inline(never)]
     fn grow(&mut self) {
         let mut vec = self.take_vec(1);
-        if vec.capacity() * size_of::<T>() < LARGE_BYTES {
-            vec.reserve(1);
+        let reserved = if vec.capacity() * size_of::<T>() < LARGE_BYTES {
+            vec.try_reserve(1)
         } else if vec.len() == vec.capacity() {
-            vec.reserve_exact(vec.len() / 2);
-        }
+            vec.try_reserve_exact(vec.len() / 2)
+        } else {
+            Ok(())
+        };
         *self = Self::from(vec);
+        reserved.expect("there is memory for one more value");
     }
 
     /// Makes room for `additional` more values.
     pub fn reserve(&mut self, additional: usize) {
         let mut vec = self.take_vec(additional);
-        vec.reserve(additional);
+        let reserved = vec.try_reserve(additional);
+        // Put back before anything can panic: the other columns keep their rows, and so must this one.
         *self = Self::from(vec);
+        reserved.expect("there is memory for the values");
     }
 
     /// Makes room for exactly `additional` more values.
     pub(crate) fn reserve_exact(&mut self, additional: usize) {
         let mut vec = self.take_vec(0);
-        vec.reserve_exact(additional);
+        let reserved = vec.try_reserve_exact(additional);
         *self = Self::from(vec);
+        reserved.expect("there is memory for the values");
     }
 
     /// Gives unused memory back, unless somebody else holds the values too.
@@ -254,7 +263,8 @@ impl<T: ArrowNativeType> Column<T> {
         };
         buffer.into_vec().unwrap_or_else(|buffer| {
             // Whoever appends will do so again: leave room, so that the copy is not copied next.
-            let room = if additional == 0 { 0 } else { additional.max(len / 4) };
+            // (Not all that is asked for: that may be more than there is, and is for the caller to find out.)
+            let room = if additional == 0 { 0 } else { additional.min(COPY_ROOM_MAX).max(len / 4) };
             let mut vec = Vec::with_capacity(len + room);
             vec.extend_from_slice(&ScalarBuffer::<T>::from(buffer));
             vec
@@ -533,11 +543,19 @@ impl Text {
 
     /// The values of an Arrow array, without a copy.
     pub(crate) fn from_array(array: &StringViewArray) -> Self {
-        // A view array promises valid views of UTF-8 in all rows: exactly what `views` promises.
-        let live = array.views().iter().copied().map(long_bytes).sum();
+        // A view array promises valid views of UTF-8 in all rows but those that are NULL, where anything may stand if
+        // it came from another program. `views` promises it for all rows.
+        let views = match array.nulls().filter(|nulls| nulls.null_count() > 0) {
+            Some(nulls) if array.views().iter().zip(nulls).any(|(view, valid)| !valid && long_bytes(*view) > 0) => {
+                let clean = array.views().iter().zip(nulls).map(|(view, valid)| if valid { *view } else { 0 });
+                ScalarBuffer::from(clean.collect::<Vec<u128>>())
+            }
+            _ => array.views().clone(),
+        };
+        let live = views.iter().copied().map(long_bytes).sum();
         let blocks = array.data_buffers().to_vec();
         let frozen = blocks.iter().map(Buffer::len).sum();
-        Self { views: Column::from_scalar_buffer(array.views().clone()), blocks, tail: Column::new(), live, frozen }
+        Self { views: Column::from_scalar_buffer(views), blocks, tail: Column::new(), live, frozen }
     }
 
     /// Copies the text's bytes, if they do not fit a view, and returns its view.

@@ -246,24 +246,26 @@ impl<R: KeyedRecord> MemoryStore<R> {
         let before = self.rows.len();
         self.index.clear();
         self.index.reserve(before, |_| unreachable!("an empty index has nothing to hash"));
-        let mut row = 0;
-        while row < self.rows.len() {
+        // Rows that stay move to the front in their order; no row moves before it was looked at, so that of rows with one
+        // key the last one always replaces the others.
+        let mut kept = 0;
+        for row in 0..before {
             let column = R::key_column(&self.rows);
             let hash = column.hash_at(row, &self.hasher);
-            match self.index.find(hash, |&found| column.get(found as usize) == column.get(row)) {
-                None => {
-                    // `from_kernel` and `KernelMut` refuse more rows than fit.
-                    self.index.insert_unique(hash, row as u32, |_| unreachable!("there is room for all rows"));
-                    row += 1;
-                }
-                Some(&earlier) => {
-                    let record = Columns::<R>::to_record(self.rows.view(row));
-                    self.rows.try_set(earlier as usize, record).expect("a value that was in the columns fits them");
-                    drop(self.rows.swap_remove(row));
-                }
+            let known = self.index.find(hash, |&found| column.get(found as usize) == column.get(row)).copied();
+            let target = known.map_or(kept, |found| found as usize);
+            if target != row {
+                let record = Columns::<R>::to_record(self.rows.view(row));
+                self.rows.try_set(target, record).expect("a value that was in the columns fits them");
+            }
+            if known.is_none() {
+                // `from_kernel` and `KernelMut` refuse more rows than fit.
+                self.index.insert_unique(hash, kept as u32, |_| unreachable!("there is room for all rows"));
+                kept += 1;
             }
         }
-        before - self.rows.len()
+        self.rows.truncate(kept);
+        before - kept
     }
 }
 
@@ -298,12 +300,15 @@ impl<R: KeyedRecord> RowChange<'_, R> {
             return Ok(());
         }
         let changed = Columns::<R>::to_record(store.rows.view(row));
-        if !self.may_rekey || store.contains(changed.key()) {
+        // The row itself is still in the index, under its old key: it must not be taken for another one.
+        let hash = store.hasher.hash_one(changed.key());
+        let column = R::key_column(&store.rows);
+        let another = |&found: &u32| found as usize != row && column.is_at(found as usize, changed.key());
+        if !self.may_rekey || store.index.find(hash, another).is_some() {
             R::key_column_mut(&mut store.rows).set(row, R::KeyColumn::stored(self.key));
             return Err(if self.may_rekey { taken::<R>(changed.key()) } else { rekeyed::<R>(self.key) });
         }
         store.unindex(self.key, row);
-        let hash = store.hasher.hash_one(changed.key());
         let column = R::key_column(&store.rows);
         store.index.insert_unique(hash, row as u32, |&row| column.hash_at(row as usize, &store.hasher));
         Ok(())

@@ -137,11 +137,11 @@ fn test(array: &ArrayRef, test: &Test<'_>) -> Result<BooleanArray> {
         ArrowType::Float64 => floats(array.as_primitive::<Float64Type>(), test, |value| value),
         ArrowType::Utf8View => test.text().map(|matches| {
             let array = array.as_string_view();
-            collect(array.len(), array.nulls(), |i| matches(array.value(i)))
+            collect(array.len(), array.nulls(), |i| array.is_valid(i) && matches(array.value(i)))
         }),
         ArrowType::BinaryView => test.bytes().map(|matches| {
             let array = array.as_binary_view();
-            collect(array.len(), array.nulls(), |i| matches(array.value(i)))
+            collect(array.len(), array.nulls(), |i| array.is_valid(i) && matches(array.value(i)))
         }),
         ArrowType::Dictionary(_, _) => variants(array, test),
         _ => None,

@@ -84,6 +84,31 @@ fn the_index_follows_what_is_done_to_the_columns() {
     assert!(store.get(&5).is_none());
     let twice: OrderSoA = orders(5).chain(orders(3)).collect();
     assert_eq!(OrderStore::from_kernel(twice).unwrap().len(), 5);
+    // Each key as often as can be: the last one counts, wherever rows are moved to.
+    let with = |key: u64, quantity: u32| Order { quantity, ..order(key, 10) };
+    let rows = [with(1, 1), with(1, 2), with(2, 3), with(2, 4), with(1, 5), with(3, 6), with(3, 7), with(2, 8)];
+    let store = OrderStore::from_kernel(rows.into_iter().collect()).unwrap();
+    assert_eq!([1, 2, 3].map(|key| store.get(&key).unwrap().quantity), [5, 8, 7]);
+}
+
+#[test]
+fn a_record_is_not_taken_for_another_when_its_key_changes() {
+    // The index hashes with a seed of its own: where the new key's hash looks like the old one's is chance.
+    let mut store = OrderStore::new();
+    store.add(order(0, 1)).unwrap();
+    for key in 0..5_000 {
+        store.update(&key, |mut row| *row.order_id() = key + 1).unwrap().unwrap();
+    }
+    assert_eq!((store.len(), store.find(&5_000)), (1, Some(0)));
+}
+
+#[test]
+fn too_much_room_asked_for_loses_nothing() {
+    let mut store = OrderStore::new();
+    store.add_batch(orders(3)).unwrap();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.reserve(usize::MAX)));
+    assert!(outcome.is_err());
+    assert_eq!(store.get(&2).unwrap().to_owned(), order(2, 3));
 }
 
 #[derive(Debug, Clone, PartialEq, SoA, SoAStore)]
