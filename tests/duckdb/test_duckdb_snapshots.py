@@ -145,3 +145,21 @@ def test_the_session_setting_belongs_to_the_extension(con, store):
     for change in ("SET soa_session = 1", "RESET soa_session", "SET GLOBAL soa_session = 1"):
         with pytest.raises(duckdb.Error):
             con.execute(change)
+
+
+def test_nobody_chooses_the_number_of_a_connection(store):
+    fresh = connect()
+    with pytest.raises(duckdb.Error, match="set by the extension"):
+        fresh.execute("SET soa_session = 1")
+    assert fresh.execute(f"SELECT count(*) FROM {store.sql}").fetchone() == (ROWS,)
+
+
+def test_a_time_to_come_is_settled_when_the_statement_is_prepared(store):
+    """Were it looked up for every execution, a limit that is above the rows of the first one would be lost."""
+    con = connect()
+    future = f"soa_scan({store.sql}, timestamp := 'infinity'::TIMESTAMPTZ)"
+    con.execute(f"PREPARE few AS SELECT id FROM {future} LIMIT {ROWS + 100}")
+    assert len(con.execute("EXECUTE few").fetchall()) == ROWS
+    store.commit(ids(ROWS, ROWS))
+    assert len(con.execute("EXECUTE few").fetchall()) in (ROWS, ROWS + 100)
+    assert len(con.execute(f"SELECT id FROM {future}").fetchall()) == 2 * ROWS
