@@ -384,16 +384,10 @@ fn truth(predicate: &Predicate, id: u64) -> Option<bool> {
         })
     };
     match predicate {
-        Predicate::And(parts) => parts.iter().map(|p| truth(p, id)).fold(Some(true), |a, b| match (a, b) {
-            (Some(false), _) | (_, Some(false)) => Some(false),
-            (Some(true), Some(true)) => Some(true),
-            _ => None,
-        }),
-        Predicate::Or(parts) => parts.iter().map(|p| truth(p, id)).fold(Some(false), |a, b| match (a, b) {
-            (Some(true), _) | (_, Some(true)) => Some(true),
-            (Some(false), Some(false)) => Some(false),
-            _ => None,
-        }),
+        Predicate::And(parts) => all(parts.iter().map(|part| truth(part, id)).collect()),
+        Predicate::Or(parts) => {
+            all(parts.iter().map(|part| truth(part, id).map(|value| !value)).collect()).map(|value| !value)
+        }
         Predicate::Not(part) => truth(part, id).map(|value| !value),
         Predicate::Compare { column, op, value: constant } => {
             value(*column).and_then(|value| value.compare(constant)).map(|order| op.holds(order))
@@ -406,6 +400,15 @@ fn truth(predicate: &Predicate, id: u64) -> Option<bool> {
         Predicate::StartsWith { column, prefix } => {
             value(*column).map(|value| matches!(value, Scalar::Utf8(text) if text.starts_with(prefix)))
         }
+    }
+}
+
+/// Three-valued AND.
+fn all(parts: Vec<Option<bool>>) -> Option<bool> {
+    match (parts.contains(&Some(false)), parts.contains(&None)) {
+        (true, _) => Some(false),
+        (false, true) => None,
+        (false, false) => Some(true),
     }
 }
 
