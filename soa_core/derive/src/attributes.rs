@@ -32,6 +32,15 @@ pub(crate) struct Field {
 /// Characters that Parquet's and Delta's readers do not take in a column name.
 const FORBIDDEN_IN_NAMES: &[char] = &[' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '=', '\0'];
 
+/// A method that a row's view or setters would have twice because of this field.
+fn taken_method(field: &Field, fields: &[Field]) -> Option<String> {
+    let name = unraw(&field.ident);
+    let sets_another = name
+        .strip_prefix("set_")
+        .is_some_and(|other| fields.iter().any(|field| !field.skip && unraw(&field.ident) == other));
+    (sets_another || name == "as_view" || name == "_soa").then_some(name)
+}
+
 impl Struct {
     pub(crate) fn parse(input: &DeriveInput, data: &DataStruct) -> Result<Self> {
         let Fields::Named(fields) = &data.fields else {
@@ -53,6 +62,13 @@ impl Struct {
                     field.name.value()
                 );
                 errors.push(Error::new(field.name.span(), message));
+            }
+            if let Some(method) = taken_method(field, &fields) {
+                let message = format!(
+                    "the method `{method}` of the row's setters is needed for something else; rename the field, and keep its \
+                     column's name by `#[soa(rename = \"…\")]`"
+                );
+                errors.push(Error::new(field.ident.span(), message));
             }
             columns.push(field);
         }

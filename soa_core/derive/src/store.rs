@@ -12,7 +12,16 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let options = StoreOptions::parse(input)?;
     let key = options.key.as_ref().map(|key| parsed.column(key, "key")).transpose()?;
     let find_all = |names: &[LitStr], role: &str| -> Result<Vec<&Field>> {
-        names.iter().map(|name| parsed.column(name, role)).collect()
+        let mut found: Vec<&Field> = Vec::new();
+        for name in names {
+            let field = parsed.column(name, role)?;
+            // By the field: it may be named once by its own name and once by its column's.
+            if found.iter().any(|other| other.ident == field.ident) {
+                return Err(Error::new(name.span(), format!("{role} names the column `{}` twice", field.name.value())));
+            }
+            found.push(field);
+        }
+        Ok(found)
     };
     let sort_by = find_all(&options.sort_by, "sort_by")?;
     let partition_by = find_all(&options.partition_by, "partition_by")?;

@@ -319,3 +319,42 @@ fn wrong_stores_are_refused() {
         &["for structs"],
     );
 }
+
+#[test]
+fn names_that_the_generated_code_needs_are_refused() {
+    refused(
+        soa(&parse_quote!(
+            struct Row {
+                as_view: u8,
+            }
+        )),
+        &["`as_view`", "rename"],
+    );
+    refused(
+        soa(&parse_quote!(
+            struct Row {
+                set_name: u8,
+                name: String,
+            }
+        )),
+        &["`set_name`", "rename"],
+    );
+    assert!(
+        soa(&parse_quote!(
+            struct Row {
+                set_name: u8,
+                other: String,
+            }
+        ))
+        .is_ok()
+    );
+}
+
+#[test]
+fn one_column_named_twice_is_refused_however_it_is_named() {
+    let input = parse_quote! {
+        #[soa_store(key = "id", sort_by = "a, b")]
+        struct Row { id: u64, #[soa(rename = "b")] a: u8 }
+    };
+    refused(store(&input), &["sort_by", "`b`", "twice"]);
+}
