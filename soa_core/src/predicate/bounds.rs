@@ -44,19 +44,16 @@ impl Bounds {
         if self.all_null() {
             return Truth::NULL;
         }
-        // NaN is above every number, so where it may occur there is no upper bound.
+        // NaN is above every number, so where it may occur there is no upper bound. (Where there is nothing but NaN there
+        // are no bounds at all, and nothing is known.)
         let nan = Scalar::Float(f64::NAN);
         let max = if self.may_hold_nan && matches!(value, Scalar::Float(_)) {
             self.max.as_ref().map(|_| &nan)
         } else {
             self.max.as_ref()
         };
-        let min = match (&self.min, self.may_hold_nan, value) {
-            // Bounds cover the values that are not NaN; with none of those there is nothing to go by.
-            (None, _, _) => None,
-            (Some(min), _, _) => Some(min),
-        };
-        let (Some(low), Some(high)) = (min.and_then(|min| min.compare(value)), max.and_then(|max| max.compare(value)))
+        let (Some(low), Some(high)) =
+            (self.min.as_ref().and_then(|min| min.compare(value)), max.and_then(|max| max.compare(value)))
         else {
             return Truth::UNKNOWN;
         };

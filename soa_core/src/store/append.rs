@@ -452,24 +452,19 @@ impl Keys {
 
 /// The 64 bits of each key of a fixed width up to that.
 fn exact_keys(array: &ArrayRef) -> Vec<u64> {
-    let as_long = arrow::compute::cast(array, &ArrowType::UInt64);
-    match (array.data_type(), as_long) {
-        (ArrowType::UInt64 | ArrowType::UInt32 | ArrowType::UInt16 | ArrowType::UInt8, Ok(keys)) => {
-            keys.as_primitive::<arrow::datatypes::UInt64Type>().values().to_vec()
+    use arrow::datatypes::{Int64Type, UInt64Type};
+    let cast = |array: &ArrayRef, to: ArrowType| {
+        arrow::compute::cast(array, &to).expect("every key that is not hashed is an integer, a date or a timestamp")
+    };
+    match array.data_type() {
+        ArrowType::UInt8 | ArrowType::UInt16 | ArrowType::UInt32 | ArrowType::UInt64 => {
+            cast(array, ArrowType::UInt64).as_primitive::<UInt64Type>().values().to_vec()
         }
-        _ => {
-            let signed = match array.data_type() {
-                ArrowType::Date32 => arrow::compute::cast(array, &ArrowType::Int32),
-                _ => Ok(Arc::clone(array)),
-            };
-            let signed = signed.and_then(|array| arrow::compute::cast(&array, &ArrowType::Int64));
-            let signed = signed.expect("every key that is not hashed is an integer, a date or a timestamp");
-            signed
-                .as_primitive::<arrow::datatypes::Int64Type>()
-                .values()
-                .iter()
-                .map(|key| key.cast_unsigned())
-                .collect()
+        other => {
+            // Arrow takes days to a longer integer by way of a shorter one only.
+            let days = (*other == ArrowType::Date32).then(|| cast(array, ArrowType::Int32));
+            let signed = cast(days.as_ref().unwrap_or(array), ArrowType::Int64);
+            signed.as_primitive::<Int64Type>().values().iter().map(|key| key.cast_unsigned()).collect()
         }
     }
 }

@@ -190,6 +190,53 @@ fn a_key_is_taken_once() {
 }
 
 #[test]
+fn every_type_of_key_tells_rows_apart() {
+    let types = [
+        DataType::Int8,
+        DataType::Int16,
+        DataType::Int32,
+        DataType::Int64,
+        DataType::UInt8,
+        DataType::UInt16,
+        DataType::UInt32,
+        DataType::UInt64,
+        DataType::Date,
+        DataType::Timestamp { utc: true },
+        DataType::Timestamp { utc: false },
+        DataType::Decimal { precision: 10, scale: 2 },
+        DataType::Utf8,
+        DataType::Binary,
+    ];
+    for data_type in types {
+        let (_dir, path) = folder();
+        let table = Schema::new(vec![Field::new("k", data_type.clone())]).unwrap().with_key("k").unwrap();
+        let store = Store::create(&path, table).unwrap();
+        let batch = |keys: &[&str]| {
+            let text: ArrayRef = Arc::new(StringViewArray::from(keys.to_vec()));
+            let number =
+                |text: &ArrayRef| soa_core::arrow::compute::cast(text, &soa_core::arrow::datatypes::DataType::Int32);
+            let keys = match data_type {
+                DataType::Utf8 | DataType::Binary => text,
+                DataType::Timestamp { .. } => {
+                    let long = soa_core::arrow::compute::cast(&text, &soa_core::arrow::datatypes::DataType::Int64);
+                    long.unwrap()
+                }
+                _ => number(&text).unwrap(),
+            };
+            let keys = soa_core::arrow::compute::cast(&keys, &data_type.to_arrow()).unwrap();
+            RecordBatch::try_from_iter([("k", keys)]).unwrap()
+        };
+        store.append(&[batch(&["1", "2"])]).unwrap();
+        for twice in [batch(&["3", "3"]), batch(&["3", "2"])] {
+            let error = store.append(&[twice]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DuplicateKey, "{data_type}: {error}");
+        }
+        store.append(&[batch(&["3", "4"])]).unwrap();
+        assert!(store.verify().unwrap().is_ok(), "{data_type}");
+    }
+}
+
+#[test]
 fn writers_at_once_lose_nothing_and_share_no_key() {
     let (_dir, path) = folder();
     let store = Store::create(&path, schema().with_key("id").unwrap()).unwrap();
