@@ -1,0 +1,2 @@
+//! The Postgres extension `soa_fdw`.
+pgrx::pg_module_magic!();
