@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +30,14 @@ def soa_binary() -> Path:
 def extension() -> Path:
     """The DuckDB extension, stamped."""
     return _built(DIST / "soa.duckdb_extension")
+
+
+def pg_extension(major: int) -> Path:
+    """The folder with the Postgres extension for that major version: lib/soa_fdw.so, share/extension/soa_fdw.control."""
+    folder = DIST / f"pg{major}"
+    _built(folder / "lib" / "soa_fdw.so")
+    _built(folder / "share" / "extension" / "soa_fdw.control")
+    return folder
 
 
 def example(name: str) -> Path:
@@ -69,6 +80,15 @@ def connect(database: str = ":memory:", threads: int | None = None, load: bool =
     if load:
         connection.execute(f"LOAD {quote(extension())}")
     return connection
+
+
+@contextmanager
+def public_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder that every user may enter: run by root, a Postgres server that reads stores is another user."""
+    with tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 def quote(value: object) -> str:
