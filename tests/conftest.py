@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import make_stores
 import support
+
+# Files that the tests make can be read by every user; see `support.public_folder`.
+os.umask(0o022)
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +24,11 @@ def files(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory) -> Path:
+def made() -> Iterator[Path]:
     """The folder with everything that tests/make_stores.py makes: data, stores, manifest. Not to be changed."""
-    folder = tmp_path_factory.mktemp("made")
-    make_stores.make(folder)
-    return folder
+    with support.public_folder("soa-made-") as folder:
+        make_stores.make(folder)
+        yield folder
 
 
 @pytest.fixture(scope="session")

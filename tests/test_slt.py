@@ -1,5 +1,6 @@
-"""Runs the SQL suite (tests/slt): every file on DuckDB with the extension, reading stores; what does not
-name the extension also on DuckDB alone with the same rows in its own tables, which proves that the expected results are not ours.
+"""Runs the SQL suite (tests/slt): every file of slt/common on DuckDB and on Postgres with their extensions, reading the
+same stores, and those of slt/duckdb and slt/pg on the one. What does not name an extension also runs on the engine
+alone, with the same rows in its own tables, which proves that the expected results are not ours.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engines import DuckDB, Native
+from engines import DuckDB, Engine, Native, PgNative, Postgres
 from slt_runner import Runner
 
 SLT = Path(__file__).resolve().parent / "slt"
@@ -20,17 +21,26 @@ def slt_files(folder: str) -> list[Path]:
     return found
 
 
-# Of slt/duckdb, what does not name the extension's functions.
-@pytest.mark.parametrize("path", [*slt_files("common"), SLT / "duckdb" / "sql.slt"], ids=lambda path: path.stem)
-def test_expected_rows_on_native(path: Path, files: Path):
-    assert Runner(Native, files / "stores", files / "data").run_file(path) > 0
+def files_of(*cases: tuple[type[Engine], list[Path]]):
+    """Runs a test on each file with the engine that it is listed with."""
+    found = [pytest.param(engine, path, id=f"{engine.name}-{path.stem}") for engine, paths in cases for path in paths]
+    return pytest.mark.parametrize(("engine", "path"), found)
 
 
-@pytest.mark.parametrize("path", slt_files("common"), ids=lambda path: path.stem)
-def test_common_on_stores(path: Path, made: Path):
-    assert Runner(DuckDB, made / "stores", made / "data").run_file(path) > 0
+# Of slt/duckdb and slt/pg, what does not name the extension.
+@files_of(
+    (Native, [*slt_files("common"), SLT / "duckdb" / "sql.slt"]),
+    (PgNative, slt_files("common")),
+)
+def test_expected_rows_on_the_engine_alone(engine: type[Engine], path: Path, files: Path):
+    assert Runner(engine, files / "stores", files / "data").run_file(path) > 0
 
 
-@pytest.mark.parametrize("path", slt_files("duckdb"), ids=lambda path: path.stem)
-def test_duckdb(path: Path, made: Path):
-    assert Runner(DuckDB, made / "stores", made / "data").run_file(path) > 0
+@files_of((DuckDB, slt_files("common")), (Postgres, slt_files("common")))
+def test_common_on_stores(engine: type[Engine], path: Path, made: Path):
+    assert Runner(engine, made / "stores", made / "data").run_file(path) > 0
+
+
+@files_of((DuckDB, slt_files("duckdb")))
+def test_one_engine_on_stores(engine: type[Engine], path: Path, made: Path):
+    assert Runner(engine, made / "stores", made / "data").run_file(path) > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import values
-from engines import Native
+from engines import Native, PgNative
 from slt_runner import Runner, SltError, parse
 
 
@@ -141,6 +141,80 @@ def test_differing_rows_fail(run, wrong):
 def test_wrong_results_fail(run, content, reason):
     with pytest.raises(SltError, match=reason):
         run(content)
+
+
+@pytest.fixture
+def run_postgres(files):
+    """Runs records on plain Postgres."""
+    runner = Runner(PgNative, files / "stores", files / "data")
+    return lambda content: runner.run(content, "test.slt")
+
+
+GOOD_ON_POSTGRES = """
+store customers
+
+query III
+SELECT count(*), sum(customer_id), sum(customer_id::int) FROM customers
+----
+200	19900	19900
+
+query TBX
+SELECT country, name > 'Customer 1', name::bytea FROM customers WHERE customer_id IN (0, 100) ORDER BY customer_id
+----
+NULL	false	\\x437573746f6d657220303030
+AT	true	\\x437573746f6d657220313030
+
+query RRRD
+SELECT 0.1::real, 0.1::real::float8, 5.0, TIMESTAMPTZ '2024-01-01 12:00:00+02'
+----
+0.1	0.10000000149011612	5.0	2024-01-01 10:00:00+00
+
+# Beyond what Python's types hold: in DuckDB's notation.
+query TTTT
+SELECT DATE '0044-03-15 BC', TIMESTAMPTZ '0044-03-15 01:02:03 BC', TIMESTAMP '10000-01-01 01:02:03.5', DATE '-infinity'
+----
+0044-03-15 (BC)	0044-03-15 (BC) 01:02:03+00	10000-01-01 01:02:03.5	-infinity
+
+# Byte by byte: the databases have the collation "C".
+query T
+SELECT v FROM (VALUES ('b'), ('B'), ('a'), ('ä')) AS t(v) ORDER BY v
+----
+B
+a
+b
+ä
+
+statement error 22012: division by zero
+SELECT 1 / 0
+
+connection second
+statement ok
+PREPARE mine AS SELECT 1
+
+statement error "mine" does not exist
+EXECUTE mine
+"""
+
+
+def test_good_records_pass_on_postgres(run_postgres):
+    assert run_postgres(GOOD_ON_POSTGRES) == 9
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("query I\nSELECT 5.0\n----\n5.0\n", "not I"),
+        ("query I\nSELECT 'NaN'::numeric\n----\nNaN\n", "not I"),
+        ("query I\nSELECT true\n----\ntrue\n", "not I"),
+        ("query R\nSELECT 5\n----\n5\n", "not R"),
+        ("query D\nSELECT DATE 'infinity'\n----\ninfinity\n", "not D"),
+        ("query T\nSELECT 'a'::bytea\n----\n\\x61\n", "not T"),
+        ("statement error 22003\nSELECT 1 / 0\n", "does not match"),
+    ],
+)
+def test_wrong_results_fail_on_postgres(run_postgres, content, reason):
+    with pytest.raises(SltError, match=reason):
+        run_postgres(content)
 
 
 @pytest.mark.parametrize(
