@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -85,6 +86,25 @@ def error(connection: psycopg.Connection, sql: str, parameters: tuple | None = N
             assert connection.execute("SELECT 42").fetchone() == (42,)
         return failed
     raise AssertionError(f"no error, but {found.fetchall() if found.description else found.statusmessage}: {sql}")
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What the server says beside its answers."""
+
+    severity: str
+    sqlstate: str
+    message: str
+    hint: str | None
+
+
+def notices(connection: psycopg.Connection) -> list[Notice]:
+    """A list that every notice of the connection is added to from now on."""
+    told: list[Notice] = []
+    connection.add_notice_handler(
+        lambda one: told.append(Notice(one.severity, one.sqlstate, one.message_primary, one.message_hint))
+    )
+    return told
 
 
 def plan(connection: psycopg.Connection, sql: str, analyze: bool = True) -> dict:
