@@ -19,7 +19,9 @@ from pg_server import PgServer
 WAIT_SECONDS = 60
 PARALLEL = ("parallel_setup_cost = 0", "parallel_tuple_cost = 0", "min_parallel_table_scan_size = 0")
 # Who takes this lock waits for the test, see `paused`.
-PAUSE = "CREATE FUNCTION pause() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_lock(7); SELECT pg_advisory_unlock(7)'"
+PAUSE = (
+    "CREATE FUNCTION pause() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_lock(7); SELECT pg_advisory_unlock(7)'"
+)
 
 
 class Database:
@@ -64,7 +66,14 @@ class Growing:
         self.append(1)
 
     def command(self, batches: int) -> list[str]:
-        return [str(support.example("append_batches")), str(self.path), "--batches", str(batches), "--rows", str(self.ROWS)]
+        return [
+            str(support.example("append_batches")),
+            str(self.path),
+            "--batches",
+            str(batches),
+            "--rows",
+            str(self.ROWS),
+        ]
 
     def append(self, batches: int = 1) -> None:
         """Appends so many batches, each in one commit."""

@@ -49,7 +49,9 @@ def test_psql_lists_tables_servers_wrappers(all_stores: Database, stores: Path):
     assert server[0] == "stores" and server[2] == "soa_fdw" and f"(root '{stores}')" in server
     (wrapper,) = words(all_stores.server.psql("-c", r"\dew+", database=all_stores.name))[1:]
     assert wrapper[0] == "soa_fdw" and wrapper[2:4] == ["soa_fdw_handler", "soa_fdw_validator"]
-    (extension,) = [line for line in words(all_stores.server.psql("-c", r"\dx", database=all_stores.name)) if line[0] == "soa_fdw"]
+    (extension,) = [
+        line for line in words(all_stores.server.psql("-c", r"\dx", database=all_stores.name)) if line[0] == "soa_fdw"
+    ]
     assert re.fullmatch(r"\d+\.\d+\.\d+", extension[1])
 
 
@@ -57,7 +59,9 @@ def test_psql_queries(all_stores: Database):
     psql = lambda *arguments: all_stores.server.psql("-At", *arguments, database=all_stores.name)  # noqa: E731
     assert psql("-c", "SELECT count(*), sum(amount) FROM orders WHERE status = 'Shipped'").startswith("2001|")
     # By a cursor, some rows at a time.
-    assert psql("-v", "FETCH_COUNT=1000", "-c", "SELECT order_id FROM orders").splitlines() == [str(i) for i in range(10_000)]
+    assert psql("-v", "FETCH_COUNT=1000", "-c", "SELECT order_id FROM orders").splitlines() == [
+        str(i) for i in range(10_000)
+    ]
     copied = psql("-c", r"\copy (SELECT order_id, note FROM orders WHERE order_id < 2) TO STDOUT")
     assert copied == "0\t\\N\n1\tnote 01 of order\n"
 
@@ -73,7 +77,9 @@ def test_dumped_definitions_are_restored(all_stores: Database, stores: Path):
         all_stores.name,
     )
     try:
-        server.execute("ALTER FOREIGN TABLE renamed DROP COLUMN old, ALTER COLUMN number DROP NOT NULL", all_stores.name)
+        server.execute(
+            "ALTER FOREIGN TABLE renamed DROP COLUMN old, ALTER COLUMN number DROP NOT NULL", all_stores.name
+        )
         dump = _pg_dump(all_stores)
     finally:
         server.execute("DROP FOREIGN TABLE renamed", all_stores.name)
@@ -140,7 +146,11 @@ def test_sqlalchemy_reflects_and_queries(all_stores: Database):
             streamed = connection.execution_options(yield_per=700).execute(sa.select(orders.c.order_id))
             assert [number for (number,) in streamed] == list(range(10_000))
             names = sa.Table("names", sa.MetaData(), autoload_with=engine)
-            assert [tuple(row) for row in connection.execute(sa.select(names.c["列"], names.c['quo"te']))] == [(10, "x"), (20, "y"), (30, "z")]
+            assert [tuple(row) for row in connection.execute(sa.select(names.c["列"], names.c['quo"te']))] == [
+                (10, "x"),
+                (20, "y"),
+                (30, "z"),
+            ]
     finally:
         engine.dispose()
 
@@ -196,7 +206,9 @@ async def _read_with_asyncpg(database: Database) -> None:
     connection = await asyncpg.connect(database.server.url(database.name))
     try:
         assert tuple(await connection.fetchrow("SELECT * FROM types WHERE id = $1", 1)) == FIRST_ROW
-        statement = await connection.prepare("SELECT count(*), min(order_id) FROM orders WHERE status = ANY($1::text[]) AND order_id >= $2")
+        statement = await connection.prepare(
+            "SELECT count(*), min(order_id) FROM orders WHERE status = ANY($1::text[]) AND order_id >= $2"
+        )
         for first in (0, 5000, 9999, 10_000):
             found = tuple(await statement.fetchrow(["Shipped", "Pending"], first))
             assert found == tuple(await connection.fetchrow(

@@ -70,7 +70,9 @@ class Reader(threading.Thread):
     def read(self, session: psycopg.Connection) -> None:
         ((count, highest, total, batches),) = rows(session, "EXECUTE state(0)")
         assert count == batches * Growing.ROWS, f"{count} rows in {batches} batches"
-        assert highest == count - 1 and total == count * (count - 1) // 2, f"{count} rows, up to {highest}, {total} together"
+        assert highest == count - 1 and total == count * (count - 1) // 2, (
+            f"{count} rows, up to {highest}, {total} together"
+        )
         assert not self.seen or count >= self.seen[-1], f"{count} rows after {self.seen[-1]}"
         self.seen.append(count)
         # A nested loop over all pairs would take too long.
@@ -89,7 +91,9 @@ def test_sessions_see_whole_batches_in_order(pg):
     with support.public_folder("soa-concurrent-") as root, Database(pg, root) as database:
         store = Growing(root)
         database.import_all()
-        database.execute("CREATE FUNCTION counted() RETURNS bigint STABLE LANGUAGE sql AS 'SELECT count(*) FROM growing'")
+        database.execute(
+            "CREATE FUNCTION counted() RETURNS bigint STABLE LANGUAGE sql AS 'SELECT count(*) FROM growing'"
+        )
         stop = threading.Event()
         readers = [Reader(database, list(MANNERS)[i % len(MANNERS)], stop) for i in range(SESSIONS)]
         for reader in readers:
@@ -97,7 +101,9 @@ def test_sessions_see_whole_batches_in_order(pg):
         try:
             for reader in readers:
                 assert reader.ready.wait(WAIT_SECONDS), "a reader did not start"
-            subprocess.run(store.command(BATCHES - 1), check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
+            subprocess.run(
+                store.command(BATCHES - 1), check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=600
+            )
         finally:
             stop.set()
             for reader in readers:
@@ -114,12 +120,21 @@ def test_live_orders(pg):
     """The demo's writer, whose store has enums, times and a key."""
     with support.public_folder("soa-live-") as root, Database(pg, root) as database:
         command = [str(support.example("live_orders")), str(root / "live.soa"), "--seconds", "{}", "--batch", "500"]
-        subprocess.run([part.format("0") for part in command], check=True, stdin=subprocess.DEVNULL, capture_output=True)
+        subprocess.run(
+            [part.format("0") for part in command], check=True, stdin=subprocess.DEVNULL, capture_output=True
+        )
         database.import_all()
         with database.connect() as session:
-            columns = [name for (name,) in rows(session, "SELECT attname FROM pg_attribute WHERE attrelid = 'live'::regclass AND attnum > 0")]
+            columns = [
+                name
+                for (name,) in rows(
+                    session, "SELECT attname FROM pg_attribute WHERE attrelid = 'live'::regclass AND attnum > 0"
+                )
+            ]
             assert "status" in columns and "order_id" in columns
-            writer = subprocess.Popen([part.format("2") for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            writer = subprocess.Popen(
+                [part.format("2") for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
             seen = set()
             while writer.poll() is None:
                 ((count, of_statuses, joined),) = rows(

@@ -94,7 +94,9 @@ def same(session: psycopg.Connection, queries: list[str]) -> None:
     """Compares the answers to the queries with those of the heap."""
     assert queries
     found = rows(session, "SELECT * FROM differing(%s)", (queries,))
-    told = "\n".join(f"{query}\n    store: {ours[:300]}\n    heap:  {theirs[:300]}" for query, ours, theirs in found[:10])
+    told = "\n".join(
+        f"{query}\n    store: {ours[:300]}\n    heap:  {theirs[:300]}" for query, ours, theirs in found[:10]
+    )
     assert not found, f"{len(found)} of {len(queries)} queries differ:\n{told}"
 
 
@@ -134,10 +136,16 @@ BOOLEANS = "true false NULL::boolean (1=1) (1>2) 't' 1".split()
 
 # Per kind of column: which columns, which constants.
 KINDS = {
-    "integers": ("types id i8 i16 i32 i64 u8 u16 u32 u64; days k; rust_types maybe_u8 maybe_i64; orders quantity", INTEGERS),
+    "integers": (
+        "types id i8 i16 i32 i64 u8 u16 u32 u64; days k; rust_types maybe_u8 maybe_i64; orders quantity",
+        INTEGERS,
+    ),
     "floats": ("types f32 f64; floats f g; rust_types maybe_f32", NUMBERS),
     "decimals": ("types dec4 dec9 dec18 dec38; orders amount", NUMBERS),
-    "texts": ("types s; short_strings s; places place; sorted region; rust_types level maybe_level; orders_by_status status", TEXTS),
+    "texts": (
+        "types s; short_strings s; places place; sorted region; rust_types level maybe_level; orders_by_status status",
+        TEXTS,
+    ),
     "bytes": ("types bin; short_strings bin", BYTES),
     "dates": ("types d ts tz; days d t; rust_types day wall instant maybe_micros", DATES),
     "booleans": ("types b; days flag; rust_types maybe_flag", BOOLEANS),
@@ -365,7 +373,12 @@ PATTERNS = (
 
 def test_lists(session):
     same(session, [ids(store, one) for store in ("types", "types_parquet") for one in LISTS])
-    places = ["place IN ('..', 'a/b', NULL)", "place NOT IN ('..', 'a/b')", "NOT (place IN ('..', NULL))", "place IS NULL"]
+    places = [
+        "place IN ('..', 'a/b', NULL)",
+        "place NOT IN ('..', 'a/b')",
+        "NOT (place IN ('..', NULL))",
+        "place IS NULL",
+    ]
     same(session, [ids("places", one) for one in places])
 
 
@@ -430,7 +443,18 @@ def test_collations(session):
         found -= {name for (name,) in rows(session, "SELECT collname FROM pg_collation WHERE collprovider = 'i'")}
     else:
         found |= {"no_case", "upper_first"}
-    tried = {"C", "POSIX", "default", "ucs_basic", "pg_c_utf8", "pg_unicode_fast", "unicode", "de-x-icu", "no_case", "upper_first"}
+    tried = {
+        "C",
+        "POSIX",
+        "default",
+        "ucs_basic",
+        "pg_c_utf8",
+        "pg_unicode_fast",
+        "unicode",
+        "de-x-icu",
+        "no_case",
+        "upper_first",
+    }
     conditions = [
         "s {} = 'PLAIN'",
         "s {} <> 'PLAIN'",
@@ -448,7 +472,7 @@ def test_collations(session):
         "s::varchar {} > 'PLAIN'",
     ]
     queries = [ids("types", one.format(f'COLLATE "{name}"')) for name in sorted(found & tried) for one in conditions]
-    queries += [ids("sorted", f'region COLLATE "{name}" > \'REGION 3\'') for name in sorted(found & tried)]
+    queries += [ids("sorted", f"region COLLATE \"{name}\" > 'REGION 3'") for name in sorted(found & tried)]
     same(session, queries)
     if "no_case" in found:
         session.execute('ALTER FOREIGN TABLE stored.types ALTER COLUMN s TYPE text COLLATE "no_case"')
@@ -461,10 +485,18 @@ def test_collations(session):
 def test_operators_of_others_are_not_taken_for_postgres_own(session):
     """An operator called `=` that means something else; the search path decides which one a query has."""
     session.execute("CREATE SCHEMA other")
-    session.execute("CREATE FUNCTION other.never(integer, integer) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT $1 <> $2'")
+    session.execute(
+        "CREATE FUNCTION other.never(integer, integer) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT $1 <> $2'"
+    )
     session.execute("CREATE OPERATOR other.= (FUNCTION = other.never, LEFTARG = integer, RIGHTARG = integer)")
     session.execute("CREATE FUNCTION other.int8(integer) RETURNS bigint IMMUTABLE LANGUAGE sql AS 'SELECT -$1::bigint'")
-    conditions = ["id = 3", "id OPERATOR(other.=) 3", "other.int8(id) = -3", "id OPERATOR(pg_catalog.=) 3", "NOT (id = 3)"]
+    conditions = [
+        "id = 3",
+        "id OPERATOR(other.=) 3",
+        "other.int8(id) = -3",
+        "id OPERATOR(pg_catalog.=) 3",
+        "NOT (id = 3)",
+    ]
     session.execute("SET search_path = other, pg_catalog, public")
     same(session, [ids("types", one) for one in conditions])
     assert rows(session, "SELECT count(*) FROM stored.types WHERE id = 3") == [(8,)]
@@ -501,7 +533,14 @@ RANDOM_PARTS = {
         "id {op} {int}",
         "id {op} (SELECT {int})",
     ],
-    "floats": ["f {op} {number}", "g {op} {number}", "f IS NULL", "id {op} {int} * 100", "g IN ('NaN', {number})", "NOT (f > g)"],
+    "floats": [
+        "f {op} {number}",
+        "g {op} {number}",
+        "f IS NULL",
+        "id {op} {int} * 100",
+        "g IN ('NaN', {number})",
+        "NOT (f > g)",
+    ],
     "orders_by_status": [
         "order_id {op} {int} * 1000",
         "status {op} '{status}'",
@@ -536,7 +575,14 @@ RANDOM_PARTS = {
         "wall {op} '1970-01-01'",
         "id {op} {int} * 50",
     ],
-    "days": ["d {op} DATE '1969-12-31' + {int} % 3", "k {op} {int} % 3", "flag", "NOT flag", "t {op} '1970-01-01 00:00'", "id < {int}"],
+    "days": [
+        "d {op} DATE '1969-12-31' + {int} % 3",
+        "k {op} {int} % 3",
+        "flag",
+        "NOT flag",
+        "t {op} '1970-01-01 00:00'",
+        "id < {int}",
+    ],
 }
 
 
@@ -550,9 +596,13 @@ def random_condition(chance: random.Random, store: str, depth: int = 3) -> str:
     makers = {
         "{op}": lambda: chance.choice(OPERATORS),
         "{int}": lambda: str(chance.choice((0, 1, 2, 3, 5, 8, 127, 128, 255))),
-        "{number}": lambda: chance.choice(("0", "1.5", "-0.1", "2.25", "3.33", "0.005", "100", "'NaN'::float8", "'Infinity'::float8")),
+        "{number}": lambda: chance.choice(
+            ("0", "1.5", "-0.1", "2.25", "3.33", "0.005", "100", "'NaN'::float8", "'Infinity'::float8")
+        ),
         "{text}": lambda: chance.choice(("", "p", "plain", "t", "thirteen", "Straße", "x")),
-        "{date}": lambda: chance.choice(("1970-01-01", "2024-02-29", "0001-01-01", "infinity", "-infinity", "9999-12-31")),
+        "{date}": lambda: chance.choice(
+            ("1970-01-01", "2024-02-29", "0001-01-01", "infinity", "-infinity", "9999-12-31")
+        ),
         "{hex}": lambda: chance.choice(("", "00", "0102", "ff", "53")),
         "{bool}": lambda: chance.choice(("true", "false")),
         "{status}": lambda: chance.choice(("Pending", "Shipped", "Delivered", "Q")),
@@ -572,7 +622,9 @@ def test_random_conditions(session, parallel: bool):
         for setting in PARALLEL:
             session.execute(f"SET {setting}")
     count = QUERIES // 10 if parallel else QUERIES
-    queries = [ids(store, random_condition(chance, store)) for store in RANDOM_PARTS for _ in range(count // len(RANDOM_PARTS))]
+    queries = [
+        ids(store, random_condition(chance, store)) for store in RANDOM_PARTS for _ in range(count // len(RANDOM_PARTS))
+    ]
     same(session, queries)
 
 
@@ -679,7 +731,9 @@ def test_what_is_left_out(session, store: str, condition: str, segments: str | N
 
 def test_explain_names_what_it_uses(session):
     session.execute("SET search_path = stored")
-    (scan,) = scans(plan(session, "SELECT status FROM orders WHERE order_id < 100 AND quantity + 1 = 3 AND note IS NULL"))
+    (scan,) = scans(
+        plan(session, "SELECT status FROM orders WHERE order_id < 100 AND quantity + 1 = 3 AND note IS NULL")
+    )
     assert scan["SoA Columns"] == "order_id, status, quantity, note"
     assert scan["SoA Filter"] == "order_id < 100 AND note IS NULL"
     assert scan["SoA Snapshot"] == "3" and scan["SoA Form"] == "arrow" and scan["SoA Rows Read"] == "4000"

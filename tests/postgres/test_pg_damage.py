@@ -48,7 +48,12 @@ def right(all_stores: Database) -> list[tuple]:
 
 def check(session: psycopg.Connection, state: str, names: str) -> None:
     """Every way to look at the table is an error with this code that names this."""
-    for sql in (EVERYTHING.format("orders"), "SELECT 1 FROM orders LIMIT 1", "EXPLAIN SELECT * FROM orders", "ANALYZE orders"):
+    for sql in (
+        EVERYTHING.format("orders"),
+        "SELECT 1 FROM orders LIMIT 1",
+        "EXPLAIN SELECT * FROM orders",
+        "ANALYZE orders",
+    ):
         found = error(session, sql)
         assert found.sqlstate == state and names in str(found), (sql, found.sqlstate, found)
         assert "panicked" not in str(found) and "internal error" not in str(found).lower()
@@ -165,7 +170,9 @@ def test_flipped_bits_in_the_log(database: Database, session, orders: Path, righ
 def test_text_that_postgres_cannot_hold(database: Database, session):
     """A text with a NUL: an error that names the column, where it is read."""
     texts = ["fine", "a\0b", None]
-    table = pa.table({"id": pa.array(range(3), pa.int32()), "s": pa.array(texts), "bin": pa.array([b"x", b"a\0b", None])})
+    table = pa.table(
+        {"id": pa.array(range(3), pa.int32()), "s": pa.array(texts), "bin": pa.array([b"x", b"a\0b", None])}
+    )
     support.soa("import", make_stores.write_table(table, database.root / "nul.arrow"), database.root / "nul.soa")
     database.import_all()
     for sql in ("SELECT s FROM nul", "SELECT count(s) FROM nul", "SELECT * FROM nul WHERE s > 'a'", "ANALYZE nul"):
@@ -193,7 +200,12 @@ def test_values_beyond_what_postgres_holds(database: Database, session):
         else:
             found = error(session, sql)
             assert found.sqlstate == "22008" and '"d"' in str(found), (row, found)
-    shown = {0: "1970-01-01 00:00:00", 1: "294247-01-10 04:00:54.775807", 3: "10000-01-01 00:00:00", 4: "4714-11-24 00:00:00 BC"}
+    shown = {
+        0: "1970-01-01 00:00:00",
+        1: "294247-01-10 04:00:54.775807",
+        3: "10000-01-01 00:00:00",
+        4: "4714-11-24 00:00:00 BC",
+    }
     for row in range(5):
         sql = f"SELECT t::text FROM times WHERE id = {row}"
         if row in shown:

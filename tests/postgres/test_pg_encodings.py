@@ -86,7 +86,10 @@ def test_conditions_on_text(session):
     for place, text in rows(session, "SELECT id, s FROM heap WHERE s IS NOT NULL"):
         row = f"id = {place}"
         for condition in ("s = %s", "s IN (%s, 'x')", "s >= %s", "s LIKE left(%s, 3) || '%%'", "NOT (s <> %s)"):
-            assert rows(session, f"SELECT id FROM plain WHERE {row} AND {condition}", (text,)) == [(place,)], (text, condition)
+            assert rows(session, f"SELECT id FROM plain WHERE {row} AND {condition}", (text,)) == [(place,)], (
+                text,
+                condition,
+            )
         assert rows(session, f"SELECT id FROM plain WHERE {row} AND s > %s", (text,)) == []
     session.execute("PREPARE one(text) AS SELECT id FROM plain WHERE id < 4 AND s = $1")
     assert rows(session, "EXECUTE one('Straße')") == [(2,)]
@@ -94,7 +97,9 @@ def test_conditions_on_text(session):
 
 def test_names_of_enums(session):
     """A name that the encoding cannot hold is in the way only where it is read."""
-    session.execute("CREATE FOREIGN TABLE IF NOT EXISTS levels (id bigint, level text) SERVER stores OPTIONS (path 'rust_types.soa')")
+    session.execute(
+        "CREATE FOREIGN TABLE IF NOT EXISTS levels (id bigint, level text) SERVER stores OPTIONS (path 'rust_types.soa')"
+    )
     if rows(session, "SHOW server_encoding") == [("EUC_JP",)]:
         assert rows(session, "SELECT level, count(*) FROM levels GROUP BY 1 ORDER BY 2, 1 LIMIT 1") == [("High", 250)]
     found = rows(session, "SELECT level, count(*) FROM levels GROUP BY 1 ORDER BY convert_to(level, 'UTF8')")
@@ -105,11 +110,13 @@ def test_names_of_enums(session):
 def test_names_of_columns_and_folders(session):
     """What a table of the database is called can be said of the store as well."""
     session.execute("DROP FOREIGN TABLE IF EXISTS named")
-    session.execute('CREATE FOREIGN TABLE named (id int, "Straße" text) SERVER stores OPTIONS (path \'Größe.soa\')')
+    session.execute("CREATE FOREIGN TABLE named (id int, \"Straße\" text) SERVER stores OPTIONS (path 'Größe.soa')")
     assert rows(session, 'SELECT "Straße" FROM named WHERE id = 2') == [("Straße",)]
     assert rows(session, 'SELECT n."Straße" FROM named n WHERE n."Straße" IS NULL') == [(None,)]
     session.execute("DROP FOREIGN TABLE named")
-    session.execute("CREATE FOREIGN TABLE named (s text OPTIONS (column_name 'Straße')) SERVER stores OPTIONS (path 'Größe.soa')")
+    session.execute(
+        "CREATE FOREIGN TABLE named (s text OPTIONS (column_name 'Straße')) SERVER stores OPTIONS (path 'Größe.soa')"
+    )
     assert rows(session, "SELECT count(*) FROM named WHERE s IS NULL") == [(1,)]
     explained = "\n".join(line for (line,) in rows(session, "EXPLAIN SELECT s FROM named WHERE s = 'Straße'"))
     assert "Größe.soa" in explained
@@ -126,12 +133,17 @@ def test_import(other: Database):
         told = notices(session)
         session.execute("CREATE SCHEMA imported")
         session.execute('IMPORT FOREIGN SCHEMA "." FROM SERVER stores INTO imported')
-        found = {name for (name,) in rows(session, "SELECT relname FROM pg_class WHERE relnamespace = 'imported'::regnamespace")}
+        found = {
+            name
+            for (name,) in rows(session, "SELECT relname FROM pg_class WHERE relnamespace = 'imported'::regnamespace")
+        }
         # The store `names` has a column with a Chinese name.
         has_chinese = rows(session, "SHOW server_encoding") == [("EUC_JP",)]
         assert found == {"Größe", "plain", "rust_types"} | ({"names"} if has_chinese else set())
         assert len(told) == (0 if has_chinese else 1), told
-        assert all((one.severity, one.sqlstate) == ("WARNING", UNTRANSLATABLE) and "names" in one.message for one in told)
+        assert all(
+            (one.severity, one.sqlstate) == ("WARNING", UNTRANSLATABLE) and "names" in one.message for one in told
+        )
         if not has_chinese:
             failed = error(session, 'IMPORT FOREIGN SCHEMA "." LIMIT TO (names) FROM SERVER stores INTO imported')
             assert failed.sqlstate == UNTRANSLATABLE

@@ -36,7 +36,9 @@ def bring(session: psycopg.Connection, what: str = "", schema: str = ".", option
     """Imports into a new schema, and returns the names of the tables."""
     session.execute("SET client_min_messages = warning; DROP SCHEMA IF EXISTS target CASCADE; CREATE SCHEMA target")
     session.execute(f'IMPORT FOREIGN SCHEMA "{schema}" {what} FROM SERVER stores INTO target {options}')
-    return {name for (name,) in rows(session, "SELECT relname FROM pg_class WHERE relnamespace = 'target'::regnamespace")}
+    return {
+        name for (name,) in rows(session, "SELECT relname FROM pg_class WHERE relnamespace = 'target'::regnamespace")
+    }
 
 
 def test_which_tables(filled: Database):
@@ -53,8 +55,12 @@ def test_which_tables(filled: Database):
         assert rows(session, "SELECT count(*) FROM target.customers") == [(200,)]
         assert bring(session, schema="empty") == set()
         assert told == []
-        missing = error(session, 'IMPORT FOREIGN SCHEMA "." LIMIT TO (orders, customers) FROM SERVER stores INTO target')
-        assert missing.sqlstate == "HV00R" and "customers" in str(missing) and "orders" in str(missing.diag.message_hint)
+        missing = error(
+            session, 'IMPORT FOREIGN SCHEMA "." LIMIT TO (orders, customers) FROM SERVER stores INTO target'
+        )
+        assert (
+            missing.sqlstate == "HV00R" and "customers" in str(missing) and "orders" in str(missing.diag.message_hint)
+        )
         assert error(session, "IMPORT FOREIGN SCHEMA nothing FROM SERVER stores INTO target").sqlstate == "58P01"
         # One that exists already: as with every import, nothing is made.
         session.execute("CREATE TABLE target.orders (a int)")
@@ -98,7 +104,9 @@ def test_types(filled: Database, stores: Path):
     with filled.connect() as session:
         bring(session)
         assert rows(session, DECLARED, ("target.types",)) == [(name, kind, False) for name, kind in TYPES.items()]
-        assert rows(session, DECLARED, ("target.types_required",)) == [(name, kind, True) for name, kind in TYPES.items()]
+        assert rows(session, DECLARED, ("target.types_required",)) == [
+            (name, kind, True) for name, kind in TYPES.items()
+        ]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +121,9 @@ def test_types(filled: Database, stores: Path):
 def test_integers_of_64_unsigned_bits(filled: Database, option: str, types: str, orders: str):
     with filled.connect() as session:
         bring(session, options=option)
-        declared = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s"
+        declared = (
+            "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass AND attname = %s"
+        )
         assert rows(session, declared, ("target.types", "u64")) == [(types,)]
         assert rows(session, declared, ("target.orders", "order_id")) == [(orders,)]
         assert rows(session, "SELECT max(order_id), sum(order_id) FROM target.orders") == [(9999, 49_995_000)]
@@ -130,7 +140,9 @@ BROKEN = {
     "no commit": lambda store: [path.unlink() for path in log_files(store)],
     "unknown feature": lambda store: edit_log(
         log_files(store)[0],
-        lambda action: {"protocol": {"minReaderVersion": 99, "minWriterVersion": 99}} if "protocol" in action else action,
+        lambda action: (
+            {"protocol": {"minReaderVersion": 99, "minWriterVersion": 99}} if "protocol" in action else action
+        ),
     ),
 }
 
@@ -151,7 +163,20 @@ def test_a_broken_store_does_not_keep_the_others_out(filled: Database, how: str)
         assert refused.sqlstate == state and "types.soa" in str(refused)
 
 
-NAMES = ["MixedCase", 'quo"te', "sp ace", "back\\slash", "semi;colon", "per%cent", "select", "东京", "q'uote", "$$", "dot.ted", "x" * 59]
+NAMES = [
+    "MixedCase",
+    'quo"te',
+    "sp ace",
+    "back\\slash",
+    "semi;colon",
+    "per%cent",
+    "select",
+    "东京",
+    "q'uote",
+    "$$",
+    "dot.ted",
+    "x" * 59,
+]
 
 
 def test_awkward_names(database: Database, stores: Path):
@@ -179,7 +204,9 @@ def test_names_that_postgres_cannot_have(database: Database, stores: Path):
         longest = make_stores.write_table(pa.table({"y" * 64: pa.array([1], pa.int32())}), database.root / "wide.arrow")
         support.soa("import", longest, database.root / "wide.soa")
         assert bring(session) == {"fine"}
-        assert len(told) == 2 and any("y" * 64 in one.message and "column_name" in (one.hint or "") for one in told), told
+        assert len(told) == 2 and any("y" * 64 in one.message and "column_name" in (one.hint or "") for one in told), (
+            told
+        )
         session.execute(
             f"CREATE FOREIGN TABLE target.wide (y int OPTIONS (column_name '{'y' * 64}')) SERVER stores OPTIONS (path 'wide.soa')"
         )
@@ -191,7 +218,12 @@ def test_two_folders_of_one_name(filled: Database, stores: Path):
     with filled.connect() as session:
         session.execute("CREATE SCHEMA target")
         refused = error(session, 'IMPORT FOREIGN SCHEMA "." FROM SERVER stores INTO target')
-        assert refused.sqlstate == "HV024" and '"orders"' in str(refused) and '"orders.soa"' in str(refused) and refused.diag.message_hint
+        assert (
+            refused.sqlstate == "HV024"
+            and '"orders"' in str(refused)
+            and '"orders.soa"' in str(refused)
+            and refused.diag.message_hint
+        )
         assert bring(session, "EXCEPT (orders)") == {"types", "days"}
 
 

@@ -81,7 +81,9 @@ def memory(connection: psycopg.Connection) -> int:
 def database(pg, stores: Path) -> Iterator[Database]:
     with Database(pg, stores) as made:
         made.import_all()
-        made.execute("CREATE FOREIGN TABLE narrow (id int, u64 bigint, missing int) SERVER stores OPTIONS (path 'types.soa')")
+        made.execute(
+            "CREATE FOREIGN TABLE narrow (id int, u64 bigint, missing int) SERVER stores OPTIONS (path 'types.soa')"
+        )
         made.execute("CREATE FOREIGN TABLE lost (id int) SERVER stores OPTIONS (path 'lost.soa')")
         yield made
 
@@ -126,7 +128,9 @@ def test_memory_stays_as_it_is(session: psycopg.Connection, what: str):
     failed = ask(session, statements, count)
     grown = memory(session) - before
     assert share is None or failed == count * share, f"{failed} of {count} failed"
-    assert grown <= GROWTH_MAX, f"{grown / count:.0f} bytes a query: {before} bytes before, {grown} more after {count} queries"
+    assert grown <= GROWTH_MAX, (
+        f"{grown / count:.0f} bytes a query: {before} bytes before, {grown} more after {count} queries"
+    )
 
 
 def test_memory_with_workers(database: Database, session: psycopg.Connection):

@@ -19,7 +19,9 @@ SCAN = f"SELECT count(*), sum(v), max(s) FROM {STORE} WHERE id >= 5 AND s LIKE '
 # A scan that starts again for each row of the other side.
 AGAIN = f"SELECT g, (SELECT count(*) FROM {STORE} WHERE id < g * 1000) FROM generate_series(1, 3) g ORDER BY g"
 # A scan by several processes that starts again.
-SHARED_AGAIN = f"SELECT g, x.n FROM generate_series(1, 3) g LEFT JOIN (SELECT count(*) AS n FROM {STORE}) x ON true ORDER BY g"
+SHARED_AGAIN = (
+    f"SELECT g, x.n FROM generate_series(1, 3) g LEFT JOIN (SELECT count(*) AS n FROM {STORE}) x ON true ORDER BY g"
+)
 STATEMENTS = {
     "validate": "CREATE FOREIGN TABLE new (id bigint) SERVER stores OPTIONS (path 'days.soa')",
     "import": 'IMPORT FOREIGN SCHEMA "." LIMIT TO (days) FROM SERVER stores INTO public',

@@ -84,12 +84,24 @@ def test_a_limit_ends_workers_early_and_again(session):
 JOINS = {
     "hash": ("SELECT count(*), sum(r.id) FROM rows_122881 r JOIN small s ON s.id = r.v", []),
     "parallel hash": ("SELECT count(*), sum(a.id) FROM rows_122881 a JOIN rows_122881 b ON a.id = b.id", []),
-    "merge": ("SELECT count(*), sum(r.id) FROM rows_122881 r JOIN small s ON s.id = r.id", ["enable_hashjoin = off", "enable_nestloop = off"]),
-    "nested loop": ("SELECT count(*), sum(r.id) FROM rows_2049 r JOIN small s ON s.id = r.id", ["enable_hashjoin = off", "enable_mergejoin = off"]),
-    "append": ("SELECT count(*), sum(id) FROM (SELECT id FROM rows_122881 UNION ALL SELECT id FROM rows_2049 UNION ALL SELECT id FROM small) x", []),
+    "merge": (
+        "SELECT count(*), sum(r.id) FROM rows_122881 r JOIN small s ON s.id = r.id",
+        ["enable_hashjoin = off", "enable_nestloop = off"],
+    ),
+    "nested loop": (
+        "SELECT count(*), sum(r.id) FROM rows_2049 r JOIN small s ON s.id = r.id",
+        ["enable_hashjoin = off", "enable_mergejoin = off"],
+    ),
+    "append": (
+        "SELECT count(*), sum(id) FROM (SELECT id FROM rows_122881 UNION ALL SELECT id FROM rows_2049 UNION ALL SELECT id FROM small) x",
+        [],
+    ),
     "semi": ("SELECT count(*), sum(id) FROM rows_122881 WHERE v IN (SELECT k FROM small)", []),
     "sorted": ("SELECT count(*), sum(id) FROM (SELECT id FROM rows_122881 ORDER BY s, id DESC LIMIT 5000) x", []),
-    "grouped": ("SELECT count(*), sum(n) FROM (SELECT s, count(*) AS n FROM rows_122881 GROUP BY s HAVING count(*) > 1266) x", []),
+    "grouped": (
+        "SELECT count(*), sum(n) FROM (SELECT s, count(*) AS n FROM rows_122881 GROUP BY s HAVING count(*) > 1266) x",
+        [],
+    ),
     "initplan": ("SELECT count(*), sum(id) FROM rows_122881 WHERE id > (SELECT max(id) - 500 FROM rows_122881)", []),
     "set-returning": ("SELECT count(*), sum(g) FROM (SELECT generate_series(1, 2) AS g FROM rows_2049) x", []),
 }

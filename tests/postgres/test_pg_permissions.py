@@ -96,7 +96,9 @@ def test_use_of_a_server(roles: Database):
         assert rows(plain, "SELECT count(*) FROM t NATURAL JOIN (SELECT 1 AS id) x") == [(1,)]
         assert rows(plain, "SELECT count(*) FROM orders") == [(10_000,)]
         for path in ("../x", "/etc", "a/../../b", "..", "x\n", ""):
-            refused = error(plain, f"CREATE FOREIGN TABLE u (id int) SERVER stores OPTIONS (path {support.quote(path)})")
+            refused = error(
+                plain, f"CREATE FOREIGN TABLE u (id int) SERVER stores OPTIONS (path {support.quote(path)})"
+            )
             assert refused.sqlstate == "HV024"
             assert error(plain, f"ALTER FOREIGN TABLE t OPTIONS (SET path {support.quote(path)})").sqlstate == "HV024"
 
@@ -106,13 +108,26 @@ def test_use_of_a_table(roles: Database):
     roles.import_all()
     plain_role = f"{roles.name}_plain"
     roles.execute("CREATE VIEW seen AS SELECT order_id, note FROM orders WHERE order_id < 5")
-    roles.execute("CREATE VIEW checked WITH (security_invoker = false, security_barrier) AS SELECT order_id FROM orders WHERE year = 2022")
+    roles.execute(
+        "CREATE VIEW checked WITH (security_invoker = false, security_barrier) AS SELECT order_id FROM orders WHERE year = 2022"
+    )
     with as_role(roles, "plain") as plain:
-        for sql in ("SELECT 1 FROM orders", "EXPLAIN SELECT 1 FROM orders", "SELECT count(*) FROM orders WHERE order_id = 3"):
+        for sql in (
+            "SELECT 1 FROM orders",
+            "EXPLAIN SELECT 1 FROM orders",
+            "SELECT count(*) FROM orders WHERE order_id = 3",
+        ):
             assert error(plain, sql).sqlstate == DENIED
-        roles.execute(f"GRANT SELECT (order_id, status) ON orders TO {plain_role}; GRANT SELECT ON seen, checked TO {plain_role}")
+        roles.execute(
+            f"GRANT SELECT (order_id, status) ON orders TO {plain_role}; GRANT SELECT ON seen, checked TO {plain_role}"
+        )
         assert rows(plain, "SELECT status FROM orders WHERE order_id = 3") == [("Cancelled",)]
-        for sql in ("SELECT note FROM orders", "SELECT 1 FROM orders WHERE note IS NULL", "SELECT orders FROM orders", "SELECT * FROM orders"):
+        for sql in (
+            "SELECT note FROM orders",
+            "SELECT 1 FROM orders WHERE note IS NULL",
+            "SELECT orders FROM orders",
+            "SELECT * FROM orders",
+        ):
             assert error(plain, sql).sqlstate == DENIED
         assert rows(plain, "SELECT count(note) FROM seen") == [(4,)]
         # A function that tells what it is given must not see rows that a view hides.
@@ -159,7 +174,9 @@ def test_links_within_the_root(open_root: Database):
     (open_root.root / "inner" / "link.soa").symlink_to(open_root.root / "types.soa")
     (open_root.root / "relative.soa").symlink_to("inner/link.soa")
     for path in ("inner/link.soa", "relative.soa"):
-        open_root.execute(f"DROP FOREIGN TABLE IF EXISTS t; CREATE FOREIGN TABLE t (id int) SERVER stores OPTIONS (path '{path}')")
+        open_root.execute(
+            f"DROP FOREIGN TABLE IF EXISTS t; CREATE FOREIGN TABLE t (id int) SERVER stores OPTIONS (path '{path}')"
+        )
         assert open_root.execute("SELECT count(*) FROM t") == [(9,)]
 
 
@@ -176,7 +193,9 @@ def test_links_that_lead_nowhere(open_root: Database):
     (open_root.root / "loop.soa").symlink_to("loop.soa")
     with open_root.connect() as session:
         for path, state in (("dangling.soa", "58P01"), ("loop.soa", "58030")):
-            session.execute(f"DROP FOREIGN TABLE IF EXISTS t; CREATE FOREIGN TABLE t (id int) SERVER stores OPTIONS (path '{path}')")
+            session.execute(
+                f"DROP FOREIGN TABLE IF EXISTS t; CREATE FOREIGN TABLE t (id int) SERVER stores OPTIONS (path '{path}')"
+            )
             assert error(session, "SELECT * FROM t").sqlstate == state
 
 

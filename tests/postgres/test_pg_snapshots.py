@@ -110,7 +110,9 @@ def test_the_same_of_a_heap_table(case: Case):
     for what, sql in OF_ONE_VERSION.items():
         sql = sql.replace(", 500", f", {size}")
         with paused(case.watcher, case.session, sql) as running:
-            case.watcher.execute("INSERT INTO growing SELECT batch, value + %s, text FROM growing WHERE value < 500", (size,))
+            case.watcher.execute(
+                "INSERT INTO growing SELECT batch, value + %s, text FROM growing WHERE value < 500", (size,)
+            )
         counts = {count for _, *counts in running.answer() for count in counts}
         assert counts == {size}, what
         size += N
@@ -121,7 +123,9 @@ def test_the_same_of_a_heap_table(case: Case):
 
 
 def test_a_volatile_function_sees_what_is_new(case: Case):
-    sql = "SELECT value::bigint, pause_at(value::bigint, 2), volatile_count() FROM growing WHERE value < 5 ORDER BY value"
+    sql = (
+        "SELECT value::bigint, pause_at(value::bigint, 2), volatile_count() FROM growing WHERE value < 5 ORDER BY value"
+    )
     assert [count for *_, count in case.ask(sql)] == [N, N, 2 * N, 2 * N, 2 * N]
 
 
@@ -133,7 +137,9 @@ def test_repeatable_read_keeps_its_version(case: Case):
         (None, N, N, N)
     ]
     case.session.execute("COMMIT")
-    assert rows(case.session, "SELECT count(*), stable_count(), volatile_count() FROM growing") == [(3 * N, 3 * N, 3 * N)]
+    assert rows(case.session, "SELECT count(*), stable_count(), volatile_count() FROM growing") == [
+        (3 * N, 3 * N, 3 * N)
+    ]
 
 
 def test_a_prepared_plan_that_waits_for_a_lock_sees_what_is_new_when_it_runs(case: Case):

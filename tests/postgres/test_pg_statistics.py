@@ -33,7 +33,9 @@ def session(analyzed: Database) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-@pytest.mark.parametrize("store", ["orders", "types", "rows_0", "rows_1", "rows_2049", "rows_122881", "orders_by_status"])
+@pytest.mark.parametrize(
+    "store", ["orders", "types", "rows_0", "rows_1", "rows_2049", "rows_122881", "orders_by_status"]
+)
 def test_the_number_of_rows_is_known_at_once(all_stores: Database, store: str):
     with all_stores.connect() as session:
         ((count,),) = rows(session, f"SELECT count(*) FROM {store}")
@@ -49,13 +51,18 @@ def test_the_number_of_rows_follows_a_store_that_grows(database: Database):
             assert plan(session, "SELECT * FROM growing WHERE value < 100", analyze=False)["Plan Rows"] <= Growing.ROWS
             store.append()
         session.execute("ANALYZE growing")
-        assert rows(session, "SELECT reltuples, relpages > 0 FROM pg_class WHERE relname = 'growing'") == [(4 * Growing.ROWS, True)]
+        assert rows(session, "SELECT reltuples, relpages > 0 FROM pg_class WHERE relname = 'growing'") == [
+            (4 * Growing.ROWS, True)
+        ]
 
 
 def test_what_is_left_out_is_not_estimated(all_stores: Database):
     with all_stores.connect() as session:
         assert plan(session, "SELECT * FROM orders WHERE order_id > 99999", analyze=False)["Plan Rows"] == 1
-        assert plan(session, "SELECT * FROM orders WHERE order_id >= 7000 OR order_id < -5", analyze=False)["Plan Rows"] <= 3000
+        assert (
+            plan(session, "SELECT * FROM orders WHERE order_id >= 7000 OR order_id < -5", analyze=False)["Plan Rows"]
+            <= 3000
+        )
 
 
 # Without avg_width: the heap has compressed what is long.
@@ -79,7 +86,15 @@ def test_the_number_of_rows_is_that_of_the_heap(session):
 
 @pytest.mark.parametrize(
     "condition",
-    ["status = 'Shipped'", "status <> 'Shipped'", "order_id < 2500", "quantity IN (1, 2)", "note IS NULL", "note LIKE 'note 1%'", "amount > 900"],
+    [
+        "status = 'Shipped'",
+        "status <> 'Shipped'",
+        "order_id < 2500",
+        "quantity IN (1, 2)",
+        "note IS NULL",
+        "note LIKE 'note 1%'",
+        "amount > 900",
+    ],
 )
 def test_estimates(session, condition: str):
     ((count,),) = rows(session, f"SELECT count(*) FROM heap.orders WHERE {condition}")
@@ -119,7 +134,9 @@ def test_parts_of_analyze(database: Database, stores: Path):
         assert rows(session, "SELECT count(*) FROM pg_stats WHERE tablename = 'rows_0'") == [(0,)]
         session.execute("CREATE STATISTICS of_two (dependencies, ndistinct, mcv) ON status, year FROM orders")
         session.execute("ANALYZE orders")
-        assert rows(session, "SELECT count(*) FROM pg_stats_ext WHERE statistics_name = 'of_two' AND n_distinct IS NOT NULL") == [(1,)]
+        assert rows(
+            session, "SELECT count(*) FROM pg_stats_ext WHERE statistics_name = 'of_two' AND n_distinct IS NOT NULL"
+        ) == [(1,)]
         # All tables of the database, one of which cannot be read: its error ends the statement, as it is for every table.
         told = notices(session)
         session.execute("CREATE FOREIGN TABLE lost (id int) SERVER stores OPTIONS (path 'lost.soa')")
