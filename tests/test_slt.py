@@ -1,6 +1,6 @@
 """Runs the SQL suite (tests/slt): every file of slt/common on DuckDB and on Postgres with their extensions, reading the
-same stores, and those of slt/duckdb and slt/pg on the one. What does not name an extension also runs on the engine alone,
-with the same rows in its own tables, which proves that the expected results are not ours.
+same stores, and those of slt/duckdb and slt/pg on the one. What does not name an extension also runs on the engine
+alone, with the same rows in its own tables, which proves that the expected results are not ours.
 """
 
 from __future__ import annotations

@@ -135,7 +135,8 @@ def scans(tree: dict) -> list[dict]:
 
 
 class Running(threading.Thread):
-    """A statement that runs on its connection while the test goes on. `answer()` waits for its rows, or raises its error."""
+    """A statement that runs on its connection while the test goes on. `answer()` waits for its rows, or raises its
+    error."""
 
     def __init__(self, connection: psycopg.Connection, sql: str):
         super().__init__()

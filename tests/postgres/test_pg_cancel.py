@@ -43,7 +43,8 @@ LONG = {
     "condition without a row": "SELECT count(*) FROM generate_series(1, 100000) g, LATERAL"
     " (SELECT FROM big WHERE value % 7 = g * 0 + 8 OFFSET 0) x",
     "wide rows": "SELECT count(*) FROM generate_series(1, 100000) g, LATERAL (SELECT x FROM big x OFFSET g * 0) x",
-    "sort": "SELECT max(text) FROM (SELECT a.text FROM big a, generate_series(1, 50) g ORDER BY md5(a.text) OFFSET 0) x",
+    "sort": "SELECT max(text) FROM (SELECT a.text FROM big a, generate_series(1, 50) g ORDER BY md5(a.text) OFFSET 0)"
+    " x",
     "parallel": "SELECT count(*) FROM big a JOIN big b ON a.value % 10 = b.value % 10",
 }
 

@@ -18,8 +18,8 @@ TIME = datetime.datetime(2024, 2, 29, 12, 34, 56, 789012)
 # The first row of the store `types`.
 FIRST_ROW = (
     1, True, 1, 2, 3, 4, 5, 6, 7, decimal.Decimal(8), 0.5, 0.25, decimal.Decimal("1.5"), decimal.Decimal("2.25"),
-    decimal.Decimal("3.125000"), decimal.Decimal("4.5000000000"), "plain", b"\x01\x02", datetime.date(2024, 2, 29), TIME,
-    TIME.replace(tzinfo=UTC),
+    decimal.Decimal("3.125000"), decimal.Decimal("4.5000000000"), "plain", b"\x01\x02", datetime.date(2024, 2, 29),
+    TIME, TIME.replace(tzinfo=UTC),
 )  # fmt: skip
 
 
@@ -140,7 +140,8 @@ def test_sqlalchemy_reflects_and_queries(all_stores: Database):
                 expected = rows(
                     session,
                     "SELECT country, count(*), sum(amount) FROM orders JOIN customers USING (customer_id)"
-                    " WHERE status IN ('Shipped', 'Pending') AND ordered_on >= '2023-01-01' GROUP BY 1 ORDER BY 1 NULLS LAST",
+                    " WHERE status IN ('Shipped', 'Pending') AND ordered_on >= '2023-01-01' GROUP BY 1 ORDER BY 1"
+                    " NULLS LAST",
                 )
             assert found == expected and len(found) == 5
             streamed = connection.execution_options(yield_per=700).execute(sa.select(orders.c.order_id))
@@ -212,7 +213,8 @@ async def _read_with_asyncpg(database: Database) -> None:
         for first in (0, 5000, 9999, 10_000):
             found = tuple(await statement.fetchrow(["Shipped", "Pending"], first))
             assert found == tuple(await connection.fetchrow(
-                f"SELECT count(*), min(order_id) FROM orders WHERE status IN ('Shipped', 'Pending') AND order_id >= {first}"
+                f"SELECT count(*), min(order_id) FROM orders WHERE status IN ('Shipped', 'Pending') AND order_id >="
+                f" {first}"
             ))  # fmt: skip
         async with connection.transaction():
             numbers = [row["order_id"] async for row in connection.cursor("SELECT order_id FROM orders", prefetch=77)]

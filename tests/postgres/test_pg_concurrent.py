@@ -1,5 +1,5 @@
-"""Sessions read a store in loops while it grows by hundreds of commits: every answer is of one version of whole batches, in
-order, never of an older version than the answer before; and in the end all see everything.
+"""Sessions read a store in loops while it grows by hundreds of commits: every answer is of one version of whole
+batches, in order, never of an older version than the answer before; and in the end all see everything.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ def test_live_orders(pg):
             while writer.poll() is None:
                 ((count, of_statuses, joined),) = rows(
                     session,
-                    "SELECT (SELECT count(*) FROM live), (SELECT coalesce(sum(n), 0) FROM (SELECT status, count(*) AS n FROM live GROUP BY status) x),"
+                    "SELECT (SELECT count(*) FROM live), (SELECT coalesce(sum(n), 0) FROM (SELECT status, count(*) AS"
+                    " n FROM live GROUP BY status) x),"
                     " (SELECT count(*) FROM live a JOIN live b USING (order_id))",
                 )
                 assert count == of_statuses == joined and count % 500 == 0

@@ -1,6 +1,6 @@
-"""Every condition gives the same rows on a store as on a copy of its rows in a table of the heap: each operator with each
-kind of constant, as a literal, as a parameter of a plan that is made once, as a subquery's value and as another row's;
-lists, patterns, collations, the session's time; and random combinations of them all.
+"""Every condition gives the same rows on a store as on a copy of its rows in a table of the heap: each operator with
+each kind of constant, as a literal, as a parameter of a plan that is made once, as a subquery's value and as another
+row's; lists, patterns, collations, the session's time; and random combinations of them all.
 
 The comparisons run in a function of the database, which also compares the errors.
 """
@@ -42,7 +42,8 @@ CREATE FUNCTION answer(query text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE f
     RETURN coalesce(found, 'no rows');
     EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE || ': ' || SQLERRM; END $$;
 -- The queries that give other rows, `stored.` being a store's table and `heap.` its copy.
-CREATE FUNCTION differing(queries text[]) RETURNS TABLE (query text, ours text, theirs text) LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION differing(queries text[])
+    RETURNS TABLE (query text, ours text, theirs text) LANGUAGE plpgsql AS $$ BEGIN
     FOREACH query IN ARRAY queries LOOP
         ours := answer(query);
         theirs := answer(replace(query, 'stored.', 'heap.'));
@@ -87,7 +88,8 @@ def session(copied: Database) -> Iterator[psycopg.Connection]:
 def ids(store: str, condition: str) -> str:
     """The query for the rows of a store that meet a condition."""
     key = STORES[store]
-    return f"SELECT count(*) || ' ' || coalesce(string_agg({key}::text, ',' ORDER BY {key}), '') FROM stored.{store} WHERE {condition}"
+    found = f"count(*) || ' ' || coalesce(string_agg({key}::text, ',' ORDER BY {key}), '')"
+    return f"SELECT {found} FROM stored.{store} WHERE {condition}"
 
 
 def same(session: psycopg.Connection, queries: list[str]) -> None:
@@ -102,35 +104,51 @@ def same(session: psycopg.Connection, queries: list[str]) -> None:
 
 INTEGERS = (
     "0 1 -1 2 127 128 -128 -129 255 256 32767 -32768 65535 65536 2147483647 -2147483648 4294967295 4294967296"
-    " 9223372036854775807 -9223372036854775808 9223372036854775808 18446744073709551615 18446744073709551616 2::smallint"
-    " 3::bigint 2.0 2.5 -0.5 1.0000000000000000000000000000000000000000001 127.00 1e40 'NaN'::numeric 'Infinity'::numeric"
-    " '-Infinity'::numeric 0.0::real 2.5::float8 1e300::float8 'NaN'::float8 '-Infinity'::float8 NULL::int NULL::numeric"
+    " 9223372036854775807 -9223372036854775808 9223372036854775808 18446744073709551615 18446744073709551616"
+    " 2::smallint"
+    " 3::bigint 2.0 2.5 -0.5 1.0000000000000000000000000000000000000000001 127.00 1e40 'NaN'::numeric"
+    " 'Infinity'::numeric"
+    " '-Infinity'::numeric 0.0::real 2.5::float8 1e300::float8 'NaN'::float8 '-Infinity'::float8 NULL::int"
+    " NULL::numeric"
     " 9007199254740993::float8 9223372036854775807::float8 '5' true"
 ).split()
 NUMBERS = (
-    "0 -0.0 0.1 1.5 1.50 1.500000000000000000000000000000000000001 1.49999999999999999999999999999999999999999 -0.1 -0.05 2 3"
-    " 999.9 999.95 1e3 -1e3 9999999.99 3.125 3.333333 3.3333333333 4.5 9999999999999999999999999999.9999999999 1e28 1e40 -1e400"
-    " 'NaN'::numeric 'Infinity'::numeric '-Infinity'::numeric 0.5::float8 0.1::float8 0.1::real 1e300::float8 'NaN'::float8"
-    " 'Infinity'::real '-Infinity'::float8 3.4028234663852886e38::float8 3.4e38::real 1e-45::real 5e-324::float8 1e-46::float8"
+    "0 -0.0 0.1 1.5 1.50 1.500000000000000000000000000000000000001 1.49999999999999999999999999999999999999999 -0.1"
+    " -0.05 2 3"
+    " 999.9 999.95 1e3 -1e3 9999999.99 3.125 3.333333 3.3333333333 4.5 9999999999999999999999999999.9999999999 1e28"
+    " 1e40 -1e400"
+    " 'NaN'::numeric 'Infinity'::numeric '-Infinity'::numeric 0.5::float8 0.1::float8 0.1::real 1e300::float8"
+    " 'NaN'::float8"
+    " 'Infinity'::real '-Infinity'::float8 3.4028234663852886e38::float8 3.4e38::real 1e-45::real 5e-324::float8"
+    " 1e-46::float8"
     " 1.7976931348623157e308::float8 '-0'::float8 2::smallint 3::bigint 0.25 NULL::numeric NULL::float8 '0.5'"
 ).split()
 TEXTS = (
-    "'' 'plain' 'plai' 'plainer' 'plain_'::char(10) 'plain'::name 'plain'::varchar(3) 'plain'::bpchar 'P' 'p' 'x' 'Straße' 'Stra'"
-    " 'twelve_bytes' '東京' U&'\\+10FFFF' U&'\\+10FFFF\\+10FFFF' repeat('x',1000) repeat('x',999) 'a' 'abc' 'b' NULL::text"
-    " 'plain'||'' upper('plain') current_user 'region_3' 'Shipped' 'Pending' 'a/b' '..' '100%' 'Low' 'High' 'Äußerst' 'Nowhere' 5"
+    "'' 'plain' 'plai' 'plainer' 'plain_'::char(10) 'plain'::name 'plain'::varchar(3) 'plain'::bpchar 'P' 'p' 'x'"
+    " 'Straße' 'Stra'"
+    " 'twelve_bytes' '東京' U&'\\+10FFFF' U&'\\+10FFFF\\+10FFFF' repeat('x',1000) repeat('x',999) 'a' 'abc' 'b'"
+    " NULL::text"
+    " 'plain'||'' upper('plain') current_user 'region_3' 'Shipped' 'Pending' 'a/b' '..' '100%' 'Low' 'High' 'Äußerst'"
+    " 'Nowhere' 5"
 ).split()
 BYTES = (
-    r"'\x'::bytea '\x00'::bytea '\x0102'::bytea '\x01'::bytea '\xff'::bytea '\xffffffffffffffffffffffffff'::bytea NULL::bytea"
+    r"'\x'::bytea '\x00'::bytea '\x0102'::bytea '\x01'::bytea '\xff'::bytea '\xffffffffffffffffffffffffff'::bytea"
+    r" NULL::bytea"
     r" decode('5374','hex') '\x7f'::bytea 'text'"
 ).split()
 DATES = (
-    "'1970-01-01'::date '1969-12-31'::date '2024-02-29'::date '0001-01-01'::date '0001-01-01_BC'::date '9999-12-31'::date"
-    " 'infinity'::date '-infinity'::date '4714-11-24_BC'::date '5874897-12-31'::date 'epoch'::date current_date NULL::date"
+    "'1970-01-01'::date '1969-12-31'::date '2024-02-29'::date '0001-01-01'::date '0001-01-01_BC'::date"
+    " '9999-12-31'::date"
+    " 'infinity'::date '-infinity'::date '4714-11-24_BC'::date '5874897-12-31'::date 'epoch'::date current_date"
+    " NULL::date"
     " '1970-01-01'::timestamp '2024-02-29_00:00:01'::timestamp 'infinity'::timestamp '1970-01-01'::timestamptz"
-    " '2024-02-29_12:34:56.789012'::timestamptz now() localtimestamp current_timestamp '2024-02-29_12:34:56.789012'::timestamp"
+    " '2024-02-29_12:34:56.789012'::timestamptz now() localtimestamp current_timestamp"
+    " '2024-02-29_12:34:56.789012'::timestamp"
     " '1969-12-31_23:59:59.999999'::timestamp '1969-12-31_23:59:59.999999+00'::timestamptz '294276-12-31'::timestamp"
-    " '-infinity'::timestamptz '0001-01-01'::timestamptz '1582-10-15_00:00:00.000001'::timestamp now()-interval'10_years'"
-    " current_date-3 '2038-01-19'::date+interval'3_hours' '2024-01-05_00:00+00'::timestamptz '2024-02-29' NULL::timestamptz"
+    " '-infinity'::timestamptz '0001-01-01'::timestamptz '1582-10-15_00:00:00.000001'::timestamp"
+    " now()-interval'10_years'"
+    " current_date-3 '2038-01-19'::date+interval'3_hours' '2024-01-05_00:00+00'::timestamptz '2024-02-29'"
+    " NULL::timestamptz"
 ).split()
 BOOLEANS = "true false NULL::boolean (1=1) (1>2) 't' 1".split()
 
@@ -366,8 +384,10 @@ TESTS = [
     "tableoid > 0 AND id = 1",
 ]
 PATTERNS = (
-    "'' '%' '%%' '_' 'pl%' 'pl_in' '%n' 'plain' 'plain%' 'p\\%' 'plain\\' '\\' '\\plain' 'Straß%' 'Stra_e%' '東%' '%\\%\\_%' 'x%x'"
-    " 'tw%\\_%' NULL::text 'q%''%' 'quote%' 'quote_''_\"%' '😀%' U&'\\+10FFFF%' '%\\\\%' 'pl'||'%' 'pl%'::varchar 'plain'::char(7)"
+    "'' '%' '%%' '_' 'pl%' 'pl_in' '%n' 'plain' 'plain%' 'p\\%' 'plain\\' '\\' '\\plain' 'Straß%' 'Stra_e%' '東%'"
+    " '%\\%\\_%' 'x%x'"
+    " 'tw%\\_%' NULL::text 'q%''%' 'quote%' 'quote_''_\"%' '😀%' U&'\\+10FFFF%' '%\\\\%' 'pl'||'%' 'pl%'::varchar"
+    " 'plain'::char(7)"
 ).split()
 
 
@@ -431,7 +451,7 @@ def test_the_time_of_the_session(session):
 
 
 def test_collations(session):
-    """Under a collation that does not order by bytes, or for which other texts are equal, nothing is left out wrongly."""
+    """Under a collation that does not order by bytes, or for which other texts are equal, no row is lost."""
     found = {name for (name,) in rows(session, "SELECT collname FROM pg_collation WHERE collencoding IN (-1, 6)")}
     assert {"C", "POSIX", "default", "ucs_basic"} <= found
     try:
@@ -644,7 +664,8 @@ def test_random_joins(session):
         )
         queries.append(
             f"SELECT string_agg(a.{key} || ':' || x.n, ',' ORDER BY a.{key}) FROM stored.{store} a,"
-            f" LATERAL (SELECT count(*) AS n FROM {one} b WHERE b.{key} {chance.choice(OPERATORS)} a.{key} % 5) x WHERE a.{key} < 20"
+            f" LATERAL (SELECT count(*) AS n FROM {one} b WHERE b.{key} {chance.choice(OPERATORS)} a.{key} % 5) x"
+            f" WHERE a.{key} < 20"
         )
     for setting in ("enable_hashjoin", "enable_mergejoin", "enable_material"):
         same(session, queries)

@@ -1,5 +1,5 @@
-"""A store that is missing or damaged gives one clear error with a fitting code, or right rows; never wrong rows, and the
-backend lives. The same damage as in tests/badinput, seen from Postgres.
+"""A store that is missing or damaged gives one clear error with a fitting code, or right rows; never wrong rows, and
+the backend lives. The same damage as in tests/badinput, seen from Postgres.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from pg_support import PARALLEL, Database, error, rows
 from test_damaged_stores import FILE_DAMAGE, LOG_DAMAGE, UNKNOWN, positions
 
 # Every byte of the store `orders` is looked at.
-EVERYTHING = """SELECT count(*), sum(order_id), sum(customer_id), sum(length(status)), count(DISTINCT status), sum(year),
-    min(ordered_on), max(ordered_on), sum(amount), sum(quantity), sum(price), count(note), max(note), sum(hashtext(note)) FROM {}"""
+EVERYTHING = """SELECT count(*), sum(order_id), sum(customer_id), sum(length(status)), count(DISTINCT status),
+    sum(year), min(ordered_on), max(ordered_on), sum(amount), sum(quantity), sum(price), count(note), max(note),
+    sum(hashtext(note)) FROM {}"""
+COLUMNS = """order_id bigint, customer_id bigint, status text, year int, ordered_on date, amount numeric(12,2),
+    quantity bigint, price double precision, note text"""
 DAMAGED, UNSUPPORTED, MISSING = "XX001", "0A000", "58P01"
 
 
@@ -89,7 +92,7 @@ def test_what_is_unknown_is_refused(session, orders: Path, what: str):
 @pytest.mark.parametrize("parallel", [False, True], ids=["serial", "parallel"])
 @pytest.mark.parametrize("how", FILE_DAMAGE)
 def test_damaged_parquet(session, orders: Path, right, how: str, parallel: bool):
-    """Without the Arrow form, which would answer as well, the error names the file; what does not need it is answered."""
+    """Without the Arrow form, which would answer as well, the error names the file; what needs it not is answered."""
     drop_arrow_forms(orders)
     victim = segments(orders)[1]
     FILE_DAMAGE[how](victim)
@@ -133,10 +136,8 @@ def flipped(database: Database, store: Path, form, count: int) -> list[tuple[str
         victim = form(damaged)[0]
         flip(victim, position, number % 8)
         tables.append((f"flip_{number}", victim))
-        columns = "order_id bigint, customer_id bigint, status text, year int, ordered_on date, amount numeric(12,2), quantity bigint"
         database.execute(
-            f"CREATE FOREIGN TABLE flip_{number} ({columns}, price double precision, note text)"
-            f" SERVER stores OPTIONS (path 'flip_{number}.soa')"
+            f"CREATE FOREIGN TABLE flip_{number} ({COLUMNS}) SERVER stores OPTIONS (path 'flip_{number}.soa')"
         )
     return tables
 
@@ -159,7 +160,7 @@ def test_flipped_bits_in_the_arrow_form(database: Database, session, orders: Pat
 
 
 def test_flipped_bits_in_the_log(database: Database, session, orders: Path, right):
-    """JSON has no checksum: a flipped bit may go unnoticed where nobody looks, but the backend lives and no row is made up."""
+    """JSON has no checksum: a flipped bit may go unnoticed where nobody looks, but no row is made up."""
     for table, _ in flipped(database, orders, lambda store: log_files(store)[-1:], 30):
         try:
             assert rows(session, EVERYTHING.format(table))[0][0] <= right[0][0], table

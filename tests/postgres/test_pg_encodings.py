@@ -1,5 +1,5 @@
-"""Databases of other encodings than UTF-8: text comes converted, or with an error for what the encoding cannot hold; names
-of columns, tables and folders are found. What a table of the heap can hold tells which is which.
+"""Databases of other encodings than UTF-8: text comes converted, or with an error for what the encoding cannot hold;
+names of columns, tables and folders are found. What a table of the heap can hold tells which is which.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def other(request, pg: PgServer, folder: Path) -> Iterator[Database]:
             held = {text for (text,) in rows(session, "SELECT s FROM heap WHERE NOT s ~ '^[a-z]*$'")}
             assert held == HOLDS[request.param]
             session.execute(
-                "CREATE FOREIGN TABLE plain (id int, s text OPTIONS (column_name 'again')) SERVER stores OPTIONS (path 'plain.soa')"
+                "CREATE FOREIGN TABLE plain (id int, s text OPTIONS (column_name 'again')) SERVER stores OPTIONS (path"
+                " 'plain.soa')"
             )
         yield database
 
@@ -98,7 +99,8 @@ def test_conditions_on_text(session):
 def test_names_of_enums(session):
     """A name that the encoding cannot hold is in the way only where it is read."""
     session.execute(
-        "CREATE FOREIGN TABLE IF NOT EXISTS levels (id bigint, level text) SERVER stores OPTIONS (path 'rust_types.soa')"
+        "CREATE FOREIGN TABLE IF NOT EXISTS levels (id bigint, level text) SERVER stores OPTIONS (path"
+        " 'rust_types.soa')"
     )
     if rows(session, "SHOW server_encoding") == [("EUC_JP",)]:
         assert rows(session, "SELECT level, count(*) FROM levels GROUP BY 1 ORDER BY 2, 1 LIMIT 1") == [("High", 250)]

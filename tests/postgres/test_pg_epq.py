@@ -1,6 +1,6 @@
-"""Rows of the heap that another session has changed meanwhile: Postgres then tests a join again with the newest row of the
-heap and the rows of the store that it has already (EvalPlanQual). Everything here is asked of a store, and of a heap table
-with the store's rows, and must be the same.
+"""Rows of the heap that another session has changed meanwhile: Postgres then tests a join again with the newest row of
+the heap and the rows of the store that it has already (EvalPlanQual). Everything here is asked of a store, and of a
+heap table with the store's rows, and must be the same.
 """
 
 from __future__ import annotations
@@ -73,20 +73,31 @@ CHANGES = {
 STATEMENTS = {
     "update from": "UPDATE accounts a SET v = a.v + s.value::bigint, name = s.text FROM {0} s"
     " WHERE s.value = a.id AND a.v < 1000 AND s.value < 500 RETURNING a.id, a.v, s.value, s.text",
-    "update from, whole row": "UPDATE accounts a SET name = left(s::text, 30) FROM {0} s WHERE s.value = a.id AND s.value < 500 RETURNING a, s",
-    "update by a condition on both": "UPDATE accounts a SET v = -1 FROM {0} s WHERE s.value = a.id AND a.v BETWEEN s.value + 20 AND 34"
+    "update from, whole row": "UPDATE accounts a SET name = left(s::text, 30) FROM {0} s WHERE s.value = a.id AND"
+    " s.value < 500 RETURNING a, s",
+    "update by a condition on both": "UPDATE accounts a SET v = -1 FROM {0} s WHERE s.value = a.id AND a.v BETWEEN"
+    " s.value + 20 AND 34"
     " AND s.value < 500 RETURNING a.id, s.batch",
-    "delete using": "DELETE FROM accounts a USING {0} s WHERE s.value = a.id AND s.value < 500 AND a.v < 33 RETURNING a.id, s.text",
-    "update by a subquery": "UPDATE accounts a SET v = (SELECT count(*) FROM {0} s WHERE s.value < a.v AND s.value < 500)"
+    "delete using": "DELETE FROM accounts a USING {0} s WHERE s.value = a.id AND s.value < 500 AND a.v < 33 RETURNING"
+    " a.id, s.text",
+    "update by a subquery": "UPDATE accounts a SET v = (SELECT count(*) FROM {0} s WHERE s.value < a.v AND s.value <"
+    " 500)"
     " WHERE id < 1000 RETURNING a.id, a.v",
-    "update by EXISTS": "UPDATE accounts a SET name = 'there' WHERE EXISTS (SELECT FROM {0} s WHERE s.value = a.v AND s.value < 500) RETURNING a",
-    "update by NOT IN": "UPDATE accounts a SET name = 'no' WHERE v NOT IN (SELECT value FROM {0} WHERE value % 35 = 0) RETURNING a",
-    "for update": "SELECT a.id, a.v, s.value, s.text FROM accounts a JOIN {0} s ON s.value = a.id WHERE s.value < 500 FOR UPDATE OF a",
-    "for update of both": "SELECT a.id, a.v, s.text FROM accounts a JOIN {0} s ON s.value = a.id AND s.value < 500 FOR UPDATE",
-    "for share, left join": "SELECT a.id, a.v, s.value, s FROM accounts a LEFT JOIN {0} s ON s.value = a.v AND s.value < 500 FOR SHARE OF a",
-    "for update, lateral": "SELECT a.id, x.n FROM accounts a, LATERAL (SELECT s.value AS n FROM {0} s WHERE s.value < a.id AND s.value < 500"
+    "update by EXISTS": "UPDATE accounts a SET name = 'there' WHERE EXISTS (SELECT FROM {0} s WHERE s.value = a.v AND"
+    " s.value < 500) RETURNING a",
+    "update by NOT IN": "UPDATE accounts a SET name = 'no' WHERE v NOT IN (SELECT value FROM {0} WHERE value % 35 = 0)"
+    " RETURNING a",
+    "for update": "SELECT a.id, a.v, s.value, s.text FROM accounts a JOIN {0} s ON s.value = a.id WHERE s.value < 500"
+    " FOR UPDATE OF a",
+    "for update of both": "SELECT a.id, a.v, s.text FROM accounts a JOIN {0} s ON s.value = a.id AND s.value < 500 FOR"
+    " UPDATE",
+    "for share, left join": "SELECT a.id, a.v, s.value, s FROM accounts a LEFT JOIN {0} s ON s.value = a.v AND s.value"
+    " < 500 FOR SHARE OF a",
+    "for update, lateral": "SELECT a.id, x.n FROM accounts a, LATERAL (SELECT s.value AS n FROM {0} s WHERE s.value <"
+    " a.id AND s.value < 500"
     " ORDER BY 1 DESC LIMIT 1) x FOR UPDATE OF a",
-    "for update, self-join": "SELECT a.id, s.text, t.text FROM accounts a JOIN {0} s ON s.value = a.id JOIN {0} t ON t.value = s.value + 1"
+    "for update, self-join": "SELECT a.id, s.text, t.text FROM accounts a JOIN {0} s ON s.value = a.id JOIN {0} t ON"
+    " t.value = s.value + 1"
     " WHERE s.value < 400 FOR UPDATE OF a",
     "merge": "MERGE INTO accounts a USING (SELECT * FROM {0} WHERE value BETWEEN 2 AND 6) s ON s.value = a.id"
     " WHEN MATCHED AND a.v > 31 THEN UPDATE SET name = 'more: ' || s.text WHEN MATCHED THEN UPDATE SET v = 0"

@@ -1,6 +1,6 @@
-"""Backends are killed at a hundred random moments, by SIGKILL, after which the server recovers, and by SIGTERM, while they
-query stores, alone and with workers, and while the store grows. The server is there again, the store is whole, and every
-answer is right.
+"""Backends are killed at a hundred random moments, by SIGKILL, after which the server recovers, and by SIGTERM, while
+they query stores, alone and with workers, and while the store grows. The server is there again, the store is whole,
+and every answer is right.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Ten thousand queries in one backend, ordinary ones, failing ones and prepared ones, leave its memory as it was; and a scan
-of a large store takes no more memory than one of a small store.
+"""Ten thousand queries in one backend, ordinary ones, failing ones and prepared ones, leave its memory as it was; and a
+scan of a large store takes no more memory than one of a small store.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A panic in any callback of the extension becomes an ordinary error of the statement that met it, and the session goes on.
+"""A panic in any callback of the extension becomes an ordinary error of the statement that met it, and the session goes
+on.
 
 In a server whose environment has SOA_TEST_PANIC, the setting `soa_fdw.test_panic` names the callback that panics.
 """

@@ -60,7 +60,8 @@ def test_with_fewer_workers_than_planned(session, setting: str, launched: int | 
 def test_scans_that_start_again(session):
     """The inner side of a nested loop, with workers of its own each time."""
     session.execute("SET enable_material = off")
-    sql = "SELECT g, x.n, x.s FROM generate_series(1, 4) g LEFT JOIN (SELECT count(*) AS n, sum(id) AS s FROM rows_122881 WHERE v >= 10) x ON true"
+    inner = "SELECT count(*) AS n, sum(id) AS s FROM rows_122881 WHERE v >= 10"
+    sql = f"SELECT g, x.n, x.s FROM generate_series(1, 4) g LEFT JOIN ({inner}) x ON true"
     tree = plan(session, sql)
     (gather,), (scan,) = gathers(tree), scans(tree)
     assert gather["Actual Loops"] == 4 and gather["Workers Launched"] >= 1
@@ -76,7 +77,8 @@ def test_scans_that_start_again(session):
 
 def test_a_limit_ends_workers_early_and_again(session):
     session.execute("SET enable_material = off")
-    sql = "SELECT g, x.n FROM generate_series(1, 3) g LEFT JOIN (SELECT count(*) AS n FROM (SELECT id FROM rows_122881 LIMIT 1000) y) x ON true"
+    inner = "SELECT count(*) AS n FROM (SELECT id FROM rows_122881 LIMIT 1000) y"
+    sql = f"SELECT g, x.n FROM generate_series(1, 3) g LEFT JOIN ({inner}) x ON true"
     assert gathers(plan(session, sql))
     assert rows(session, sql) == [(g, 1000) for g in (1, 2, 3)]
 
@@ -93,7 +95,8 @@ JOINS = {
         ["enable_hashjoin = off", "enable_mergejoin = off"],
     ),
     "append": (
-        "SELECT count(*), sum(id) FROM (SELECT id FROM rows_122881 UNION ALL SELECT id FROM rows_2049 UNION ALL SELECT id FROM small) x",
+        "SELECT count(*), sum(id) FROM (SELECT id FROM rows_122881 UNION ALL SELECT id FROM rows_2049 UNION ALL SELECT"
+        " id FROM small) x",
         [],
     ),
     "semi": ("SELECT count(*), sum(id) FROM rows_122881 WHERE v IN (SELECT k FROM small)", []),
@@ -147,7 +150,8 @@ def test_workers_read_the_version_of_their_leader(pg):
         for setting in (*PARALLEL, "enable_material = off"):
             session.execute(f"SET {setting}")
         sql = (
-            "SELECT count(*), max(value) + 1, (SELECT count(*) FROM growing), (SELECT count(*) FROM growing a JOIN growing b USING (value))"
+            "SELECT count(*), max(value) + 1, (SELECT count(*) FROM growing), (SELECT count(*) FROM growing a JOIN"
+            " growing b USING (value))"
             " FROM growing"
         )
         assert gathers(plan(session, sql))

@@ -1,5 +1,5 @@
-"""Who may read what: a server's root is set by those who may read the server's files anyway; below it tables are for whoever
-may use the server; and nothing leads out of it, not when a table is made and not when it is read.
+"""Who may read what: a server's root is set by those who may read the server's files anyway; below it tables are for
+whoever may use the server; and nothing leads out of it, not when a table is made and not when it is read.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def test_use_of_a_table(roles: Database):
     plain_role = f"{roles.name}_plain"
     roles.execute("CREATE VIEW seen AS SELECT order_id, note FROM orders WHERE order_id < 5")
     roles.execute(
-        "CREATE VIEW checked WITH (security_invoker = false, security_barrier) AS SELECT order_id FROM orders WHERE year = 2022"
+        "CREATE VIEW checked WITH (security_invoker = false, security_barrier) AS SELECT order_id FROM orders WHERE"
+        " year = 2022"
     )
     with as_role(roles, "plain") as plain:
         for sql in (

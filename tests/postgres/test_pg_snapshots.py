@@ -71,12 +71,15 @@ def test_each_statement_of_a_function_sees_the_newest(case: Case):
 # Each gives the count of rows per row or column; all of them must be the first version's.
 OF_ONE_VERSION = {
     "a scan that begins late": "SELECT (SELECT pause_at(1, 1)), count(*) FROM growing",
-    "subqueries": "SELECT (SELECT pause_at(1, 1)), (SELECT count(*) FROM growing), (SELECT max(value) + 1 FROM growing)",
+    "subqueries": "SELECT (SELECT pause_at(1, 1)), (SELECT count(*) FROM growing), (SELECT max(value) + 1 FROM"
+    " growing)",
     "a correlated subquery": "SELECT pause_at(g, 2), (SELECT count(*) FROM growing WHERE value >= g * 0)"
     " FROM generate_series(1, 4) g",
-    "a CTE": "WITH c AS MATERIALIZED (SELECT count(*) AS n FROM growing), p AS MATERIALIZED (SELECT pause_at(1, 1) AS n)"
+    "a CTE": "WITH c AS MATERIALIZED (SELECT count(*) AS n FROM growing), p AS MATERIALIZED (SELECT pause_at(1, 1) AS"
+    " n)"
     " SELECT p.n, (SELECT n FROM c) FROM p UNION ALL SELECT 0, count(*) FROM growing",
-    "a self-join": "SELECT sum(pause_at(a.value::bigint, 3))::bigint, count(*) FROM growing a JOIN growing b USING (value)",
+    "a self-join": "SELECT sum(pause_at(a.value::bigint, 3))::bigint, count(*) FROM growing a JOIN growing b USING"
+    " (value)",
     "a stable function": "SELECT pause_at(g, 2), stable_count() FROM generate_series(1, 4) g",
     "a stable function beside a scan": "SELECT pause_at(value::bigint, 2), stable_count() FROM growing WHERE value < 4",
     "a stable SQL function": "SELECT pause_at(g, 2), stable_sql_count(g) FROM generate_series(1, 4) g",
