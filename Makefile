@@ -28,7 +28,7 @@ help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
 .PHONY: demo
-demo: dist venv ## Import real data, query it from DuckDB, watch a store grow
+demo: dist venv ## Import real data, query it from DuckDB and Postgres, watch a store grow
 	$(PYTHON) sql/demo/run.py $(DEMO)
 
 .PHONY: test
@@ -51,7 +51,7 @@ dist: ## Build dist/bin/soa and dist/soa.duckdb_extension
 	$(PYTHON3) duckdb_ext/stamp.py --output dist
 
 .PHONY: bench
-bench: dist venv ## Measure DuckDB on a store against its own table and read_parquet
+bench: dist venv ## Measure DuckDB and Postgres on a store against tables of their own
 	$(PYTHON) tests/bench/run.py $(BENCH)
 
 .PHONY: check

@@ -5,6 +5,7 @@ Nothing here skips: a missing binary is an error that says which make target bui
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -20,6 +21,31 @@ DATA = Path(os.environ.get("SOA_DATA", ROOT / "data"))
 
 class Missing(RuntimeError):
     """Something that `make` builds is not there."""
+
+
+def public_data(name: str) -> Path:
+    """The folder for data `name`, with stores that a Postgres server reads as well: data/NAME, if that server can enter it.
+
+    Started by root, the server runs as another user, who may not enter this clone (in root's home, for one). The folder is
+    then one in /tmp that is kept from run to run, and what is made from now on can be read by everyone.
+    """
+    folder = DATA.resolve() / name
+    if os.geteuid() != 0:
+        return _made(folder)
+    os.umask(0o022)
+    if all(parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents) if parent.exists()):
+        return _made(folder)
+    path_digest = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    public = _made(Path("/tmp") / f"soa-store-{name}-{path_digest}")
+    if public.is_symlink() or public.stat().st_uid != os.geteuid():
+        raise RuntimeError(f"{public} belongs to somebody else")
+    print(f"{folder} cannot be entered by the user as whom the Postgres server runs; {public} is used instead", flush=True)
+    return public
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def soa_binary() -> Path:

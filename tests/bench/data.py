@@ -1,0 +1,94 @@
+"""Makes the benchmark's rows: a Parquet file, DuckDB's own table and the store, kept for the next run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import support
+
+# Every value follows from the row's number and a hash of it.
+ORDERS = """
+SELECT order_id,
+       (hash(order_id, 1) % 100000)::UBIGINT AS customer_id,
+       (hash(order_id, 2) % 5000)::UBIGINT AS product_id,
+       quantity,
+       unit_price,
+       quantity * unit_price AS total_amount,
+       ['Pending', 'Processing', 'Shipped', 'Delivered', 'Cancelled'][(1 + hash(order_id, 5) % 5)::BIGINT] AS status,
+       ['CreditCard', 'DebitCard', 'PayPal', 'BankTransfer'][(1 + hash(order_id, 6) % 4)::BIGINT] AS payment_method,
+       ordered_at,
+       ordered_at + to_microseconds((hash(order_id, 8) % 604800000000)::BIGINT) AS updated_at
+FROM (SELECT range::UBIGINT AS order_id,
+             (1 + hash(order_id, 3) % 10)::UINTEGER AS quantity,
+             (100 + hash(order_id, 4) % 49900) / 100.0::DOUBLE AS unit_price,
+             TIMESTAMPTZ '2023-01-01 00:00:00+00'
+                 + to_microseconds((range * 3000000 + hash(order_id, 7) % 3000000)::BIGINT) AS ordered_at
+      FROM range({rows}))
+"""
+
+
+def prepare(folder: Path, rows: int, fresh: bool, store: bool, parquet_only: bool) -> None:
+    """Makes what is missing in the folder: the Parquet file and DuckDB's table always, the store and its copy without
+    an Arrow form where they are asked for."""
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    parquet = folder / "orders.parquet"
+    _make(parquet, "DuckDB writes the Parquet file", lambda path: _write_parquet(path, rows))
+    _make(folder / "orders.duckdb", "DuckDB fills its own table", lambda path: _fill_table(path, parquet))
+    source = folder / "orders.soa"
+    if store or parquet_only:
+        _make(source, "orders_store fills the store", lambda path: _fill_store(path, parquet))
+    if parquet_only:
+        copy = folder / "parquet-only.soa"
+        _make(copy, "The store is copied without its Arrow form", lambda path: _without_arrow(source, path))
+
+
+def _make(path: Path, what: str, make) -> None:
+    if path.exists():
+        return
+    part = path.with_name("part-" + path.name)
+    for left in (part, part.with_name(part.name + ".wal")):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    start = time.perf_counter()
+    make(part)
+    part.rename(path)
+    print(f"{what}: {time.perf_counter() - start:.1f} s", flush=True)
+
+
+def _write_parquet(path: Path, rows: int) -> None:
+    with support.connect(load=False) as connection:
+        select = ORDERS.format(rows=rows)
+        connection.execute(f"COPY ({select}) TO {support.quote(path)} (FORMAT parquet, COMPRESSION zstd)")
+
+
+def _fill_table(path: Path, parquet: Path) -> None:
+    with support.connect(str(path), load=False) as connection:
+        connection.execute(f"CREATE TABLE orders AS FROM read_parquet({support.quote(parquet)})")
+        connection.execute("CHECKPOINT")
+
+
+def _fill_store(path: Path, parquet: Path) -> None:
+    subprocess.run([support.example("orders_store"), parquet, path], check=True, stdin=subprocess.DEVNULL)
+
+
+def _without_arrow(store: Path, path: Path) -> None:
+    shutil.copytree(store, path, copy_function=os.link, ignore=shutil.ignore_patterns("arrow"))
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes on disk: of the sides, and of the store's two forms."""
+    found = {path.name: _size(path) for path in sorted(folder.iterdir()) if path.name != "parquet-only.soa"}
+    store = folder / "orders.soa"
+    if store.exists():
+        found["orders.soa, Arrow form"] = _size(store / "_soa" / "arrow") if (store / "_soa" / "arrow").exists() else 0
+        found["orders.soa, Parquet form"] = sum(file.stat().st_size for file in store.rglob("*.parquet"))
+    return found
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size

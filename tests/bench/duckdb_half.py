@@ -1,0 +1,81 @@
+"""The benchmark's first half: DuckDB on a store, on a table of its own and on a Parquet file.
+
+- `table`: a table in a DuckDB database file, checkpointed;
+- `parquet`: read_parquet of one file that DuckDB wrote (zstd);
+- `store`: soa_scan of a store, both forms on disk, so that the Arrow form is read;
+- `store-parquet`: soa_scan of the same store without its Arrow form.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import support
+from measure import Side, Times, geometric_mean, measure, medians, milliseconds, print_table
+from queries import Query, queries
+
+SIDES = ("table", "parquet", "store", "store-parquet")
+RATIOS = (("store", "table"), ("store", "parquet"), ("store-parquet", "parquet"), ("parquet", "table"))
+
+
+def run(folder: Path, threads: int, names: tuple[str, ...], rounds: int, seed: int) -> dict:
+    """Measures, prints and returns the results."""
+    connection = connect(folder, threads, names)
+    (version,) = connection.execute("SELECT version()").fetchone()
+    check_types(connection, names)
+    print(f"\nDuckDB {version}, {threads} threads, medians of {rounds} rounds\n", flush=True)
+    times = measure([side(connection, name) for name in names], queries(), rounds, seed)
+    connection.close()
+    return report(queries(), times, names) | {"seconds": times, "duckdb": version}
+
+
+def connect(folder: Path, threads: int, names: tuple[str, ...]):
+    """A connection in which every side is the table `orders` of a schema of its own."""
+    connection = support.connect(threads=threads, load="store" in names or "store-parquet" in names)
+    connection.execute(f"ATTACH {support.quote(folder / 'orders.duckdb')} AS file (READ_ONLY)")
+    sources = {
+        "table": "file.orders",
+        "parquet": f"read_parquet({support.quote(folder / 'orders.parquet')})",
+        "store": f"soa_scan({support.quote(folder / 'orders.soa')})",
+        "store-parquet": f"soa_scan({support.quote(folder / 'parquet-only.soa')})",
+    }
+    for name in names:
+        connection.execute(f'CREATE SCHEMA "{name}"')
+        connection.execute(f'CREATE VIEW "{name}".orders AS FROM {sources[name]}')
+    return connection
+
+
+def side(connection, name: str, label: str | None = None) -> Side:
+    """A side with a cursor of its own, for which `orders` is its table."""
+    cursor = connection.cursor()
+    cursor.execute(f'USE memory."{name}"')
+    return Side(label or name, lambda sql: cursor.execute(sql).fetchall())
+
+
+def check_types(connection, names: tuple[str, ...]) -> None:
+    """All sides must have the types of DuckDB's own table."""
+    types = {name: [row[:2] for row in side(connection, name).run("DESCRIBE orders")] for name in names}
+    for name in names:
+        if types[name] != types["table"]:
+            sys.exit(f"bench: the types of {name} are {types[name]}, those of DuckDB's own table {types['table']}")
+
+
+def report(all_queries: list[Query], times: Times, names: tuple[str, ...]) -> dict:
+    """Prints the table; returns medians, ratios and means."""
+    middle = medians(times)
+    kinds = {query.name: query.kind for query in all_queries}
+    ratios = [(a, b) for a, b in RATIOS if a in names and b in names]
+    rows = [["query", *(f"{name} ms" for name in names), *(f"{a} / {b}" for a, b in ratios)]]
+    for name, by in middle.items():
+        rows.append([name, *(milliseconds(by[s]) for s in names), *(f"{by[a] / by[b]:.2f}" for a, b in ratios)])
+    means, worst = {}, {}
+    for a, b in ratios:
+        counted = {name: by[a] / by[b] for name, by in middle.items() if kinds[name] != "top-n"}
+        means[f"{a}/{b}"] = geometric_mean(list(counted.values()))
+        worst[f"{a}/{b}"] = max(counted, key=counted.get)
+    rows.append(["geometric mean, no top-n", *("" for _ in names), *(f"{mean:.2f}" for mean in means.values())])
+    print_table(rows)
+    for pair, name in worst.items():
+        print(f"worst of {pair}: {name}", flush=True)
+    return {"median_seconds": middle, "geometric_means": means, "kinds": kinds}

@@ -1,0 +1,36 @@
+"""The benchmark's queries, read from sql/bench/orders.sql, which says what the words in their titles' brackets mean."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import support
+
+FILE = support.ROOT / "sql" / "bench" / "orders.sql"
+TITLE = re.compile(r"-- # (?P<name>.+) \[(?P<kind>scan|pruned|top-n)(, (?P<pushdown>aggregate|order))?(, (?P<ms>\d+) ms)?\]")
+
+
+@dataclass
+class Query:
+    """A query and what is known of it."""
+
+    name: str
+    kind: str  # scan, pruned or top-n
+    pushdown: str | None  # what Postgres could leave to the store beside the filter: aggregate or order
+    goal_ms: int | None  # how fast Postgres must answer it from the store; None: a part of the heap's time
+    sql: str = ""
+
+
+def queries() -> list[Query]:
+    """All queries, in the file's order."""
+    found: list[Query] = []
+    for line in FILE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("-- # "):
+            title = TITLE.fullmatch(line)
+            if title is None:
+                raise ValueError(f"{FILE}: cannot read the title {line!r}")
+            found.append(Query(title["name"], title["kind"], title["pushdown"], int(title["ms"]) if title["ms"] else None))
+        elif line.strip() and not line.startswith("--"):
+            found[-1].sql += line + "\n"
+    return found
