@@ -24,10 +24,10 @@ class Missing(RuntimeError):
 
 
 def public_data(name: str) -> Path:
-    """The folder for data `name`, with stores that a Postgres server reads as well: data/NAME, if that server can enter it.
+    """The folder for data `name` with stores that a Postgres server reads as well: data/NAME, if it can enter that.
 
-    Started by root, the server runs as another user, who may not enter this clone (in root's home, for one). The folder is
-    then one in /tmp that is kept from run to run, and what is made from now on can be read by everyone.
+    Started by root, the server runs as another user, who may not enter this clone (in root's home, for one). The folder
+    is then one in /tmp that is kept from run to run. What root makes from now on can be read by everyone.
     """
     folder = DATA.resolve() / name
     if os.geteuid() != 0:
@@ -39,7 +39,7 @@ def public_data(name: str) -> Path:
     public = _made(Path("/tmp") / f"soa-store-{name}-{path_digest}")
     if public.is_symlink() or public.stat().st_uid != os.geteuid():
         raise RuntimeError(f"{public} belongs to somebody else")
-    print(f"{folder} cannot be entered by the user as whom the Postgres server runs; {public} is used instead", flush=True)
+    print(f"The Postgres server's user cannot enter {folder}; {public} is used instead", flush=True)
     return public
 
 

@@ -1,4 +1,4 @@
--- The benchmark's queries on `orders`: 10 million rows in the order of their time. DuckDB and Postgres run this very text.
+-- The benchmark's queries on `orders`: 10 million rows in the order of their time. DuckDB and Postgres run this text.
 -- `-- #` begins a query: its name and, in brackets, what is to be known of it:
 --   its kind: `scan` reads whole columns, `pruned` finds few rows, `top-n` keeps few whole rows;
 --   `aggregate` or `order`: what Postgres could leave to the store beside the filter;

@@ -1,16 +1,17 @@
-"""The benchmark's second half: Postgres on a store and on a heap table, and DuckDB on its own table, with the same queries.
+"""The benchmark's second half: Postgres on a store and on a heap table, and DuckDB on its own table, query by query.
 
 - `store`: the foreign table that IMPORT FOREIGN SCHEMA makes of the store, both forms on disk;
-- `heap`: a table of Postgres' own with the rows, types and order of the store, with a primary key, after VACUUM ANALYZE,
-  all of it in shared_buffers;
+- `heap`: a table of Postgres' own with the rows, types and order of the store, with a primary key, after VACUUM
+  ANALYZE, all of it in shared_buffers;
 - `duckdb`: DuckDB's own table, as in the first half.
 
-Both tables of Postgres are in one server, with Postgres' own settings but for SETTINGS, and so with its default number of
-parallel workers. The time is the client's (psycopg over TCP): sending the query, planning it anew, fetching the result.
+Both tables of Postgres are in one server, with Postgres' own settings but for SETTINGS, and so with its default number
+of parallel workers. The time is the client's (psycopg over TCP): sending the query, planning it anew, fetching the
+result.
 
-What could be left to the store beside the filter, aggregates and ORDER BY, is marked "not yet" as long as the plan shows that
-Postgres does it itself. Such a query streams rows, and so does every query without them: there the goal is a part of the
-heap's time. Queries that find few rows have a goal in milliseconds, because the heap has an index for one of them.
+What could be left to the store beside the filter, aggregates and ORDER BY, is marked "not yet pushed down" as long as
+the plan shows that Postgres does it itself. Such a query streams rows, and so does every query without them: there the
+goal is a part of the heap's time. Queries that find few rows have a goal in milliseconds instead.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def describe(connection) -> str:
 
 
 def connect(server: PgServer, schema: str):
-    """A connection for which `orders` is that schema's. Nothing is prepared: every query is planned anew, as in DuckDB."""
+    """A connection for which `orders` is that schema's. Nothing is prepared: every query is planned anew."""
     return server.connect(prepare_threshold=None, options=f"-c search_path={schema}")
 
 
@@ -118,7 +119,10 @@ def plan_of(connection, schema: str, sql: str) -> list[str]:
     """The nodes of a query's plan, from the top; a gathering node with the number of its workers."""
     connection.execute(f"SET search_path = {schema}")
     (plan,) = connection.execute(f"EXPLAIN (FORMAT JSON) {sql}").fetchone()
-    return [f"{n['Node Type']} {n['Workers Planned']}" if "Workers Planned" in n else n["Node Type"] for n in nodes(plan[0]["Plan"])]
+    workers = "Workers Planned"
+    return [
+        " ".join(str(node[part]) for part in ("Node Type", workers) if part in node) for node in nodes(plan[0]["Plan"])
+    ]
 
 
 def nodes(plan: dict) -> Iterator[dict]:
@@ -136,13 +140,13 @@ def report(all_queries: list[Query], times: Times, plans: dict[str, dict[str, li
     """Prints the table; returns medians, means and goals."""
     middle = medians(times)
     streamed = {query.name: is_streamed(query, plans[query.name]["store"]) for query in all_queries}
-    rows = [["query", "store ms", "heap ms", "duckdb ms", "store / heap", "store / duckdb", "goal", "", "pushed down"]]
+    rows = [["query", "store ms", "heap ms", "duckdb ms", "store / heap", "store / duckdb", "goal", "", ""]]
     goals = {}
     for query in all_queries:
         by = middle[query.name]
         goal, met = judge(query, by, streamed[query.name])
         goals[query.name] = {"goal": goal, "met": met}
-        pushed = "" if query.pushdown is None else f"{query.pushdown}: {'not yet' if streamed[query.name] else 'yes'}"
+        pushed = f"{query.pushdown} {'not yet ' if streamed[query.name] else ''}pushed down" if query.pushdown else ""
         cells = [milliseconds(by["store"]), milliseconds(by["heap"]), milliseconds(by["duckdb"])]
         ratios = [f"{by['store'] / by[other]:.2f}" for other in ("heap", "duckdb")]
         verdict = "" if met is None else "met" if met else "missed"

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import support
 
 FILE = support.ROOT / "sql" / "bench" / "orders.sql"
-TITLE = re.compile(r"-- # (?P<name>.+) \[(?P<kind>scan|pruned|top-n)(, (?P<pushdown>aggregate|order))?(, (?P<ms>\d+) ms)?\]")
+TITLE = re.compile(
+    r"-- # (?P<name>.+) \[(?P<kind>scan|pruned|top-n)(, (?P<pushdown>aggregate|order))?(, (?P<ms>\d+) ms)?\]"
+)
 
 
 @dataclass
@@ -30,7 +32,8 @@ def queries() -> list[Query]:
             title = TITLE.fullmatch(line)
             if title is None:
                 raise ValueError(f"{FILE}: cannot read the title {line!r}")
-            found.append(Query(title["name"], title["kind"], title["pushdown"], int(title["ms"]) if title["ms"] else None))
+            goal_ms = int(title["ms"]) if title["ms"] else None
+            found.append(Query(title["name"], title["kind"], title["pushdown"], goal_ms))
         elif line.strip() and not line.startswith("--"):
             found[-1].sql += line + "\n"
     return found

@@ -1,12 +1,13 @@
 """Measures queries on a store, side by side with the engines' own tables.
 
-The rows are 10 million orders; status and payment method are enums in the store and appear as text on every side. The queries
-are in sql/bench/orders.sql. There are two halves, each measured on its own: DuckDB (duckdb_half.py) on a store, on a table of
-its own and on a Parquet file, and Postgres (postgres_half.py) on the store and on a heap table, beside DuckDB's own table.
+The rows are 10 million orders; status and payment method are enums in the store and appear as text on every side. The
+queries are in sql/bench/orders.sql. There are two halves, each measured on its own: DuckDB (duckdb_half.py) on a store,
+on a table of its own and on a Parquet file, and Postgres (postgres_half.py) on the store and on a heap table, beside
+DuckDB's own table.
 
-Each query and side of a half runs once per round, in an order that is shuffled for every round, after one round that is not
-measured and in which the sides' results are compared. Shown are the medians over the rounds and their ratios. A side whose
-result differs is an error.
+Each query and side of a half runs once per round, in an order that is shuffled for every round, after one round that is
+not measured and in which the sides' results are compared. Shown are the medians over the rounds and their ratios. A
+side whose result differs is an error.
 
 `make bench BENCH="--engine postgres --rows 1000000"` changes what its options say. Results are also written to
 data/bench/*.json.
