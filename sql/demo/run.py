@@ -1,13 +1,15 @@
-"""The demo: real data into stores, queries on them from DuckDB, and a store that grows while it is queried.
+"""The demo: real data into stores, queries on them from DuckDB and Postgres, and a store that is queried as it grows.
 
 It shows, and checks against numbers known beforehand, that
 
-1. CSV files (the flights that left New York in 2013: five tables, 336,776 flights) and Parquet files (TPC-H's orders and
-   lineitem at scale factor 1: 7.5 million rows) become stores by one command each;
-2. DuckDB queries those folders in place, with joins and aggregates, and gives the right answers;
-3. while a Rust program keeps adding orders to a store, DuckDB sees them, whole batches at a time.
+1. CSV files (the flights that left New York in 2013: five tables, 336,776 flights) and Parquet files (TPC-H's orders
+   and lineitem at scale factor 1: 7.5 million rows) become stores by one command each;
+2. DuckDB, and Postgres through psql, query those folders in place with the same text, joins and aggregates, and give
+   the right answers; a table of the engine's own joins with them;
+3. while a Rust program keeps adding orders to a store, both engines see them, whole batches at a time.
 
-Run by `make demo`; what it makes is in data/demo and can be queried afterwards.
+Run by `make demo`; what it makes is in data/demo (or where it says) and can be queried afterwards. The Postgres server
+is one of its own, gone at the end.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests"))
 
 import support  # noqa: E402  (the path must be there first)
-import values  # noqa: E402
+from pg_server import PgServer  # noqa: E402
+from sessions import Answer, DuckDB, Psql  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-DEMO = support.DATA / "demo"
 SOURCES = support.DATA / "sources"
 
 # How each table is imported. `NA` is how these CSV files write a missing value.
@@ -43,6 +45,8 @@ FLIGHT_TABLES = {
     "airlines": ["--key", "carrier", *NA],
 }
 TPCH_TABLES = {"orders": ["--key", "o_orderkey"], "lineitem": ["--sort-by", "l_shipdate"]}
+# How many orders live_orders adds at a time.
+BATCH = 1_000
 
 
 class Wrong(AssertionError):
@@ -97,17 +101,21 @@ def prepare_tpch() -> None:
         return
     part = SOURCES / "tpch.part"
     shutil.rmtree(part, ignore_errors=True)
-    command = [str(Path(sys.executable).parent / "tpchgen-cli"), "parquet", "-s", "1", "--tables", ",".join(TPCH_TABLES)]
-    subprocess.run([*command, "--output-dir", str(part)], check=True, stdin=subprocess.DEVNULL)
+    command = [str(Path(sys.executable).parent / "tpchgen-cli"), "parquet", "-s", "1"]
+    subprocess.run(
+        [*command, "--tables", ",".join(TPCH_TABLES), "--output-dir", str(part)], check=True, stdin=subprocess.DEVNULL
+    )
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
 
 
-def import_table(source: Path, table: str, options: list[str]) -> None:
-    store = DEMO / f"{table}.soa"
-    with step(f"soa import {source.relative_to(support.DATA)} {store.relative_to(support.DATA)} {' '.join(options)}".rstrip()):
-        support.soa("import", source, store, *options)
-        say(f"  {megabytes(source)} read, the store has {megabytes(store)}")
+def import_table(demo: Path, source: Path, table: str, options: list[str]) -> None:
+    store = demo / f"{table}.soa"
+    start = time.perf_counter()
+    support.soa("import", source, store, *options)
+    took = seconds(time.perf_counter() - start)
+    command = f"soa import {source.name} {store.name} {' '.join(options)}".rstrip()
+    say(f"  {command:70} {megabytes(source):>9} read, {megabytes(store):>9} in the store, {took:>6}")
 
 
 def blocks(path: Path) -> list[tuple[str, list[str], str]]:
@@ -123,23 +131,52 @@ def blocks(path: Path) -> list[tuple[str, list[str], str]]:
     return [(title, expected, "\n".join(sql)) for title, expected, sql in found]
 
 
-def run_queries(connection, path: Path) -> None:
-    """Runs the queries of a file, shows their rows and checks them where they are known."""
+def introduce(demo: Path, duckdb: DuckDB, psql: Psql) -> None:
+    """Makes the stores tables in both engines, and shows how."""
+    tables = sorted([*FLIGHT_TABLES, *TPCH_TABLES])
+    say("  $ duckdb -unsigned")
+    say(f"  D LOAD {support.quote(support.extension())};")
+    for table in tables:
+        statement = f"CREATE VIEW {table} AS FROM '{table}.soa';"
+        duckdb.ask(statement)
+        if table == tables[0]:
+            say(f"  D {statement}  -- and so for each of the {len(tables)} stores")
+    say(f"  $ {' '.join(psql.command)}")
+    root = support.quote(demo)
+    type_in(psql, "CREATE EXTENSION soa_fdw;")
+    type_in(psql, f"CREATE SERVER stores FOREIGN DATA WRAPPER soa_fdw OPTIONS (root {root});")
+    type_in(psql, 'IMPORT FOREIGN SCHEMA "." FROM SERVER stores INTO public;')
+    made = psql.ask("SELECT foreign_table_name FROM information_schema.foreign_tables ORDER BY 1;").lines()
+    check(made == tables, f"the foreign tables must be {tables}, but they are {made}")
+    say(f"  which makes the foreign tables {', '.join(made)}")
+
+
+def type_in(psql: Psql, statement: str) -> None:
+    """Runs a statement as a user would type it, and shows it."""
+    say(f"  postgres=# {statement}")
+    psql.ask(statement)
+
+
+def run_queries(duckdb: DuckDB, psql: Psql, path: Path, show_sql: bool) -> None:
+    """Runs a file's queries in both engines, shows their rows, and checks them against each other and what is known."""
     for title, expected, sql in blocks(path):
         say(f"\n{title}")
-        say(re.sub(r"^", "    ", sql, flags=re.MULTILINE))
-        start = time.perf_counter()
-        answer = connection.execute(sql)
-        rows = answer.fetchall()
-        duration = time.perf_counter() - start
-        texts = [[values.text(value) for value in row] for row in rows]
-        show([column[0] for column in answer.description], texts)
-        say(f"  {len(rows)} rows in {seconds(duration)}")
-        joined = [" | ".join(row) for row in texts]
-        if expected:
-            check(joined == expected, f"the answer to {title!r} must be {expected}, but it is {joined}")
-            say("  as it must be")
-        check(len(rows) > 0, f"the answer to {title!r} has no rows")
+        if show_sql:
+            say(re.sub(r"^", "    ", sql, flags=re.MULTILINE))
+        answers = {engine.name: engine.ask(sql) for engine in (duckdb, psql)}
+        for name, answer in answers.items():
+            check(len(answer.rows) > 0, f"{name}'s answer to {title!r} has no rows")
+            said = answer.lines()
+            check(not expected or said == expected, f"the answer to {title!r} is {expected}; {name} says {said}")
+        of_duckdb, of_postgres = answers.values()
+        check(
+            of_duckdb.equals(of_postgres),
+            f"the answers to {title!r} differ: DuckDB's {of_duckdb.names} {of_duckdb.lines()}, "
+            f"Postgres' {of_postgres.names} {of_postgres.lines()}",
+        )
+        show(of_postgres.names, of_postgres.rows)
+        times = ", ".join(f"{name} {seconds(answer.seconds)}" for name, answer in answers.items())
+        say(f"  the same in both{', and as it must be' if expected else ''}: {times}")
 
 
 def show(names: list[str], rows: list[list[str]]) -> None:
@@ -150,50 +187,60 @@ def show(names: list[str], rows: list[list[str]]) -> None:
         say("  " + "  ".join(value.ljust(width) for value, width in zip(row, widths)).rstrip())
 
 
-def watch_growth(connection, duration: int) -> None:
-    """Starts a Rust program that keeps adding orders, and counts them meanwhile."""
-    store = DEMO / "live_orders.soa"
-    shutil.rmtree(store, ignore_errors=True)
-    batch = 1_000
-    command = [support.example("live_orders"), store, "--seconds", duration, "--batch", batch]
+def watch_growth(demo: Path, duckdb: DuckDB, psql: Psql, duration: int) -> None:
+    """Starts a Rust program that keeps adding orders, and lets the engines count them in turns meanwhile."""
+    store = demo / "live_orders.soa"
+    command = [support.example("live_orders"), store, "--seconds", duration, "--batch", BATCH]
+    say(f"  $ {' '.join(map(str, [command[0].name, store.name, *command[2:]]))}")
     writer = subprocess.Popen([*map(str, command)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     try:
-        say(f"  {' '.join(map(str, [command[0].name, store.relative_to(support.DATA), *command[2:]]))}")
-        while not (store / "_delta_log").exists() and writer.poll() is None:
+        while not (store / "_delta_log" / f"{0:020}.json").exists() and writer.poll() is None:
             time.sleep(0.02)
-        sql = "SELECT count(*) AS orders, count(DISTINCT order_id) AS ids, sum(total_amount) AS amount FROM 'live_orders.soa'"
-        say(f"  {sql}")
-        counts, queries, shown = [0], 0, 0.0
-        start = time.perf_counter()
+        duckdb.ask("CREATE VIEW live_orders AS FROM 'live_orders.soa';")
+        type_in(psql, 'IMPORT FOREIGN SCHEMA "." LIMIT TO (live_orders) FROM SERVER stores INTO public;')
+        sql = "SELECT count(*) AS orders, count(DISTINCT order_id) AS ids FROM live_orders;"
+        say(f"  both: {sql}")
+        seen: dict[str, list[int]] = {duckdb.name: [], psql.name: []}
+        shown, start = 0.0, time.perf_counter()
         while writer.poll() is None:
-            asked = time.perf_counter()
-            orders, ids, amount = connection.execute(sql).fetchone()
-            took = time.perf_counter() - asked
-            queries += 1
-            check(orders == ids, f"{orders} orders, but {ids} different ids")
-            check(orders % batch == 0, f"{orders} orders is not a whole number of batches of {batch}")
-            check(orders >= counts[-1], f"the count fell from {counts[-1]} to {orders}")
-            counts.append(orders)
-            if asked - shown > 1:
-                shown = asked
-                say(f"  after {asked - start:4.1f} s: {orders:>8,} orders worth {amount or 0:>16,.2f}  ({seconds(took)})")
-            time.sleep(0.02)
+            answers = {engine.name: engine.ask(sql) for engine in (duckdb, psql)}
+            note(seen, answers)
+            if time.perf_counter() - shown > 1:
+                shown = time.perf_counter()
+                counts = [f"{name} {seen[name][-1]:>7,} ({seconds(a.seconds):>6})" for name, a in answers.items()]
+                say(f"  after {shown - start:4.1f} s: {', '.join(counts)}")
         printed = (writer.communicate()[0] or "").strip()
     finally:
         if writer.poll() is None:
             writer.kill()
             writer.wait()
     check(writer.returncode == 0, f"live_orders ended with {writer.returncode}")
-    (final,) = connection.execute("SELECT count(*) FROM 'live_orders.soa'").fetchone()
     say(f"  live_orders says: {printed}")
-    say(f"  DuckDB counted {queries} times and saw {len(set(counts)) - 1} different states; now there are {final:,} orders")
-    check(len(set(counts)) > 3, "DuckDB saw the store grow fewer than three times")
-    check(f"{final} orders" in printed.replace(",", ""), f"DuckDB counts {final} orders; live_orders says {printed!r}")
+    for engine in (duckdb, psql):
+        counts = seen[engine.name]
+        check(len(set(counts)) > 3, f"{engine.name} saw the store grow fewer than three times")
+        (final,) = engine.ask("SELECT count(*) FROM live_orders;").lines()
+        check(printed.startswith(f"{final} orders "), f"{engine.name} counts {final}; live_orders says {printed!r}")
+        states = f"saw {len(set(counts))} different states, and now has {int(final):,}"
+        say(f"  {engine.name} counted {len(counts)} times, {states}")
+
+
+def note(seen: dict[str, list[int]], answers: dict[str, Answer]) -> None:
+    """Checks what the engines counted one after the other: whole batches, and never fewer than the one before saw."""
+    last = max((counts[-1] for counts in seen.values() if counts), default=0)
+    for name, answer in answers.items():
+        orders, ids = map(int, answer.rows[0])
+        check(orders == ids, f"{name} sees {orders} orders, but {ids} different ids")
+        check(orders % BATCH == 0, f"{name} sees {orders} orders, which is not a whole number of batches of {BATCH}")
+        check(orders >= last, f"{name} sees {orders} orders after {last} were seen")
+        seen[name].append(orders)
+        last = orders
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Shows what SoA Store does, on real data.")
     parser.add_argument("--live-seconds", type=int, default=10, help="how long orders are added at the end")
+    parser.add_argument("--sql", action="store_true", help="show the text of every query")
     arguments = parser.parse_args()
     whole = time.perf_counter()
 
@@ -204,30 +251,32 @@ def main() -> int:
         prepare_tpch()
 
     say("\n2. Import: one command per table makes a store, a folder that is also a Delta Lake table")
-    shutil.rmtree(DEMO, ignore_errors=True)
-    DEMO.mkdir(parents=True)
+    demo = support.public_data("demo")
+    for left in demo.iterdir():
+        shutil.rmtree(left)
     for table, options in FLIGHT_TABLES.items():
-        import_table(SOURCES / "flights" / f"{table}.csv", table, options)
+        import_table(demo, SOURCES / "flights" / f"{table}.csv", table, options)
     for table, options in TPCH_TABLES.items():
-        import_table(SOURCES / "tpch" / f"{table}.parquet", table, options)
+        import_table(demo, SOURCES / "tpch" / f"{table}.parquet", table, options)
 
-    say("\n3. Queries: DuckDB loads the extension and reads the folders in place")
-    connection = support.connect()
-    with in_folder(DEMO):
-        run_queries(connection, HERE / "flights.sql")
-        run_queries(connection, HERE / "tpch.sql")
-        say("\n4. Live: a Rust program adds orders while DuckDB queries the same folder")
-        with step("Counting while orders come in ..."):
-            watch_growth(connection, arguments.live_seconds)
+    say("\n3. Queries: DuckDB and Postgres read the same folders in place, and run the same text (sql/demo)")
+    with in_folder(demo), PgServer() as server, Psql(server) as psql:
+        duckdb = DuckDB()
+        introduce(demo, duckdb, psql)
+        run_queries(duckdb, psql, HERE / "flights.sql", arguments.sql)
+        run_queries(duckdb, psql, HERE / "heap.sql", True)
+        run_queries(duckdb, psql, HERE / "tpch.sql", arguments.sql)
+        say("\n4. Live: a Rust program adds orders while both engines query the same folder")
+        watch_growth(demo, duckdb, psql, arguments.live_seconds)
 
-    say(f"\nEverything as it must be, in {seconds(time.perf_counter() - whole)}. The stores are in {DEMO};")
-    say(f"try: {support.soa_binary()} info {DEMO / 'flights.soa'}")
+    say(f"\nEverything as it must be, in {seconds(time.perf_counter() - whole)}. The stores are in {demo};")
+    say(f"try: {support.soa_binary()} info {demo / 'flights.soa'}")
     return 0
 
 
 @contextmanager
 def in_folder(folder: Path):
-    """Makes relative paths, such as those in the SQL files, begin there."""
+    """Makes relative paths, such as those of the views, begin there."""
     before = Path.cwd()
     os.chdir(folder)
     try:
