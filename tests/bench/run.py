@@ -84,4 +84,7 @@ def write(engine: str, arguments: argparse.Namespace, results: dict) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except RuntimeError as error:
+        sys.exit(f"bench: {error}")
