@@ -1,0 +1,113 @@
+//! What differs between the releases of Postgres.
+
+use std::ffi::c_int;
+use std::ptr;
+
+use pgrx::pg_sys;
+
+/// `create_foreignscan_path` for a base relation without order or parameters.
+///
+/// # Safety
+///
+/// The planner's pointers are live.
+#[cfg(feature = "pg18")]
+pub(super) unsafe fn create_foreignscan_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    rows: f64,
+    startup_cost: f64,
+    total_cost: f64,
+    required_outer: pg_sys::Relids,
+) -> *mut pg_sys::ForeignPath {
+    let (null, list) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: as the caller promises; null stands for the relation's own columns, for no order and no other path.
+    unsafe {
+        pg_sys::create_foreignscan_path(
+            root,
+            rel,
+            ptr::null_mut(),
+            rows,
+            0,
+            startup_cost,
+            total_cost,
+            list,
+            required_outer,
+            null,
+            list,
+            list,
+        )
+    }
+}
+
+/// As above.
+///
+/// # Safety
+///
+/// As above.
+#[cfg(feature = "pg17")]
+pub(super) unsafe fn create_foreignscan_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    rows: f64,
+    startup_cost: f64,
+    total_cost: f64,
+    required_outer: pg_sys::Relids,
+) -> *mut pg_sys::ForeignPath {
+    let (null, list) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::create_foreignscan_path(
+            root,
+            rel,
+            ptr::null_mut(),
+            rows,
+            startup_cost,
+            total_cost,
+            list,
+            required_outer,
+            null,
+            list,
+            list,
+        )
+    }
+}
+
+/// As above.
+///
+/// # Safety
+///
+/// As above.
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+pub(super) unsafe fn create_foreignscan_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    rows: f64,
+    startup_cost: f64,
+    total_cost: f64,
+    required_outer: pg_sys::Relids,
+) -> *mut pg_sys::ForeignPath {
+    let (null, list) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::create_foreignscan_path(
+            root,
+            rel,
+            ptr::null_mut(),
+            rows,
+            startup_cost,
+            total_cost,
+            list,
+            required_outer,
+            null,
+            list,
+        )
+    }
+}
+
+/// The workers that a scan of a table of so many pages is worth.
+pub(super) fn parallel_workers(rel: *mut pg_sys::RelOptInfo, pages: f64) -> c_int {
+    // SAFETY: reading a setting of the backend's only thread.
+    let most = unsafe { pg_sys::max_parallel_workers_per_gather };
+    // SAFETY: the relation is the one that is planned; there is no index (-1).
+    unsafe { pg_sys::compute_parallel_worker(rel, pages, -1.0, most) }
+}

@@ -1,0 +1,286 @@
+//! Execution's callbacks.
+//!
+//! A scan's state is a Rust value that Postgres' memory context of the query owns: it is dropped when the scan ends, and
+//! when the context goes, which an error makes happen.
+
+use std::ffi::{CString, c_int};
+
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use pgrx::{PgMemoryContexts, pg_sys};
+
+use super::slot::{self, SlotWriter};
+use super::{catalog, encoding, expressions, list, planner, run, values};
+use crate::error::{PgError, Result, Step};
+use crate::plan::Private;
+use crate::scan::{Explained, Scan};
+use crate::snapshots::Scope;
+use crate::table::Table;
+use crate::types::PgValue;
+
+/// What a scan's node keeps in its `fdw_state`.
+#[derive(Debug)]
+pub(super) struct State {
+    /// The parts that a scan is made of once it is known whether it is shared; `None` then.
+    parts: Option<(Table, Private)>,
+    /// `None` before, and after the scan has ended.
+    scan: Option<Scan>,
+    writer: Option<SlotWriter>,
+    /// The filter's operands, ready to be evaluated.
+    operands: Vec<ReadyOperand>,
+}
+
+#[derive(Debug)]
+struct ReadyOperand {
+    state: *mut pg_sys::ExprState,
+    type_oid: pg_sys::Oid,
+    /// Its value, if it is a constant.
+    constant: Option<PgValue>,
+}
+
+impl State {
+    /// The state in a node.
+    ///
+    /// # Safety
+    ///
+    /// The node is a scan's that has begun, and nobody else has its state.
+    pub(super) unsafe fn of<'a>(node: &pg_sys::ForeignScanState) -> Result<&'a mut Self> {
+        // SAFETY: as the caller promises; the state is null or was put there by `begin_foreign_scan`.
+        unsafe { node.fdw_state.cast::<Self>().as_mut() }.ok_or_else(|| PgError::internal("a scan has no state"))
+    }
+
+    /// The scan.
+    pub(super) fn scan(&mut self) -> Result<&mut Scan> {
+        self.scan.as_mut().ok_or_else(|| PgError::internal("a scan has not begun"))
+    }
+
+    /// Takes the parts that a scan is made of.
+    pub(super) fn take_parts(&mut self) -> Result<(Table, Private)> {
+        self.parts.take().ok_or_else(|| PgError::internal("a scan has begun already"))
+    }
+
+    /// Sets the scan, whose rows go into the node's slot.
+    ///
+    /// # Safety
+    ///
+    /// The node is the scan's.
+    pub(super) unsafe fn set_scan(&mut self, scan: Scan, node: &pg_sys::ForeignScanState) -> Result<()> {
+        // SAFETY: a scan's node has a slot with a description of its columns.
+        let description = unsafe { (*node.ss.ss_ScanTupleSlot).tts_tupleDescriptor };
+        // SAFETY: as above.
+        let width = usize::try_from(unsafe { (*description).natts }).unwrap_or_default();
+        let writer = SlotWriter::new(scan.columns().iter().map(|column| column.number), width);
+        self.writer = Some(writer.ok_or_else(|| PgError::internal("a slot has fewer columns than its table"))?);
+        self.scan = Some(scan);
+        Ok(())
+    }
+
+    /// The operands' values that are known without an execution.
+    fn constants(&self) -> Vec<Option<PgValue>> {
+        self.operands.iter().map(|operand| operand.constant.clone()).collect()
+    }
+
+    /// Evaluates the operands.
+    ///
+    /// # Safety
+    ///
+    /// The context is that of the node that the operands were made ready for.
+    unsafe fn evaluate(&self, context: *mut pg_sys::ExprContext) -> Vec<Option<PgValue>> {
+        let evaluate = |operand: &ReadyOperand| match &operand.constant {
+            Some(value) => Some(value.clone()),
+            // SAFETY: as the caller promises.
+            None => Some(unsafe { operand.evaluate(context) }),
+        };
+        self.operands.iter().map(evaluate).collect()
+    }
+}
+
+impl ReadyOperand {
+    /// # Safety
+    ///
+    /// As [`State::evaluate`].
+    unsafe fn evaluate(&self, context: *mut pg_sys::ExprContext) -> PgValue {
+        let state = self.state;
+        // SAFETY: the operand was made ready by Postgres, which sets its function.
+        let Some(function) = (unsafe { (*state).evalfunc }) else { return PgValue::Other };
+        // SAFETY: a node's context has memory for what lives as long as a row.
+        let memory = unsafe { (*context).ecxt_per_tuple_memory };
+        let mut is_null = false;
+        let place = &raw mut is_null;
+        // SAFETY: the memory is live; the former one is set again below, or by the error that keeps this from it.
+        let former = unsafe { pg_sys::MemoryContextSwitchTo(memory) };
+        // SAFETY: the function is the expression's own; nothing in the closure needs to be dropped.
+        let datum = unsafe { pg_guard_ffi_boundary(|| function(state, context, place)) };
+        // SAFETY: the value is of the expression's type.
+        let value = unsafe { values::read(datum, is_null, self.type_oid) };
+        // SAFETY: the former context is live.
+        unsafe { pg_sys::MemoryContextSwitchTo(former) };
+        value
+    }
+}
+
+/// Whether a plan is run by a worker of a parallel query, which is told what its leader reads.
+fn is_in_worker() -> bool {
+    // SAFETY: reading a variable of the backend's only thread.
+    unsafe { pg_sys::ParallelWorkerNumber >= 0 }
+}
+
+/// Begins a scan.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::ForeignScanState, _flags: c_int) {
+    run(Step::Begin, || {
+        // SAFETY: the executor passes the node that it begins, and nobody else has it now.
+        let node = unsafe { &mut *node };
+        // SAFETY: a scan's node has its plan.
+        let plan = unsafe { &*node.ss.ps.plan.cast::<pg_sys::ForeignScan>() };
+        // SAFETY: and the query's state.
+        let query = unsafe { &*node.ss.ps.state };
+        // SAFETY: a scan of a relation has it open.
+        let relation = unsafe { (*node.ss.ss_currentRelation).rd_id };
+        // SAFETY: the list is that of this wrapper's plan.
+        let private = unsafe { planner::private_of(plan.fdw_private)? };
+        let table = catalog::table(relation)?;
+        // SAFETY: the expressions are the plan's.
+        let operands = unsafe { ready_operands(plan.fdw_exprs, &raw mut node.ss.ps) };
+        let state = State { parts: Some((table, private)), scan: None, writer: None, operands };
+        let state = PgMemoryContexts::For(query.es_query_cxt).leak_and_drop_on_delete(state);
+        node.fdw_state = state.cast();
+        if is_in_worker() && plan.scan.plan.parallel_aware {
+            return Ok(());
+        }
+        // SAFETY: the state was just made.
+        let state = unsafe { &mut *state };
+        let (table, private) = state.take_parts()?;
+        let scan = Scan::begin(table, private, scope_of(query), encoding())?;
+        // SAFETY: the node is the scan's.
+        unsafe { state.set_scan(scan, node) }
+    });
+}
+
+/// Whose snapshot a scan sees: the statement's, or the transaction's where that keeps one.
+fn scope_of(query: &pg_sys::EState) -> Scope {
+    // SAFETY: reading a variable of the backend's only thread.
+    let isolation = unsafe { pg_sys::XactIsoLevel };
+    if isolation >= pg_sys::XACT_REPEATABLE_READ as c_int {
+        Scope::Transaction
+    } else {
+        Scope::Statement(query.es_snapshot.addr())
+    }
+}
+
+/// # Safety
+///
+/// The expressions are those of the node's plan.
+unsafe fn ready_operands(plan_list: *mut pg_sys::List, parent: *mut pg_sys::PlanState) -> Vec<ReadyOperand> {
+    // SAFETY: as the caller promises.
+    let expressions: Vec<*mut pg_sys::Expr> = unsafe { list::elements(plan_list) };
+    let ready = |expression: *mut pg_sys::Expr| ReadyOperand {
+        // SAFETY: as the caller promises.
+        state: unsafe { pg_sys::ExecInitExpr(expression, parent) },
+        // SAFETY: as above.
+        type_oid: unsafe { pg_sys::exprType(expression.cast()) },
+        // SAFETY: as above.
+        constant: unsafe { expressions::constant(expression) },
+    };
+    expressions.into_iter().map(ready).collect()
+}
+
+/// Gives the next row.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn iterate_foreign_scan(
+    node: *mut pg_sys::ForeignScanState,
+) -> *mut pg_sys::TupleTableSlot {
+    run(Step::Iterate, || {
+        // SAFETY: the executor passes the node that it runs, and nobody else has it now.
+        let node = unsafe { &*node };
+        let tuple = node.ss.ss_ScanTupleSlot;
+        // SAFETY: a scan's node has a slot.
+        unsafe { slot::clear(tuple) };
+        // SAFETY: the scan has begun.
+        let state = unsafe { State::of(node)? };
+        if state.scan()?.is_unplanned() {
+            // SAFETY: the context is the node's.
+            let values = unsafe { state.evaluate(node.ss.ps.ps_ExprContext) };
+            state.scan()?.plan(&values)?;
+        }
+        let (Some(scan), Some(writer)) = (&mut state.scan, &mut state.writer) else {
+            return Err(PgError::internal("a scan has not begun"));
+        };
+        if scan.advance()? {
+            // SAFETY: the slot is the one that the writer was made for.
+            unsafe { writer.write(scan.rows(), tuple) };
+        }
+        Ok(tuple)
+    })
+}
+
+/// Starts a scan again.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn rescan_foreign_scan(node: *mut pg_sys::ForeignScanState) {
+    run(Step::Rescan, || {
+        // SAFETY: the executor passes a node whose scan has begun.
+        let node = unsafe { &*node };
+        // SAFETY: as above.
+        let state = unsafe { State::of(node)? };
+        let parameters_changed = !node.ss.ps.chgParam.is_null();
+        if let Some(writer) = &mut state.writer {
+            writer.forget();
+        }
+        state.scan()?.rescan(parameters_changed);
+        Ok(())
+    });
+}
+
+/// Ends a scan: lets go of its files and its memory.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::ForeignScanState) {
+    run(Step::End, || {
+        // SAFETY: the executor passes the node that it ends.
+        let node = unsafe { &*node };
+        // A scan whose beginning failed has no state.
+        // SAFETY: nobody else has the state now.
+        if let Some(state) = unsafe { node.fdw_state.cast::<State>().as_mut() } {
+            (state.scan, state.writer, state.parts) = (None, None, None);
+        }
+        Ok(())
+    });
+}
+
+/// Says what a scan reads and leaves out.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn explain_foreign_scan(
+    node: *mut pg_sys::ForeignScanState,
+    output: *mut pg_sys::ExplainState,
+) {
+    run(Step::Explain, || {
+        // SAFETY: EXPLAIN passes a node whose scan has begun.
+        let node = unsafe { &*node };
+        // SAFETY: as above.
+        let state = unsafe { State::of(node)? };
+        let constants = state.constants();
+        let Explained { store, version, counters, form, columns, filter, rows_read } =
+            state.scan()?.explain(&constants)?;
+        let text = |label: &str, value: &str| property(label, value, output);
+        text("SoA Store", &store)?;
+        text("SoA Snapshot", &version.to_string())?;
+        text("SoA Segments", &format!("{} of {}", counters.segments_read, counters.segments_total))?;
+        text("SoA Units", &format!("{} of {}", counters.units_read, counters.units_total))?;
+        text("SoA Form", form)?;
+        text("SoA Columns", &columns.join(", "))?;
+        if let Some(filter) = filter {
+            text("SoA Filter", &filter)?;
+        }
+        // SAFETY: EXPLAIN passes its state.
+        if unsafe { (*output).analyze } {
+            text("SoA Rows Read", &rows_read.to_string())?;
+        }
+        Ok(())
+    });
+}
+
+fn property(label: &str, value: &str, output: *mut pg_sys::ExplainState) -> Result<()> {
+    let inner = |text: &str| CString::new(text).map_err(|_| PgError::internal("a text holds a NUL character"));
+    let (label, value) = (inner(label)?, inner(value)?);
+    // SAFETY: the strings live until the call is over, which copies them.
+    unsafe { pg_sys::ExplainPropertyText(label.as_ptr(), value.as_ptr(), output) };
+    Ok(())
+}

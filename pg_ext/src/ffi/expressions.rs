@@ -1,0 +1,394 @@
+//! Reading the conditions of a query from Postgres' expression trees.
+//!
+//! What is understood is on an allow-list: operators of Postgres' own, on pairs of types whose comparison the store has
+//! as well, under collations that compare by bytes. Everything else is [`Condition::Unknown`], and left to Postgres.
+
+use pgrx::{is_a, pg_sys};
+use soa_core::predicate::CompareOp;
+
+use super::catalog::pg_type;
+use super::{list, text_of, values};
+use crate::filter::{Condition, Operand};
+use crate::types::{PgType, PgValue};
+
+/// Objects that `initdb` made have OIDs below this (`access/transam.h`), so that nobody else's operator has.
+const FIRST_OID_OF_OTHERS: u32 = 10_000;
+
+/// Collations that order text by its bytes: "C", "POSIX" and, since 17, "pg_c_utf8".
+const COLLATIONS_BY_BYTES: [u32; 3] = [950, 951, 811];
+
+/// Casts that keep every value and the order of values: int2 to int4 and int8, int4 to int8, float4 to float8, and
+/// int2, int4 and int8 to numeric.
+const CASTS_THAT_KEEP_VALUES: [u32; 7] = [313, 754, 481, 311, 1782, 1740, 1781];
+
+/// `now()` and what SQL calls it otherwise.
+const NOW: u32 = 1299;
+
+/// The conditions on one relation, and the expressions that they compare with.
+pub(super) struct Reader {
+    relation: pg_sys::Index,
+    operands: Vec<(Operand, *mut pg_sys::Expr)>,
+}
+
+/// Whether every row that the scan leaves out would have evaluated an expression anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// One of the conditions that all must hold.
+    Top,
+    /// Beneath an OR or a NOT, where Postgres might not get to evaluate it.
+    Nested,
+}
+
+impl Reader {
+    pub(super) fn new(relation: pg_sys::Index) -> Self {
+        Self { relation, operands: Vec::new() }
+    }
+
+    /// Reads a condition.
+    ///
+    /// # Safety
+    ///
+    /// The expression is one of a query on the relation.
+    pub(super) unsafe fn condition(&mut self, expression: *mut pg_sys::Expr) -> Condition {
+        // SAFETY: as the caller promises.
+        unsafe { self.read(expression.cast(), Place::Top) }
+    }
+
+    /// The expressions that the conditions compare with.
+    pub(super) fn operands(&self) -> Vec<Operand> {
+        self.operands.iter().map(|(operand, _)| operand.clone()).collect()
+    }
+
+    /// The expression in a place.
+    pub(super) fn expression(&self, index: usize) -> *mut pg_sys::Expr {
+        self.operands[index].1
+    }
+
+    /// The values of those that are constants.
+    pub(super) fn constants(&self) -> Vec<Option<PgValue>> {
+        // SAFETY: the expressions are those of the query.
+        self.operands.iter().map(|(_, expression)| unsafe { constant(*expression) }).collect()
+    }
+
+    /// # Safety
+    ///
+    /// As [`condition`](Self::condition).
+    unsafe fn read(&mut self, node: *mut pg_sys::Node, place: Place) -> Condition {
+        // SAFETY: the node is live.
+        let Some(header) = (unsafe { node.as_ref() }) else { return Condition::Unknown };
+        match header.type_ {
+            // SAFETY: the tag says what the node is; here and below.
+            pg_sys::NodeTag::T_BoolExpr => unsafe { self.read_bool_expr(&*node.cast(), place) },
+            pg_sys::NodeTag::T_OpExpr => {
+                // SAFETY: as above.
+                let expression = unsafe { &*node.cast::<pg_sys::OpExpr>() };
+                // SAFETY: as above.
+                unsafe { self.read_operator(expression, place) }
+            }
+            pg_sys::NodeTag::T_ScalarArrayOpExpr => {
+                // SAFETY: as above.
+                let expression = unsafe { &*node.cast::<pg_sys::ScalarArrayOpExpr>() };
+                // SAFETY: as above.
+                unsafe { self.read_array_operator(expression, place) }
+            }
+            pg_sys::NodeTag::T_NullTest => {
+                // SAFETY: as above.
+                let test = unsafe { &*node.cast::<pg_sys::NullTest>() };
+                let Some((attribute, _)) = self.column(test.arg.cast()) else { return Condition::Unknown };
+                match test.nulltesttype {
+                    pg_sys::NullTestType::IS_NULL => Condition::IsNull(attribute),
+                    _ => Condition::Not(Box::new(Condition::IsNull(attribute))),
+                }
+            }
+            pg_sys::NodeTag::T_BooleanTest => {
+                // SAFETY: as above.
+                let test = unsafe { &*node.cast::<pg_sys::BooleanTest>() };
+                self.read_boolean_test(test)
+            }
+            pg_sys::NodeTag::T_Var => match self.column(node) {
+                Some((attribute, PgType::Bool)) => Condition::IsBool { attribute, value: true, exact: true },
+                _ => Condition::Unknown,
+            },
+            _ => Condition::Unknown,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`condition`](Self::condition).
+    unsafe fn read_bool_expr(&mut self, expression: &pg_sys::BoolExpr, place: Place) -> Condition {
+        let inner = if expression.boolop == pg_sys::BoolExprType::AND_EXPR { place } else { Place::Nested };
+        // SAFETY: the arguments of such an expression are a list of expressions.
+        let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(expression.args) };
+        // SAFETY: which are of the same query.
+        let mut parts: Vec<Condition> = arguments.into_iter().map(|node| unsafe { self.read(node, inner) }).collect();
+        match (expression.boolop, parts.pop()) {
+            (pg_sys::BoolExprType::NOT_EXPR, Some(part)) => Condition::Not(Box::new(part)),
+            (pg_sys::BoolExprType::AND_EXPR, Some(last)) => {
+                parts.push(last);
+                Condition::And(parts)
+            }
+            (pg_sys::BoolExprType::OR_EXPR, Some(last)) => {
+                parts.push(last);
+                Condition::Or(parts)
+            }
+            _ => Condition::Unknown,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`condition`](Self::condition).
+    unsafe fn read_operator(&mut self, expression: &pg_sys::OpExpr, place: Place) -> Condition {
+        // SAFETY: the arguments of an operator are a list of expressions.
+        let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(expression.args) };
+        let [left, right] = arguments[..] else { return Condition::Unknown };
+        let Some(operator) = Operator::find(expression.opno, expression.inputcollid) else {
+            return Condition::Unknown;
+        };
+        let (column, other, flipped) = match (self.column(left), self.column(right)) {
+            (Some(column), None) => (column, right, false),
+            (None, Some(column)) => (column, left, true),
+            _ => return Condition::Unknown,
+        };
+        // SAFETY: the other side is an expression of the query.
+        let Some(operand) = (unsafe { self.operand(other, place) }) else { return Condition::Unknown };
+        let (attribute, _) = column;
+        match operator {
+            Operator::Compare(op) => {
+                Condition::Compare { attribute, op: if flipped { op.flipped() } else { op }, operand }
+            }
+            Operator::Like if !flipped => Condition::Like { attribute, operand },
+            Operator::Like => Condition::Unknown,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`condition`](Self::condition).
+    unsafe fn read_array_operator(&mut self, expression: &pg_sys::ScalarArrayOpExpr, place: Place) -> Condition {
+        // SAFETY: the arguments of such an expression are a list of expressions.
+        let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(expression.args) };
+        let [left, right] = arguments[..] else { return Condition::Unknown };
+        let operator = Operator::find(expression.opno, expression.inputcollid);
+        let Some((attribute, _)) = self.column(left) else { return Condition::Unknown };
+        // SAFETY: the other side is an expression of the query.
+        let Some(operand) = (unsafe { self.operand(right, place) }) else { return Condition::Unknown };
+        match (operator, expression.useOr) {
+            (Some(Operator::Compare(CompareOp::Eq)), true) => Condition::EqualsAny { attribute, operand },
+            (Some(Operator::Compare(CompareOp::NotEq)), false) => Condition::DiffersFromAll { attribute, operand },
+            _ => Condition::Unknown,
+        }
+    }
+
+    fn read_boolean_test(&self, test: &pg_sys::BooleanTest) -> Condition {
+        let Some((attribute, PgType::Bool)) = self.column(test.arg.cast()) else { return Condition::Unknown };
+        match test.booltesttype {
+            pg_sys::BoolTestType::IS_TRUE => Condition::IsBool { attribute, value: true, exact: false },
+            pg_sys::BoolTestType::IS_FALSE => Condition::IsBool { attribute, value: false, exact: false },
+            pg_sys::BoolTestType::IS_UNKNOWN => Condition::IsNull(attribute),
+            pg_sys::BoolTestType::IS_NOT_UNKNOWN => Condition::Not(Box::new(Condition::IsNull(attribute))),
+            _ => Condition::Unknown,
+        }
+    }
+
+    /// The column that an expression is, also under casts that keep its values and their order, and the column's type.
+    fn column(&self, node: *mut pg_sys::Node) -> Option<(i16, PgType)> {
+        // SAFETY: callers pass nodes of the query.
+        let header = unsafe { node.as_ref() }?;
+        match header.type_ {
+            pg_sys::NodeTag::T_Var => {
+                // SAFETY: the tag says so.
+                let var = unsafe { &*node.cast::<pg_sys::Var>() };
+                let is_ours = u32::try_from(var.varno) == Ok(self.relation) && var.varlevelsup == 0;
+                let pg_type = pg_type(var.vartype)?;
+                (is_ours && var.varattno > 0).then_some((var.varattno, pg_type))
+            }
+            // From varchar to text.
+            pg_sys::NodeTag::T_RelabelType => {
+                // SAFETY: the tag says so.
+                let relabel = unsafe { &*node.cast::<pg_sys::RelabelType>() };
+                let (attribute, inner) = self.column(relabel.arg.cast())?;
+                (inner == PgType::Text && relabel.resulttype == pg_sys::TEXTOID).then_some((attribute, inner))
+            }
+            pg_sys::NodeTag::T_FuncExpr => {
+                // SAFETY: the tag says so.
+                let call = unsafe { &*node.cast::<pg_sys::FuncExpr>() };
+                if !CASTS_THAT_KEEP_VALUES.contains(&call.funcid.to_u32()) {
+                    return None;
+                }
+                // SAFETY: the arguments of a function are a list of expressions.
+                let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(call.args) };
+                self.column(*arguments.first()?)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes an expression that the store's column is compared with, if it has one value for the whole scan.
+    ///
+    /// # Safety
+    ///
+    /// The node is an expression of the query.
+    unsafe fn operand(&mut self, node: *mut pg_sys::Node, place: Place) -> Option<Operand> {
+        // SAFETY: as the caller promises.
+        let is_fixed = match place {
+            // SAFETY: as the caller promises.
+            Place::Top => unsafe { has_one_value(node) },
+            // What Postgres might not have evaluated must not raise an error.
+            // SAFETY: as the caller promises.
+            Place::Nested => unsafe { is_simple(node) },
+        };
+        if !is_fixed {
+            return None;
+        }
+        // SAFETY: as the caller promises.
+        let operand = Operand { index: self.operands.len(), text: unsafe { operand_text(node) } };
+        self.operands.push((operand.clone(), node.cast()));
+        Some(operand)
+    }
+}
+
+/// An operator that the store has as well.
+enum Operator {
+    Compare(CompareOp),
+    Like,
+}
+
+impl Operator {
+    fn find(operator: pg_sys::Oid, collation: pg_sys::Oid) -> Option<Self> {
+        if operator.to_u32() >= FIRST_OID_OF_OTHERS {
+            return None;
+        }
+        // SAFETY: it looks the operator up.
+        let name = unsafe { pg_sys::get_opname(operator) };
+        // SAFETY: the result is null or a string.
+        let name = unsafe { text_of(name) };
+        let (mut left, mut right) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+        // SAFETY: it looks the operator up and writes to the two places.
+        unsafe { pg_sys::op_input_types(operator, &raw mut left, &raw mut right) };
+        let (left, right) = (pg_type(left)?, pg_type(right)?);
+        let is_integer = |pg_type| matches!(pg_type, PgType::Int2 | PgType::Int4 | PgType::Int8);
+        let is_float = |pg_type| matches!(pg_type, PgType::Float4 | PgType::Float8);
+        if !(left == right || (is_integer(left) && is_integer(right)) || (is_float(left) && is_float(right))) {
+            return None;
+        }
+        let found = match name.as_str() {
+            "=" => Self::Compare(CompareOp::Eq),
+            "<>" => Self::Compare(CompareOp::NotEq),
+            "<" => Self::Compare(CompareOp::Lt),
+            "<=" => Self::Compare(CompareOp::LtEq),
+            ">" => Self::Compare(CompareOp::Gt),
+            ">=" => Self::Compare(CompareOp::GtEq),
+            "~~" if left == PgType::Text => Self::Like,
+            _ => return None,
+        };
+        (left != PgType::Text || found.is_of_bytes_under(collation)).then_some(found)
+    }
+
+    /// Whether the operator on text says the same of the texts' bytes.
+    fn is_of_bytes_under(&self, collation: pg_sys::Oid) -> bool {
+        match self {
+            Self::Compare(CompareOp::Eq | CompareOp::NotEq) | Self::Like => {
+                // SAFETY: it looks the collation up.
+                collation != pg_sys::InvalidOid && unsafe { pg_sys::get_collation_isdeterministic(collation) }
+            }
+            Self::Compare(_) => COLLATIONS_BY_BYTES.contains(&collation.to_u32()),
+        }
+    }
+}
+
+/// # Safety
+///
+/// The node is an expression of a query.
+unsafe fn has_one_value(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: here and below, as the caller promises.
+    let reads_columns = unsafe { pg_sys::contain_var_clause(node) };
+    // SAFETY: as above.
+    let is_volatile = unsafe { pg_sys::contain_volatile_functions(node) };
+    // SAFETY: as above.
+    let has_subplans = unsafe { pg_sys::contain_subplans(node) };
+    !reads_columns && !is_volatile && !has_subplans
+}
+
+/// Whether an expression is a constant, a parameter or the time of the statement: evaluating it raises no error.
+///
+/// # Safety
+///
+/// The node is an expression of a query.
+unsafe fn is_simple(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: as the caller promises.
+    let Some(header) = (unsafe { node.as_ref() }) else { return false };
+    match header.type_ {
+        pg_sys::NodeTag::T_Const | pg_sys::NodeTag::T_Param => true,
+        pg_sys::NodeTag::T_RelabelType => {
+            // SAFETY: the tag says so.
+            let relabel = unsafe { &*node.cast::<pg_sys::RelabelType>() };
+            // SAFETY: the inner expression is of the same query.
+            unsafe { is_simple(relabel.arg.cast()) }
+        }
+        pg_sys::NodeTag::T_FuncExpr => {
+            // SAFETY: the tag says so.
+            let call = unsafe { &*node.cast::<pg_sys::FuncExpr>() };
+            call.funcid.to_u32() == NOW
+        }
+        pg_sys::NodeTag::T_SQLValueFunction => true,
+        _ => false,
+    }
+}
+
+/// The value of an expression if it is a constant.
+///
+/// # Safety
+///
+/// The expression is one of a query.
+pub(super) unsafe fn constant(expression: *mut pg_sys::Expr) -> Option<PgValue> {
+    // SAFETY: as the caller promises.
+    if !unsafe { is_a(expression.cast(), pg_sys::NodeTag::T_Const) } {
+        return None;
+    }
+    // SAFETY: the tag says so.
+    let constant = unsafe { &*expression.cast::<pg_sys::Const>() };
+    // SAFETY: a constant's value is of its type.
+    Some(unsafe { values::read(constant.constvalue, constant.constisnull, constant.consttype) })
+}
+
+/// The text for `EXPLAIN`.
+///
+/// # Safety
+///
+/// The node is an expression of a query.
+unsafe fn operand_text(node: *mut pg_sys::Node) -> String {
+    // SAFETY: as the caller promises.
+    if unsafe { is_a(node, pg_sys::NodeTag::T_Const) } {
+        // SAFETY: the tag says so.
+        let constant = unsafe { &*node.cast::<pg_sys::Const>() };
+        return constant_text(constant);
+    }
+    // SAFETY: as the caller promises.
+    if unsafe { is_a(node, pg_sys::NodeTag::T_Param) } {
+        // SAFETY: the tag says so.
+        let parameter = unsafe { &*node.cast::<pg_sys::Param>() };
+        if parameter.paramkind == pg_sys::ParamKind::PARAM_EXTERN {
+            return format!("${}", parameter.paramid);
+        }
+    }
+    "(expression)".to_owned()
+}
+
+fn constant_text(constant: &pg_sys::Const) -> String {
+    if constant.constisnull {
+        return "NULL".to_owned();
+    }
+    let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
+    // SAFETY: it looks the type up and writes to the two places.
+    unsafe { pg_sys::getTypeOutputInfo(constant.consttype, &raw mut output, &raw mut is_varlena) };
+    // SAFETY: the function is the one that makes text of values of the constant's type.
+    let text = unsafe { pg_sys::OidOutputFunctionCall(output, constant.constvalue) };
+    // SAFETY: which returns a string.
+    let text = unsafe { text_of(text) };
+    match pg_type(constant.consttype) {
+        Some(PgType::Int2 | PgType::Int4 | PgType::Int8) => text,
+        _ => format!("'{}'", text.replace('\'', "''")),
+    }
+}

@@ -1,0 +1,271 @@
+//! Planning's callbacks.
+//!
+//! Between them travels the relation's `fdw_private`: a list of the plan's text ([`Private`]) and of the expressions that
+//! the filter compares with. Both are nodes, and go on into the plan.
+
+use std::ffi::c_int;
+use std::ptr;
+
+use pgrx::pg_sys;
+
+use super::expressions::Reader;
+use super::{catalog, compat, list, palloc_text, run, text_of};
+use crate::error::{PgError, Result, Step};
+use crate::plan::{self, CostSettings, Private, Usage};
+use crate::table::Table;
+
+/// What is subtracted from an attribute's number in a set of them, which begins with the system columns'.
+const FIRST_ATTRIBUTE: c_int = pg_sys::FirstLowInvalidHeapAttributeNumber;
+/// The bytes that a row of the heap has beside its values; the planner's workers per page are made for the heap.
+const HEAP_ROW_OVERHEAD: f64 = 28.0;
+
+/// What planning knows of a relation, in its `fdw_private`.
+struct Planned {
+    private: String,
+    expressions: *mut pg_sys::List,
+    rows_read: f64,
+}
+
+/// Estimates the rows.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    relation: pg_sys::Oid,
+) {
+    run(Step::RelSize, || {
+        // SAFETY: the planner passes the relation that it plans, and nobody else has it now.
+        let rel = unsafe { &mut *rel };
+        let table = catalog::table(relation)?;
+        // SAFETY: the relation is the planner's.
+        let (usage, reader) = unsafe { usage(rel, &table) };
+        let estimate = plan::estimate(&table, &usage)?;
+        rel.tuples = estimate.rows as f64;
+        // SAFETY: both are the planner's, and the rows are known now.
+        unsafe { pg_sys::set_baserel_size_estimates(root, rel) };
+        rel.rows = rel.rows.min((estimate.rows_read as f64).max(1.0));
+
+        let planned = Planned {
+            private: estimate.private.to_text()?,
+            expressions: list::of(estimate.used_operands.iter().map(|index| reader.expression(*index))),
+            rows_read: estimate.rows_read as f64,
+        };
+        rel.fdw_private = planned.to_list()?.cast();
+        Ok(())
+    });
+}
+
+/// # Safety
+///
+/// The relation is the planner's.
+unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Reader) {
+    let mut attributes = ptr::null_mut();
+    // SAFETY: a relation has a target, whose columns are expressions.
+    let target = unsafe { &*rel.reltarget };
+    // SAFETY: the expressions are the planner's; the set is made anew.
+    unsafe { pg_sys::pull_varattnos(target.exprs.cast(), rel.relid, &raw mut attributes) };
+    // SAFETY: the conditions of a relation are a list of these.
+    let restrictions: Vec<*mut pg_sys::RestrictInfo> = unsafe { list::elements(rel.baserestrictinfo) };
+    let mut reader = Reader::new(rel.relid);
+    let mut conditions = Vec::new();
+    for restriction in restrictions {
+        // SAFETY: the list's elements are live.
+        let restriction = unsafe { &*restriction };
+        // SAFETY: as above.
+        unsafe { pg_sys::pull_varattnos(restriction.clause.cast(), rel.relid, &raw mut attributes) };
+        if !restriction.pseudoconstant {
+            // SAFETY: the expression is one of the query on this relation.
+            conditions.push(unsafe { reader.condition(restriction.clause) });
+        }
+    }
+    // SAFETY: the set was made above.
+    let columns = unsafe { columns_in(attributes, table) };
+    let (operands, values) = (reader.operands(), reader.constants());
+    (Usage { columns, conditions, operands, values }, reader)
+}
+
+/// The columns of a set of attributes; all of them if the whole row is among them.
+///
+/// # Safety
+///
+/// The set is live.
+unsafe fn columns_in(attributes: *const pg_sys::Bitmapset, table: &Table) -> Vec<i16> {
+    let mut numbers = Vec::new();
+    let mut member = -1;
+    loop {
+        // SAFETY: as the caller promises.
+        member = unsafe { pg_sys::bms_next_member(attributes, member) };
+        if member < 0 {
+            break;
+        }
+        numbers.push(member + FIRST_ATTRIBUTE);
+    }
+    let all = table.attributes.iter().map(|attribute| attribute.number);
+    if numbers.contains(&0) { all.collect() } else { all.filter(|number| numbers.contains(&(*number).into())).collect() }
+}
+
+impl Planned {
+    fn to_list(&self) -> Result<*mut pg_sys::List> {
+        let (private, rows_read) = (make_string(&self.private)?, make_string(&self.rows_read.to_string())?);
+        Ok(list::of([private.cast::<pg_sys::Node>(), self.expressions.cast(), rows_read.cast()]))
+    }
+
+    fn of(rel: &pg_sys::RelOptInfo) -> Result<Self> {
+        // SAFETY: the list is the one that was made when the relation's size was estimated.
+        let planned: Vec<*mut pg_sys::Node> = unsafe { list::elements(rel.fdw_private.cast_const().cast()) };
+        let lost = || PgError::internal("a plan was lost");
+        let [private, expressions, rows_read] = planned[..] else { return Err(lost()) };
+        Ok(Self {
+            private: string_of(private.cast()),
+            expressions: expressions.cast(),
+            rows_read: string_of(rows_read.cast()).parse().map_err(|_| lost())?,
+        })
+    }
+}
+
+/// A string as a node, in Postgres' current memory context.
+fn make_string(text: &str) -> Result<*mut pg_sys::String> {
+    // SAFETY: the string was copied into that context.
+    Ok(unsafe { pg_sys::makeString(palloc_text(text)?) })
+}
+
+fn string_of(node: *mut pg_sys::String) -> String {
+    // SAFETY: callers pass nodes that were made as strings.
+    let string = unsafe { &*node };
+    // SAFETY: which are null or end in a NUL.
+    unsafe { text_of(string.sval) }
+}
+
+/// The plan's text from a plan node's private list.
+///
+/// # Safety
+///
+/// The list is the one that [`get_foreign_plan`] made, or Postgres' copy of it.
+pub(super) unsafe fn private_of(plan_list: *mut pg_sys::List) -> Result<Private> {
+    // SAFETY: as the caller promises.
+    let strings: Vec<*mut pg_sys::String> = unsafe { list::elements(plan_list) };
+    let text = strings.first().copied().map(string_of).ok_or_else(|| PgError::internal("a plan was lost"))?;
+    Private::from_text(&text)
+}
+
+/// Offers a scan by one process, and one by several.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn get_foreign_paths(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    _relation: pg_sys::Oid,
+) {
+    run(Step::Paths, || {
+        // SAFETY: the planner passes the relation that it plans.
+        let relation = unsafe { &*rel };
+        let planned = Planned::of(relation)?;
+        let private = Private::from_text(&planned.private)?;
+        // SAFETY: reading settings of the backend's only thread.
+        let settings = unsafe {
+            CostSettings { cpu_tuple_cost: pg_sys::cpu_tuple_cost, cpu_operator_cost: pg_sys::cpu_operator_cost }
+        };
+        let cost = plan::cost(
+            settings,
+            planned.rows_read,
+            relation.rows,
+            private.columns.len(),
+            private.filter.is_some(),
+            relation.baserestrictcost.per_tuple,
+        );
+        let startup = cost.startup + relation.baserestrictcost.startup;
+        let total = startup + cost.run;
+        // SAFETY: the planner's pointers are live.
+        let path =
+            unsafe { compat::create_foreignscan_path(root, rel, relation.rows, startup, total, relation.lateral_relids) };
+        // A worker that ran this would look for a snapshot of its own; only a scan that is shared hands its over.
+        // SAFETY: the path was just made.
+        unsafe { (*path).path.parallel_safe = false };
+        // SAFETY: the path is of this relation.
+        unsafe { pg_sys::add_path(rel, path.cast()) };
+        if relation.consider_parallel && relation.lateral_relids.is_null() {
+            // SAFETY: the planner's pointers are live.
+            unsafe { add_parallel_path(root, rel, &planned, startup, cost.run) };
+        }
+        Ok(())
+    });
+}
+
+/// # Safety
+///
+/// The planner's pointers are live.
+unsafe fn add_parallel_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    planned: &Planned,
+    startup: f64,
+    run: f64,
+) {
+    // SAFETY: as the caller promises.
+    let relation = unsafe { &*rel };
+    // SAFETY: a relation has a target.
+    let width = f64::from(unsafe { (*relation.reltarget).width }) + HEAP_ROW_OVERHEAD;
+    let workers = compat::parallel_workers(rel, planned.rows_read * width / f64::from(pg_sys::BLCKSZ));
+    if workers <= 0 {
+        return;
+    }
+    // As for the heap: the leader helps as long as it has little to collect (`get_parallel_divisor`).
+    let leader = (1.0 - 0.3 * f64::from(workers)).max(0.0);
+    let divisor = f64::from(workers) + leader;
+    let total = startup + run / divisor;
+    // SAFETY: as the caller promises.
+    let path = unsafe {
+        compat::create_foreignscan_path(root, rel, (relation.rows / divisor).max(1.0), startup, total, ptr::null_mut())
+    };
+    // SAFETY: the path was just made.
+    let partial = unsafe { &mut (*path).path };
+    partial.parallel_aware = true;
+    partial.parallel_safe = true;
+    partial.parallel_workers = workers;
+    // SAFETY: the path is of this relation.
+    unsafe { pg_sys::add_partial_path(rel, path.cast()) };
+}
+
+/// Whether scans may run in parallel workers.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn is_foreign_scan_parallel_safe(
+    _root: *mut pg_sys::PlannerInfo,
+    _rel: *mut pg_sys::RelOptInfo,
+    _entry: *mut pg_sys::RangeTblEntry,
+) -> bool {
+    true
+}
+
+/// Makes the plan's node. Postgres checks every condition again on the rows that come.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn get_foreign_plan(
+    _root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    _relation: pg_sys::Oid,
+    _path: *mut pg_sys::ForeignPath,
+    target_list: *mut pg_sys::List,
+    clauses: *mut pg_sys::List,
+    outer_plan: *mut pg_sys::Plan,
+) -> *mut pg_sys::ForeignScan {
+    run(Step::Plan, || {
+        // SAFETY: the planner passes the relation that it plans.
+        let relation = unsafe { &*rel };
+        let planned = Planned::of(relation)?;
+        let private = list::of([make_string(&planned.private)?]);
+        // SAFETY: the clauses are the planner's.
+        let checked = unsafe { pg_sys::extract_actual_clauses(clauses, false) };
+        let none = ptr::null_mut();
+        // SAFETY: all of them are lists of nodes of this plan.
+        Ok(unsafe {
+            pg_sys::make_foreignscan(
+                target_list,
+                checked,
+                relation.relid,
+                planned.expressions,
+                private,
+                none,
+                none,
+                outer_plan,
+            )
+        })
+    })
+}

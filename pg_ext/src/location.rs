@@ -1,0 +1,108 @@
+//! Where stores are, and that nobody leaves the root.
+//!
+//! A server's `root` is set by those who may read the server's files anyway. Everything below it is for whoever may
+//! use the server: paths are relative to the root, and a path that leaves it, by `..` or through a link, is refused,
+//! when a table is made and again whenever it is read.
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use pgrx::PgSqlErrorCode;
+
+use crate::error::{PgError, Result, code_of_io};
+use crate::options::invalid_value;
+
+/// What a store's folder is called, usually: its table's name and this.
+const SUFFIX: &str = ".soa";
+/// What makes a folder a store.
+const LOG_DIR: &str = "_delta_log";
+
+/// Checks the option `root`.
+pub(crate) fn check_root(root: &str) -> Result<()> {
+    check_characters("root", root)?;
+    if !Path::new(root).is_absolute() {
+        return Err(invalid_value(format!("option \"root\" must be an absolute path; not \"{root}\"")));
+    }
+    Ok(())
+}
+
+/// Checks the option `path`, or the schema of an `IMPORT FOREIGN SCHEMA`.
+pub(crate) fn check_path(path: &str) -> Result<()> {
+    check_characters("path", path)?;
+    let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if inside {
+        return Ok(());
+    }
+    let message = format!("option \"path\" must lead to a folder below the server's root; \"{path}\" does not");
+    Err(invalid_value(message).with_hint("Give a relative path without \"..\", such as 'orders.soa'."))
+}
+
+fn check_characters(option: &str, value: &str) -> Result<()> {
+    if value.is_empty() {
+        return Err(invalid_value(format!("option \"{option}\" is empty")));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(invalid_value(format!("option \"{option}\" holds a control character, such as a line break")));
+    }
+    Ok(())
+}
+
+/// The folder that `path` names below `root`, links resolved.
+pub(crate) fn resolve(root: &str, path: &str) -> Result<PathBuf> {
+    check_root(root)?;
+    check_path(path)?;
+    let real_root = Path::new(root).canonicalize().map_err(|error| io_error("root", Path::new(root), &error))?;
+    let named = real_root.join(path);
+    let real = named.canonicalize().map_err(|error| io_error("store", &named, &error))?;
+    if real.starts_with(&real_root) {
+        return Ok(real);
+    }
+    let message = format!("\"{path}\" leads out of the server's root through a link; such a link is not followed");
+    Err(PgError::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message))
+}
+
+fn io_error(what: &str, path: &Path, error: &io::Error) -> PgError {
+    let reported = PgError::new(code_of_io(error), format!("cannot open the {what} \"{}\": {error}", path.display()));
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => reported.with_hint(
+            "The user that the Postgres server runs as must be able to enter every folder on the way and read the files.",
+        ),
+        _ => reported.with_hint(
+            "The option \"path\" of a foreign table is relative to the option \"root\" of its server.",
+        ),
+    }
+}
+
+/// A store below a root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The table's name.
+    pub(crate) name: String,
+    /// The value of the option `path`.
+    pub(crate) path: String,
+}
+
+/// The stores directly in the folder `schema` below `root`, by name. Two may have one name.
+pub(crate) fn stores_in(root: &str, schema: &str) -> Result<Vec<Found>> {
+    let folder = resolve(root, schema)?;
+    let prefix = match schema.trim_matches('/') {
+        "." => String::new(),
+        inside => format!("{inside}/"),
+    };
+    let entries = fs::read_dir(&folder).map_err(|error| io_error("folder", &folder, &error))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| io_error("folder", &folder, &error))?;
+        // A name that is no UTF-8 cannot be an option's value.
+        let Ok(folder_name) = entry.file_name().into_string() else { continue };
+        let path = format!("{prefix}{folder_name}");
+        if check_path(&path).is_err() || !entry.path().join(LOG_DIR).is_dir() {
+            continue;
+        }
+        let name = folder_name.strip_suffix(SUFFIX).filter(|name| !name.is_empty()).unwrap_or(&folder_name);
+        found.push(Found { name: name.to_owned(), path });
+    }
+    found.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));
+    Ok(found)
+}

@@ -1,0 +1,115 @@
+//! Postgres' `numeric` as bytes.
+//!
+//! Postgres offers no way to make a numeric from an integer and a scale without a call and an allocation per value, so
+//! the format is written here. It is the one of tables on disk, which `pg_upgrade` keeps from release to release
+//! (`src/backend/utils/adt/numeric.c`, "NumericShort" and "NumericLong"): a header of 16 bits with the sign, the digits
+//! after the point and the weight of the first digit group, then groups of four decimal digits, 16 bits each, in native
+//! byte order, without zero groups at either end.
+
+/// The header's two highest bits: what kind of value it is.
+const KIND_MASK: u16 = 0xC000;
+const KIND_POSITIVE: u16 = 0x0000;
+const KIND_NEGATIVE: u16 = 0x4000;
+const KIND_SHORT: u16 = 0x8000;
+/// The short header: sign, digits after the point, sign of the weight, weight.
+const SHORT_NEGATIVE: u16 = 0x2000;
+const SHORT_SCALE_SHIFT: u32 = 7;
+const SHORT_WEIGHT_NEGATIVE: u16 = 0x0040;
+const SHORT_WEIGHT_MASK: u16 = 0x003F;
+
+/// Decimal digits of a group, and how many values they have.
+const GROUP_DIGITS: u32 = 4;
+const GROUP_BASE: u128 = 10_000;
+/// Groups of an i128: 39 digits, and the point may cut through one more.
+const GROUPS_MAX: usize = 11;
+
+/// Appends the bytes of `value / 10^scale`, shown with `scale` digits after the point. `scale` is at most 38.
+pub(crate) fn encode(value: i128, scale: u8, out: &mut impl FnMut(&[u8])) {
+    // Groups count from the point, so the digits after it are filled up to whole groups.
+    let fraction_groups = u32::from(scale).div_ceil(GROUP_DIGITS);
+    let padding = 10u32.pow(fraction_groups * GROUP_DIGITS - u32::from(scale));
+    let mut magnitude = value.unsigned_abs();
+    let mut groups = [0u16; GROUPS_MAX];
+    let mut count = 0;
+    // The last group takes fewer digits of the value than the others.
+    if padding > 1 && magnitude > 0 {
+        let here = GROUP_BASE / u128::from(padding);
+        groups[0] = (magnitude % here) as u16 * padding as u16;
+        magnitude /= here;
+        count = 1;
+    }
+    while magnitude > 0 {
+        groups[count] = (magnitude % GROUP_BASE) as u16;
+        magnitude /= GROUP_BASE;
+        count += 1;
+    }
+    let trailing = groups[..count].iter().take_while(|group| **group == 0).count();
+    let significant = &groups[trailing..count];
+    let negative = if value < 0 { SHORT_NEGATIVE } else { 0 };
+    let weight = if significant.is_empty() { 0 } else { count as i32 - 1 - fraction_groups as i32 };
+    let weight_sign = if weight < 0 { SHORT_WEIGHT_NEGATIVE } else { 0 };
+    let header = KIND_SHORT
+        | negative
+        | (u16::from(scale) << SHORT_SCALE_SHIFT)
+        | weight_sign
+        | (weight as u16 & SHORT_WEIGHT_MASK);
+    out(&header.to_ne_bytes());
+    for group in significant.iter().rev() {
+        out(&group.to_ne_bytes());
+    }
+}
+
+/// A finite numeric: `digits / 10^scale`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Decimal {
+    /// The digits as one integer.
+    pub(crate) digits: i128,
+    /// How many of them are after the point.
+    pub(crate) scale: u32,
+}
+
+/// Reads the bytes of a numeric (without the header of a variable-length value).
+///
+/// `None` for NaN, for infinities and for what an i128 cannot hold.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Decimal> {
+    let mut words = bytes.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]]));
+    let header = words.next()?;
+    let (negative, weight) = match header & KIND_MASK {
+        KIND_POSITIVE | KIND_NEGATIVE => {
+            (header & KIND_MASK == KIND_NEGATIVE, i32::from(words.next()?.cast_signed()))
+        }
+        KIND_SHORT => {
+            let low = i32::from(header & SHORT_WEIGHT_MASK);
+            let weight =
+                if header & SHORT_WEIGHT_NEGATIVE == 0 { low } else { low - i32::from(SHORT_WEIGHT_MASK) - 1 };
+            (header & SHORT_NEGATIVE != 0, weight)
+        }
+        _ => return None,
+    };
+    let groups: Vec<u16> = words.collect();
+    let mut digits: i128 = 0;
+    for group in &groups {
+        digits = digits.checked_mul(GROUP_BASE as i128)?.checked_add(i128::from(*group))?;
+    }
+    // The value is digits * 10000^(weight - (groups - 1)).
+    let exponent = weight - (groups.len() as i32 - 1);
+    let mut scale = 0;
+    match exponent {
+        _ if digits == 0 => {}
+        0.. => digits = digits.checked_mul(10i128.checked_pow(exponent.unsigned_abs() * GROUP_DIGITS)?)?,
+        ..0 => scale = exponent.unsigned_abs() * GROUP_DIGITS,
+    }
+    Some(Decimal { digits: if negative { -digits } else { digits }, scale })
+}
+
+impl Decimal {
+    /// The greatest multiple of `10^-scale` that is not above this, as an integer, and whether it is equal.
+    pub(crate) fn floor_at(self, scale: u32) -> Option<(i128, bool)> {
+        if scale >= self.scale {
+            let factor = 10i128.checked_pow(scale - self.scale)?;
+            return Some((self.digits.checked_mul(factor)?, true));
+        }
+        let divisor = 10i128.checked_pow(self.scale - scale)?;
+        Some((self.digits.div_euclid(divisor), self.digits.rem_euclid(divisor) == 0))
+    }
+}

@@ -1,0 +1,130 @@
+//! Planning: how many rows a scan will give, what it costs, and what its plan says.
+
+use serde::{Deserialize, Serialize};
+use soa_core::scan::ScanRequest;
+use soa_core::schema::Schema;
+
+use crate::error::{PgError, Result};
+use crate::filter::{Condition, Filter, Operand};
+use crate::table::Table;
+use crate::types::PgValue;
+
+/// What a plan says of a scan. It is kept as text in the plan, which Postgres copies, caches and sends to workers; the
+/// store is looked at anew at each execution.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Private {
+    /// The numbers of the columns that are read.
+    pub(crate) columns: Vec<i16>,
+    /// What the conditions say.
+    pub(crate) filter: Option<Filter>,
+    /// The texts of the filter's operands, in the order of the plan's list of expressions.
+    pub(crate) operands: Vec<String>,
+}
+
+impl Private {
+    /// As text.
+    pub(crate) fn to_text(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| PgError::internal(format!("a plan cannot be written: {error}")))
+    }
+
+    /// From text.
+    pub(crate) fn from_text(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|error| PgError::internal(format!("a plan cannot be read: {error}")))
+    }
+
+    /// The filter's text for `EXPLAIN`.
+    pub(crate) fn filter_text(&self) -> Option<String> {
+        self.filter.as_ref().map(|filter| filter.text(&self.operands))
+    }
+}
+
+/// A query's use of a table: its columns and conditions.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    /// The numbers of the columns it reads, ascending.
+    pub(crate) columns: Vec<i16>,
+    /// The conditions on its rows.
+    pub(crate) conditions: Vec<Condition>,
+    /// The expressions that the conditions compare with.
+    pub(crate) operands: Vec<Operand>,
+    /// Their values, where they are constants.
+    pub(crate) values: Vec<Option<PgValue>>,
+}
+
+/// What planning finds out in the store.
+#[derive(Debug)]
+pub(crate) struct Estimate {
+    /// The table's rows.
+    pub(crate) rows: u64,
+    /// The rows of the units that are read.
+    pub(crate) rows_read: u64,
+    pub(crate) private: Private,
+    /// The operands that the filter uses, by their place among those of the usage.
+    pub(crate) used_operands: Vec<usize>,
+}
+
+/// Looks at the newest metadata of the store.
+pub(crate) fn estimate(table: &Table, usage: &Usage) -> Result<Estimate> {
+    let snapshot = table.newest()?;
+    let schema = snapshot.schema();
+    table.bind(&usage.columns, schema)?;
+    let mut filter = filter_of(table, usage, schema);
+    let predicate = filter.as_ref().and_then(|filter| filter.resolve(schema, &usage.values));
+    let plan = snapshot.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?;
+    let used_operands = filter.as_ref().map(Filter::operands).unwrap_or_default();
+    if let Some(filter) = &mut filter {
+        filter.renumber(&used_operands);
+    }
+    let operands = used_operands.iter().map(|index| usage.operands[*index].text.clone()).collect();
+    Ok(Estimate {
+        rows: snapshot.row_count(),
+        rows_read: plan.row_count(),
+        private: Private { columns: usage.columns.clone(), filter, operands },
+        used_operands,
+    })
+}
+
+fn filter_of(table: &Table, usage: &Usage, schema: &Schema) -> Option<Filter> {
+    Filter::of(&usage.conditions, &|number| {
+        let name = table.attribute(number)?.store_name();
+        schema.index_of(name).map(|_| name.to_owned())
+    })
+}
+
+/// The planner's settings that a cost is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CostSettings {
+    pub(crate) cpu_tuple_cost: f64,
+    pub(crate) cpu_operator_cost: f64,
+}
+
+/// What reading a table costs, in the planner's unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Cost {
+    pub(crate) startup: f64,
+    /// For the rows that are read and given, to be shared by parallel workers.
+    pub(crate) run: f64,
+}
+
+/// Opening files and reading footers, in the planner's unit (about a page read from disk each).
+const STARTUP_COST: f64 = 10.0;
+/// What leaving a row out by the filter costs, in parts of an operator's call: it is done by the column, not by the row.
+const FILTER_FRACTION: f64 = 0.1;
+/// What a value costs that is put into a slot, in parts of an operator's call.
+const VALUE_FRACTION: f64 = 0.25;
+
+/// The cost of a scan that reads `rows_read` rows and gives `rows` of them.
+pub(crate) fn cost(
+    settings: CostSettings,
+    rows_read: f64,
+    rows: f64,
+    columns: usize,
+    has_filter: bool,
+    recheck_per_row: f64,
+) -> Cost {
+    let given = if has_filter { rows } else { rows_read };
+    let filter = if has_filter { rows_read * settings.cpu_operator_cost * FILTER_FRACTION } else { 0.0 };
+    let per_row =
+        settings.cpu_tuple_cost + recheck_per_row + settings.cpu_operator_cost * VALUE_FRACTION * columns as f64;
+    Cost { startup: STARTUP_COST, run: filter + given * per_row }
+}

@@ -1,0 +1,223 @@
+//! A scan: units claimed one by one, their rows given one by one.
+
+use arrow::array::RecordBatch;
+use soa_core::predicate::Predicate;
+use soa_core::scan::{PlanCounters, ScanPlan, ScanRequest};
+use soa_core::store::{At, Form};
+
+use crate::error::{PgError, Result};
+use crate::ffi::{self, SharedScan};
+use crate::plan::Private;
+use crate::rows::{Encoding, Rows};
+use crate::snapshots::{self, Pin, Scope};
+use crate::table::{BoundColumn, Table};
+use crate::types::PgValue;
+
+/// Which units a scan reads.
+#[derive(Debug)]
+enum Claims {
+    /// All, in order; the next one.
+    Own(usize),
+    /// Those that no other process of the same scan has claimed.
+    Shared(SharedScan),
+}
+
+/// The state of a scan in one process.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    table: Table,
+    private: Private,
+    pin: Pin,
+    columns: Vec<BoundColumn>,
+    claims: Claims,
+    /// Made when the first row is asked for, and again when a parameter has changed.
+    plan: Option<ScanPlan>,
+    rows: Rows,
+    rows_read: u64,
+    /// What `EXPLAIN` shows of a parallel scan that is over: the rows of all processes.
+    rows_read_by_all: Option<u64>,
+}
+
+/// What `EXPLAIN` says of a scan.
+#[derive(Debug, Clone)]
+pub(crate) struct Explained {
+    pub(crate) store: String,
+    pub(crate) version: u64,
+    pub(crate) counters: PlanCounters,
+    pub(crate) form: &'static str,
+    pub(crate) columns: Vec<String>,
+    pub(crate) filter: Option<String>,
+    pub(crate) rows_read: u64,
+}
+
+impl Scan {
+    /// Begins a scan of what the statement sees.
+    pub(crate) fn begin(table: Table, private: Private, scope: Scope, encoding: Encoding) -> Result<Self> {
+        let store = table.open()?;
+        let pin = match table.version()? {
+            Some(version) => Pin::new(store.snapshot_at(At::Version(version))?),
+            None => snapshots::pin(&store, scope)?,
+        };
+        Self::new(table, private, pin, Claims::Own(0), encoding)
+    }
+
+    /// Joins a scan that the leader of a parallel query has begun.
+    pub(crate) fn join(table: Table, private: Private, shared: SharedScan, encoding: Encoding) -> Result<Self> {
+        let pin = Pin::new(table.open()?.snapshot_at(At::Version(shared.version()))?);
+        Self::new(table, private, pin, Claims::Shared(shared), encoding)
+    }
+
+    fn new(table: Table, private: Private, pin: Pin, claims: Claims, encoding: Encoding) -> Result<Self> {
+        let columns = table.bind(&private.columns, pin.schema())?;
+        let rows = Rows::new(columns.iter().map(|column| (column.name.clone(), column.conversion)), encoding);
+        Ok(Self { table, private, pin, columns, claims, plan: None, rows, rows_read: 0, rows_read_by_all: None })
+    }
+
+    /// The columns, in the order of a row's cells.
+    pub(crate) fn columns(&self) -> &[BoundColumn] {
+        &self.columns
+    }
+
+    /// The version of the store that is read.
+    pub(crate) fn version(&self) -> u64 {
+        self.pin.version()
+    }
+
+    /// From now on units are claimed together with other processes.
+    pub(crate) fn share(&mut self, shared: SharedScan) {
+        self.claims = Claims::Shared(shared);
+    }
+
+    /// Leaves the other processes, whose shared memory goes.
+    pub(crate) fn unshare(&mut self) {
+        if let Claims::Shared(shared) = &self.claims {
+            self.rows_read_by_all = Some(shared.rows_read());
+            self.claims = Claims::Own(usize::MAX);
+        }
+    }
+
+    /// Whether the values of the filter's operands are needed before the next row.
+    pub(crate) fn is_unplanned(&self) -> bool {
+        self.plan.is_none()
+    }
+
+    /// Finds out what to read, now that the filter's operands have values; `None` for one that has none.
+    pub(crate) fn plan(&mut self, values: &[Option<PgValue>]) -> Result<()> {
+        let predicate = self.predicate(values);
+        let columns = self.columns.iter().map(|column| column.store_column).collect();
+        let plan = self.pin.plan(&ScanRequest { columns, predicate, limit: None })?;
+        if let Claims::Shared(shared) = &self.claims
+            && !shared.agrees_on(fingerprint(&plan))
+        {
+            return Err(PgError::internal(format!(
+                "the processes of a parallel scan of \"{}\" do not agree on what to read",
+                self.table.name
+            )));
+        }
+        self.plan = Some(plan);
+        Ok(())
+    }
+
+    fn predicate(&self, values: &[Option<PgValue>]) -> Option<Predicate> {
+        self.private.filter.as_ref()?.resolve(self.pin.schema(), values)
+    }
+
+    /// Goes to the next row; false after the last. The row is then in [`rows`](Self::rows).
+    #[inline]
+    pub(crate) fn advance(&mut self) -> Result<bool> {
+        loop {
+            if self.rows.advance()? {
+                return Ok(true);
+            }
+            let Some(batch) = self.next_batch()? else {
+                self.rows.clear();
+                return Ok(false);
+            };
+            self.rows.set_batch(&batch);
+        }
+    }
+
+    /// The current row.
+    #[inline]
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let plan = self.plan.as_ref().ok_or_else(|| PgError::internal("a scan has not been planned"))?;
+        // Many units may have no row that is wanted.
+        loop {
+            ffi::check_for_interrupts();
+            let unit = match &mut self.claims {
+                Claims::Own(next) => {
+                    let unit = *next;
+                    *next = next.saturating_add(1);
+                    unit
+                }
+                Claims::Shared(shared) => shared.claim(),
+            };
+            let Some(row_count) = plan.units().get(unit).map(soa_core::scan::Unit::row_count) else {
+                return Ok(None);
+            };
+            let batch = plan.read_filtered(unit)?;
+            self.rows_read += row_count as u64;
+            if let Claims::Shared(shared) = &self.claims {
+                shared.count_rows(row_count as u64);
+            }
+            if batch.num_rows() > 0 {
+                return Ok(Some(batch));
+            }
+        }
+    }
+
+    /// Starts again from the first row. With `parameters_changed`, what to read must be found out anew.
+    pub(crate) fn rescan(&mut self, parameters_changed: bool) {
+        self.rows.clear();
+        if let Claims::Own(next) = &mut self.claims {
+            *next = 0;
+        }
+        if parameters_changed && self.private.filter.is_some() {
+            self.plan = None;
+        }
+    }
+
+    /// What `EXPLAIN` says. `values` are those of the operands that are known without an execution.
+    pub(crate) fn explain(&self, values: &[Option<PgValue>]) -> Result<Explained> {
+        let counters = match &self.plan {
+            Some(plan) => plan.counters(),
+            None => {
+                let predicate = self.predicate(values);
+                self.pin.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?.counters()
+            }
+        };
+        let forms = |wanted: Form| self.pin.segments().iter().any(|segment| segment.form() == wanted);
+        let form = match (forms(Form::Arrow), forms(Form::Parquet)) {
+            (true, true) => "arrow and parquet",
+            (true, false) => "arrow",
+            (false, true) => "parquet",
+            (false, false) => "none",
+        };
+        Ok(Explained {
+            store: self.pin.path().display().to_string(),
+            version: self.version(),
+            counters,
+            form,
+            columns: self.columns.iter().map(|column| column.name.clone()).collect(),
+            filter: self.private.filter_text(),
+            rows_read: self.rows_read_by_all.unwrap_or(self.rows_read),
+        })
+    }
+}
+
+/// A number that two plans share if they read the same units.
+fn fingerprint(plan: &ScanPlan) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    plan.snapshot().version().hash(&mut hasher);
+    for unit in plan.units() {
+        unit.segment().path().hash(&mut hasher);
+        unit.row_count().hash(&mut hasher);
+    }
+    // Zero means that nobody has planned yet.
+    hasher.finish().max(1)
+}

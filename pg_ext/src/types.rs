@@ -1,0 +1,320 @@
+//! Between the store's types and Postgres', in both directions.
+//!
+//! | store | imported as | may also be declared as | in a slot |
+//! |---|---|---|---|
+//! | `Bool` | `boolean` | | itself |
+//! | `Int8` `Int16` `UInt8` | `smallint` | `integer`, `bigint` | itself |
+//! | `Int32` `UInt16` | `integer` | `bigint` | itself |
+//! | `Int64` `UInt32` | `bigint` | | itself |
+//! | `UInt64` | `bigint` where every value fits, else `numeric(20,0)` | the other; `numeric` | itself, checked; digit groups |
+//! | `Float32` | `real` | `double precision` | itself |
+//! | `Float64` | `double precision` | | itself |
+//! | `Decimal { precision, scale }` | `numeric(precision,scale)` | `numeric`, more digits before the point | digit groups |
+//! | `Utf8`, `Enum` | `text` | `varchar` | varlena |
+//! | `Binary` | `bytea` | | varlena |
+//! | `Date` | `date` | | days since 2000-01-01 |
+//! | `Timestamp { utc: false }` | `timestamp` | | microseconds since 2000-01-01T00:00 |
+//! | `Timestamp { utc: true }` | `timestamptz` | | microseconds since 2000-01-01T00:00Z |
+//!
+//! [`declaration`] goes from the store to Postgres, [`Conversion::new`] chooses once per column how its values are
+//! written into slots, and [`compare`] takes a comparison with a Postgres value to the store.
+
+use pgrx::PgSqlErrorCode;
+use soa_core::predicate::{CompareOp, Predicate, Scalar};
+use soa_core::schema::{DataType, Field};
+
+use crate::error::{PgError, Result};
+use crate::numeric::Decimal;
+use crate::options::U64;
+
+/// Days from 1970-01-01 to 2000-01-01.
+pub(crate) const EPOCH_DAYS: i32 = 10_957;
+/// Microseconds from 1970-01-01T00:00 to 2000-01-01T00:00.
+pub(crate) const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * 86_400 * 1_000_000;
+/// The days that a `date` can be, from 2000-01-01 (`datatype/timestamp.h`): 4714-11-24 BC to 5874897-12-31.
+pub(crate) const DATE_RANGE: std::ops::Range<i32> = -2_451_545..2_145_031_949;
+/// The microseconds that a `timestamp` can be, from 2000-01-01T00:00: 4714-11-24 BC to 294276-12-31.
+pub(crate) const TIMESTAMP_RANGE: std::ops::Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
+
+/// Digits of the greatest integer of 64 unsigned bits.
+const U64_DIGITS: u32 = 20;
+
+/// The types of Postgres that columns of stores can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PgType {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Float4,
+    Float8,
+    Numeric,
+    Text,
+    Bytea,
+    Date,
+    Timestamp,
+    TimestampTz,
+}
+
+/// A column of a foreign table as it was declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Declared {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its type; `None` for every one that no column of a store can be.
+    pub(crate) pg_type: Option<PgType>,
+    /// The type as Postgres writes it, for messages.
+    pub(crate) type_text: String,
+    /// The parameters of its type.
+    pub(crate) modifier: Modifier,
+    /// Whether it was declared `NOT NULL`.
+    pub(crate) not_null: bool,
+}
+
+/// The parameters of a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Modifier {
+    /// There are none.
+    None,
+    /// `numeric(precision, scale)`.
+    Numeric { precision: u32, scale: i32 },
+    /// Another, such as the length of a `varchar`.
+    Other,
+}
+
+/// The type that a column is imported as. `max` is a bound of the values of a `UInt64` column, if one is known.
+pub(crate) fn declaration(field: &Field, u64: U64, max: Option<u64>) -> String {
+    let name = match field.data_type() {
+        DataType::Bool => "boolean",
+        DataType::Int8 | DataType::Int16 | DataType::UInt8 => "smallint",
+        DataType::Int32 | DataType::UInt16 => "integer",
+        DataType::Int64 | DataType::UInt32 => "bigint",
+        DataType::UInt64 => match u64 {
+            U64::BigInt => "bigint",
+            U64::Auto if max.is_some_and(|max| i64::try_from(max).is_ok()) => "bigint",
+            U64::Auto | U64::Numeric => "numeric(20,0)",
+        },
+        DataType::Float32 => "real",
+        DataType::Float64 => "double precision",
+        DataType::Decimal { precision, scale } => return format!("numeric({precision},{scale})"),
+        DataType::Utf8 | DataType::Enum(_) => "text",
+        DataType::Binary => "bytea",
+        DataType::Date => "date",
+        DataType::Timestamp { utc: false } => "timestamp",
+        DataType::Timestamp { utc: true } => "timestamp with time zone",
+    };
+    name.to_owned()
+}
+
+/// How the values of a column get into a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conversion {
+    /// One byte, 0 or 1.
+    Bool,
+    /// An integer of any width, extended to 64 bits with its sign.
+    Integer,
+    /// An integer of 64 unsigned bits that must fit into 63.
+    U64ToBigInt,
+    /// An integer of 64 unsigned bits.
+    U64ToNumeric,
+    Float4,
+    Float4ToFloat8,
+    Float8,
+    /// Digits and how many of them are after the point.
+    Numeric {
+        scale: u8,
+    },
+    Text,
+    /// Text that is one of few.
+    Enum,
+    Bytea,
+    Date,
+    Timestamp,
+}
+
+impl Conversion {
+    /// Chooses the way for a column of the store and its declaration.
+    ///
+    /// # Errors
+    ///
+    /// When the declared type cannot hold the column's values; the error names both.
+    pub(crate) fn new(field: &Field, declared: &Declared) -> Result<Self> {
+        if declared.not_null && field.is_nullable() {
+            let message =
+                format!("column \"{}\" is declared NOT NULL, but may be NULL in the store", declared.name);
+            return Err(PgError::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE, message)
+                .with_hint(format!("ALTER FOREIGN TABLE … ALTER COLUMN \"{}\" DROP NOT NULL", declared.name)));
+        }
+        let found = declared.pg_type.and_then(|pg_type| Self::between(field.data_type(), pg_type, declared.modifier));
+        found.ok_or_else(|| {
+            let message = format!(
+                "column \"{}\" is declared as {}, which cannot hold the store's type {}",
+                declared.name,
+                declared.type_text,
+                field.data_type()
+            );
+            PgError::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE, message)
+                .with_hint(format!("Declare it as {}.", declaration(field, U64::Auto, None)))
+        })
+    }
+
+    fn between(data_type: &DataType, pg_type: PgType, modifier: Modifier) -> Option<Self> {
+        let plain = modifier == Modifier::None;
+        match (data_type, pg_type) {
+            (DataType::Bool, PgType::Bool) => Some(Self::Bool),
+            (DataType::Int8 | DataType::Int16 | DataType::UInt8, PgType::Int2 | PgType::Int4 | PgType::Int8)
+            | (DataType::Int32 | DataType::UInt16, PgType::Int4 | PgType::Int8)
+            | (DataType::Int64 | DataType::UInt32, PgType::Int8) => Some(Self::Integer),
+            (DataType::UInt64, PgType::Int8) => Some(Self::U64ToBigInt),
+            (DataType::UInt64, PgType::Numeric) => holds(modifier, U64_DIGITS, 0).then_some(Self::U64ToNumeric),
+            (DataType::Float32, PgType::Float4) => Some(Self::Float4),
+            (DataType::Float32, PgType::Float8) => Some(Self::Float4ToFloat8),
+            (DataType::Float64, PgType::Float8) => Some(Self::Float8),
+            (DataType::Decimal { precision, scale }, PgType::Numeric) => {
+                holds(modifier, u32::from(*precision), i32::from(*scale)).then_some(Self::Numeric { scale: *scale })
+            }
+            (DataType::Utf8, PgType::Text) if plain => Some(Self::Text),
+            (DataType::Enum(_), PgType::Text) if plain => Some(Self::Enum),
+            (DataType::Binary, PgType::Bytea) => Some(Self::Bytea),
+            (DataType::Date, PgType::Date) => Some(Self::Date),
+            (DataType::Timestamp { utc: false }, PgType::Timestamp)
+            | (DataType::Timestamp { utc: true }, PgType::TimestampTz)
+                if plain =>
+            {
+                Some(Self::Timestamp)
+            }
+            (
+                DataType::Bool
+                | DataType::Int8
+                | DataType::Int16
+                | DataType::Int32
+                | DataType::Int64
+                | DataType::UInt8
+                | DataType::UInt16
+                | DataType::UInt32
+                | DataType::UInt64
+                | DataType::Float32
+                | DataType::Float64
+                | DataType::Decimal { .. }
+                | DataType::Utf8
+                | DataType::Binary
+                | DataType::Enum(_)
+                | DataType::Date
+                | DataType::Timestamp { .. },
+                _,
+            ) => None,
+        }
+    }
+}
+
+/// Whether a `numeric` holds every number of so many digits, `scale` of them after the point, and shows no more.
+fn holds(modifier: Modifier, precision: u32, scale: i32) -> bool {
+    match modifier {
+        Modifier::None => true,
+        Modifier::Numeric { precision: declared, scale: declared_scale } => {
+            declared_scale == scale && declared >= precision
+        }
+        Modifier::Other => false,
+    }
+}
+
+/// A value of Postgres, as far as columns can be compared with it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum PgValue {
+    Null,
+    Bool(bool),
+    /// `smallint`, `integer`, `bigint`.
+    Integer(i64),
+    /// `real`, `double precision`.
+    Float(f64),
+    /// A finite numeric.
+    Numeric(Decimal),
+    Text(String),
+    Bytea(Vec<u8>),
+    /// Days since 2000-01-01; an infinity is the least or greatest i32.
+    Date(i32),
+    /// Microseconds since 2000-01-01T00:00.
+    Timestamp(i64),
+    /// Microseconds since 2000-01-01T00:00Z.
+    TimestampTz(i64),
+    /// The elements of an array.
+    Array(Vec<PgValue>),
+    /// Anything else.
+    Other,
+}
+
+/// A predicate that is true, false and NULL where `column op value` is.
+///
+/// `None` where there is none. The operator has passed the allow-list, so the types are comparable for Postgres.
+pub(crate) fn compare(column: usize, data_type: &DataType, op: CompareOp, value: &PgValue) -> Option<Predicate> {
+    let exact = |value: Scalar| Some(Predicate::compare(column, op, value));
+    match (data_type, value) {
+        (DataType::Bool, PgValue::Bool(value)) => exact(Scalar::Bool(*value)),
+        (
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32
+            | DataType::UInt64,
+            PgValue::Integer(value),
+        ) => exact(Scalar::Int(i128::from(*value))),
+        (
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32
+            | DataType::UInt64,
+            PgValue::Numeric(value),
+        ) => compare_decimal(column, op, *value, 0),
+        (DataType::Decimal { scale, .. }, PgValue::Numeric(value)) => {
+            compare_decimal(column, op, *value, u32::from(*scale))
+        }
+        (DataType::Float32 | DataType::Float64, PgValue::Float(value)) => exact(Scalar::Float(*value)),
+        (DataType::Utf8 | DataType::Enum(_), PgValue::Text(value)) => exact(Scalar::Utf8(value.clone())),
+        (DataType::Binary, PgValue::Bytea(value)) => exact(Scalar::Binary(value.clone())),
+        (DataType::Date, PgValue::Date(days)) => exact(Scalar::Int(i128::from(*days) + i128::from(EPOCH_DAYS))),
+        (DataType::Timestamp { utc: false }, PgValue::Timestamp(micros))
+        | (DataType::Timestamp { utc: true }, PgValue::TimestampTz(micros)) => {
+            exact(Scalar::Int(i128::from(*micros) + i128::from(EPOCH_MICROS)))
+        }
+        (
+            DataType::Bool
+            | DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32
+            | DataType::UInt64
+            | DataType::Float32
+            | DataType::Float64
+            | DataType::Decimal { .. }
+            | DataType::Utf8
+            | DataType::Binary
+            | DataType::Enum(_)
+            | DataType::Date
+            | DataType::Timestamp { .. },
+            _,
+        ) => None,
+    }
+}
+
+/// Compares a column of multiples of `10^-scale` with a number that may lie between two of them.
+fn compare_decimal(column: usize, op: CompareOp, value: Decimal, scale: u32) -> Option<Predicate> {
+    let (floor, is_equal) = value.floor_at(scale)?;
+    let op = match (op, is_equal) {
+        (op, true) => op,
+        // Above the floor and below the next: nothing equals it.
+        (CompareOp::Lt | CompareOp::LtEq, false) => CompareOp::LtEq,
+        (CompareOp::Gt | CompareOp::GtEq, false) => CompareOp::Gt,
+        (CompareOp::Eq | CompareOp::NotEq, false) => return None,
+    };
+    Some(Predicate::compare(column, op, Scalar::Int(floor)))
+}
