@@ -408,7 +408,7 @@ impl Arena {
 
     fn push_numeric(&mut self, digits: i128, scale: u8) -> usize {
         let at = self.0.len();
-        self.0.extend_from_slice(&[0; VARLENA_HEADER]);
+        self.0.extend_from_slice(&[0u8; VARLENA_HEADER]);
         numeric::encode(digits, scale, &mut |bytes| self.0.extend_from_slice(bytes));
         let size = self.0.len() - at;
         self.0.as_slice_mut()[at..at + VARLENA_HEADER].copy_from_slice(&header(size));
