@@ -1,11 +1,14 @@
 //! From record batches to what Postgres has in its slots.
 //!
-//! A batch is turned into rows some hundreds at a time, column by column: each value becomes a `Datum`, which is the
-//! value itself or, for text, bytes and numerics, the address of a copy in the column's arena. An arena is filled anew
-//! for every chunk of rows, so that a scan needs no more memory than one chunk has, and no call into Postgres.
+//! A batch is turned into rows some hundreds at a time: column by column, each value becomes a `Datum`, which is the
+//! value itself or, for text, bytes and numerics, the address of a copy in the column's arena. The datums of a row are
+//! next to each other, as a slot wants them, so that a slot can be pointed at a row and nothing is done per row. Arenas
+//! are filled anew for every chunk of rows: a scan needs no more memory than one chunk has, and no call into Postgres.
 //!
-//! A row's addresses are good until a row of the next chunk is asked for, which is as long as Postgres wants them: a
-//! slot's content belongs to the scan until the scan is asked for its next row.
+//! A chunk is good until the next one is filled, which is as long as Postgres wants its rows: a slot's content belongs
+//! to the scan until the scan is asked for its next row.
+
+use std::ops::{Range, RangeInclusive};
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewArray, BooleanArray, PrimitiveArray, RecordBatch,
@@ -20,10 +23,13 @@ use pgrx::PgSqlErrorCode;
 
 use crate::error::{PgError, Result};
 use crate::numeric;
+use crate::table::BoundColumn;
 use crate::types::{Conversion, DATE_RANGE, EPOCH_DAYS, EPOCH_MICROS, TIMESTAMP_RANGE};
 
-/// The rows of a chunk: enough to make the work per chunk small, few enough to stay in the processor's cache.
-const CHUNK_ROWS: usize = 1_024;
+/// The values of a chunk: enough to make the work per chunk small, few enough to stay in the processor's cache.
+const CHUNK_VALUES: usize = 8_192;
+/// The rows of a chunk, however many columns there are.
+const CHUNK_ROWS: RangeInclusive<usize> = 64..=1_024;
 /// The bytes of text that a chunk has of a column at most, unless a single row has more.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// Bytes before the content of a variable-length value: its size.
@@ -45,25 +51,86 @@ pub(crate) enum Encoding {
 pub(crate) struct Rows {
     columns: Vec<Column>,
     encoding: Encoding,
+    /// Of the batch.
     row_count: usize,
-    /// The first row of the chunk, and the first after it.
-    chunk: std::ops::Range<usize>,
-    /// The row after the current one.
+    /// The first row of the batch that no chunk has had.
     next: usize,
+    chunk: Chunk,
 }
 
-/// A value of a row: what Postgres has in `tts_values` and `tts_isnull`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cell {
-    pub(crate) datum: usize,
-    pub(crate) is_null: bool,
+/// Some rows of a batch, as slots want them.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// The columns of a slot.
+    width: usize,
+    /// `width` for each row, 0 where there is no value.
+    datums: Vec<usize>,
+    /// `width` for each row; or, where all rows have the same, for one.
+    nulls: Vec<bool>,
+    rows: usize,
+    /// What `nulls` is for a row whose values are all there: the columns that are not read are NULL.
+    no_nulls: Vec<bool>,
+}
+
+impl Chunk {
+    fn new(width: usize, places: impl Iterator<Item = usize>) -> Self {
+        let mut no_nulls = vec![true; width];
+        places.for_each(|place| no_nulls[place] = false);
+        Self { width, datums: Vec::new(), nulls: Vec::new(), rows: 0, no_nulls }
+    }
+
+    /// Makes place for rows that have nulls or have none.
+    fn set_rows(&mut self, rows: usize, has_nulls: bool) {
+        self.rows = rows;
+        self.datums.resize(rows * self.width, 0);
+        self.nulls.clear();
+        for _ in 0..if has_nulls { rows } else { 1 } {
+            self.nulls.extend_from_slice(&self.no_nulls);
+        }
+    }
+
+    /// The places of a column's values, row by row.
+    fn datums_of(&mut self, place: usize) -> impl Iterator<Item = &mut usize> {
+        self.datums.iter_mut().skip(place).step_by(self.width)
+    }
+
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The datums of all rows, one row after the other. There may be more than the rows have.
+    pub(crate) fn datums_mut(&mut self) -> &mut [usize] {
+        &mut self.datums
+    }
+
+    /// Whether they are NULL, and how far it is from one row to the next.
+    pub(crate) fn nulls_mut(&mut self) -> (&mut [bool], usize) {
+        let stride = if self.nulls.len() > self.width { self.width } else { 0 };
+        (&mut self.nulls, stride)
+    }
 }
 
 impl Rows {
-    /// No rows of columns that are converted so.
-    pub(crate) fn new(columns: impl IntoIterator<Item = (String, Conversion)>, encoding: Encoding) -> Self {
-        let columns = columns.into_iter().map(|(name, conversion)| Column::new(name, conversion)).collect();
-        Self { columns, encoding, row_count: 0, chunk: 0..0, next: 0 }
+    /// No rows of columns that are converted so, each with its place in a slot of `width` columns.
+    ///
+    /// # Errors
+    ///
+    /// When a column has a place that the slot has not.
+    pub(crate) fn new<'a>(
+        columns: impl IntoIterator<Item = &'a BoundColumn>,
+        width: usize,
+        encoding: Encoding,
+    ) -> Result<Self> {
+        let mut found = Vec::new();
+        for column in columns {
+            let place = usize::try_from(column.number).ok().and_then(|number| number.checked_sub(1));
+            let place = place.filter(|place| *place < width);
+            let place = place.ok_or_else(|| PgError::internal("a slot has fewer columns than its table"))?;
+            found.push(Column::new(column.name.clone(), place, column.conversion));
+        }
+        let chunk = Chunk::new(width, found.iter().map(|column| column.place));
+        Ok(Self { columns: found, encoding, row_count: 0, next: 0, chunk })
     }
 
     /// Starts on a batch with these columns, in order.
@@ -71,75 +138,61 @@ impl Rows {
         for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
             column.set_array(array);
         }
-        (self.row_count, self.chunk, self.next) = (batch.num_rows(), 0..0, 0);
+        (self.row_count, self.next) = (batch.num_rows(), 0);
     }
 
     /// Lets go of the batch.
     pub(crate) fn clear(&mut self) {
         self.columns.iter_mut().for_each(Column::clear);
-        (self.row_count, self.chunk, self.next) = (0, 0..0, 0);
+        (self.row_count, self.next) = (0, 0);
     }
 
-    /// Goes to the next row of the batch; false after the last.
-    #[inline]
-    pub(crate) fn advance(&mut self) -> Result<bool> {
-        if self.next == self.chunk.end {
-            if self.next == self.row_count {
-                return Ok(false);
-            }
-            self.fill()?;
+    /// Goes to the next rows of the batch; false after the last.
+    pub(crate) fn fill(&mut self) -> Result<bool> {
+        let most = (CHUNK_VALUES / self.chunk.width.max(1)).clamp(*CHUNK_ROWS.start(), *CHUNK_ROWS.end());
+        let mut count = most.min(self.row_count - self.next);
+        if count == 0 {
+            return Ok(false);
         }
-        self.next += 1;
-        Ok(true)
-    }
-
-    fn fill(&mut self) -> Result<()> {
-        let mut count = CHUNK_ROWS.min(self.row_count - self.next);
         for column in &self.columns {
             count = column.rows_within(CHUNK_BYTES_MAX, self.next, count);
         }
+        let range = self.next..self.next + count;
+        let has_nulls = self.columns.iter().any(|column| column.has_nulls(&range));
+        self.chunk.set_rows(count, has_nulls);
         for column in &mut self.columns {
-            column.fill(self.next, count, self.encoding)?;
+            column.fill(&range, &mut self.chunk, self.encoding)?;
         }
-        self.chunk = self.next..self.next + count;
-        Ok(())
+        self.next = range.end;
+        Ok(true)
     }
 
-    /// The current row's value in a column.
-    #[inline]
-    pub(crate) fn cell(&self, column: usize) -> Cell {
-        let row = self.next - 1 - self.chunk.start;
-        let column = &self.columns[column];
-        Cell { datum: column.datums[row], is_null: column.has_nulls && column.nulls[row] }
+    /// The rows that [`fill`](Self::fill) has gone to.
+    pub(crate) fn chunk_mut(&mut self) -> &mut Chunk {
+        &mut self.chunk
     }
 }
 
-/// A column of the batch, and the chunk's rows of it.
+/// A column of the batch.
 #[derive(Debug)]
 struct Column {
     name: String,
+    /// Of its values in a row.
+    place: usize,
     conversion: Conversion,
     array: Option<ArrayRef>,
-    datums: Vec<usize>,
-    has_nulls: bool,
-    nulls: Vec<bool>,
+    /// The chunk's values that are not datums themselves.
     arena: Arena,
+    /// Where in the arena each of them is.
+    places: Vec<usize>,
     /// For an enum: the address of each name, which are in the arena for the whole batch.
     names: Vec<usize>,
 }
 
 impl Column {
-    fn new(name: String, conversion: Conversion) -> Self {
-        Self {
-            name,
-            conversion,
-            array: None,
-            datums: Vec::new(),
-            has_nulls: false,
-            nulls: Vec::new(),
-            arena: Arena::default(),
-            names: Vec::new(),
-        }
+    fn new(name: String, place: usize, conversion: Conversion) -> Self {
+        let (arena, places, names) = (Arena::default(), Vec::new(), Vec::new());
+        Self { name, place, conversion, array: None, arena, places, names }
     }
 
     fn set_array(&mut self, array: &ArrayRef) {
@@ -169,107 +222,109 @@ impl Column {
         fits.count().max(1)
     }
 
-    fn fill(&mut self, first: usize, count: usize, encoding: Encoding) -> Result<()> {
+    fn has_nulls(&self, rows: &Range<usize>) -> bool {
+        let nulls = self.array.as_ref().and_then(|array| array.nulls());
+        nulls.is_some_and(|nulls| nulls.slice(rows.start, rows.len()).null_count() > 0)
+    }
+
+    fn fill(&mut self, range: &Range<usize>, chunk: &mut Chunk, encoding: Encoding) -> Result<()> {
         let Some(array) = self.array.take() else { return Err(PgError::internal("a column has no values")) };
-        let rows = Chunk { first, count, nulls: array.nulls().map(|nulls| nulls.slice(first, count)) };
-        self.datums.clear();
-        let filled = self.fill_datums(&array, &rows, encoding);
-        self.has_nulls = rows.nulls.as_ref().is_some_and(|nulls| nulls.null_count() > 0);
-        if let Some(nulls) = &rows.nulls {
-            self.nulls.clear();
-            self.nulls.extend(nulls.iter().map(|is_valid| !is_valid));
+        let nulls = array.nulls().map(|nulls| nulls.slice(range.start, range.len()));
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+        if let Some(nulls) = &nulls {
+            let cells = chunk.nulls.iter_mut().skip(self.place).step_by(chunk.width);
+            cells.zip(nulls).for_each(|(cell, is_valid)| *cell = !is_valid);
         }
+        let rows = RowRange { first: range.start, count: range.len(), nulls };
+        let filled = self.fill_datums(&array, &rows, chunk, encoding);
         self.array = Some(array);
         filled
     }
 
-    fn fill_datums(&mut self, array: &ArrayRef, rows: &Chunk, encoding: Encoding) -> Result<()> {
+    fn fill_datums(
+        &mut self,
+        array: &ArrayRef,
+        rows: &RowRange,
+        chunk: &mut Chunk,
+        encoding: Encoding,
+    ) -> Result<()> {
         match self.conversion {
-            Conversion::Bool => self.fill_bool(array, rows),
+            Conversion::Bool => self.fill_bool(array, rows, chunk),
             Conversion::Integer => match array.data_type() {
-                ArrowType::Int8 => self.copy::<Int8Type>(array, rows, |value| value as usize),
-                ArrowType::Int16 => self.copy::<Int16Type>(array, rows, |value| value as usize),
-                ArrowType::Int32 => self.copy::<Int32Type>(array, rows, |value| value as usize),
-                ArrowType::Int64 => self.copy::<Int64Type>(array, rows, |value| value as usize),
-                ArrowType::UInt8 => self.copy::<UInt8Type>(array, rows, usize::from),
-                ArrowType::UInt16 => self.copy::<UInt16Type>(array, rows, usize::from),
-                ArrowType::UInt32 => self.copy::<UInt32Type>(array, rows, |value| value as usize),
+                ArrowType::Int8 => self.copy::<Int8Type>(array, rows, chunk, |value| value as usize),
+                ArrowType::Int16 => self.copy::<Int16Type>(array, rows, chunk, |value| value as usize),
+                ArrowType::Int32 => self.copy::<Int32Type>(array, rows, chunk, |value| value as usize),
+                ArrowType::Int64 => self.copy::<Int64Type>(array, rows, chunk, |value| value as usize),
+                ArrowType::UInt8 => self.copy::<UInt8Type>(array, rows, chunk, usize::from),
+                ArrowType::UInt16 => self.copy::<UInt16Type>(array, rows, chunk, usize::from),
+                ArrowType::UInt32 => self.copy::<UInt32Type>(array, rows, chunk, |value| value as usize),
                 _ => Err(self.unexpected(array)),
             },
-            Conversion::U64ToBigInt => {
-                self.checked::<UInt64Type>(array, rows, |value| i64::try_from(value).ok().map(|value| value as usize))
-            }
-            Conversion::U64ToNumeric => self.fill_numeric::<UInt64Type>(array, rows, 0, i128::from),
+            Conversion::U64ToBigInt => self.checked::<UInt64Type>(array, rows, chunk, |value| {
+                i64::try_from(value).ok().map(|value| value as usize)
+            }),
+            Conversion::U64ToNumeric => self.fill_numeric::<UInt64Type>(array, rows, chunk, 0, i128::from),
             Conversion::Float4 => {
                 // A float of 32 bits is passed as the integer of its bits.
-                self.copy::<Float32Type>(array, rows, |value| value.to_bits().cast_signed() as usize)
+                self.copy::<Float32Type>(array, rows, chunk, |value| value.to_bits().cast_signed() as usize)
             }
             Conversion::Float4ToFloat8 => {
-                self.copy::<Float32Type>(array, rows, |value| f64::from(value).to_bits() as usize)
+                self.copy::<Float32Type>(array, rows, chunk, |value| f64::from(value).to_bits() as usize)
             }
-            Conversion::Float8 => self.copy::<Float64Type>(array, rows, |value| value.to_bits() as usize),
-            Conversion::Numeric { scale } => self.fill_numeric::<Decimal128Type>(array, rows, scale, |value| value),
-            Conversion::Date => self.checked::<Date32Type>(array, rows, |days| {
+            Conversion::Float8 => self.copy::<Float64Type>(array, rows, chunk, |value| value.to_bits() as usize),
+            Conversion::Numeric { scale } => {
+                self.fill_numeric::<Decimal128Type>(array, rows, chunk, scale, |value| value)
+            }
+            Conversion::Date => self.checked::<Date32Type>(array, rows, chunk, |days| {
                 let days = days.checked_sub(EPOCH_DAYS)?;
                 DATE_RANGE.contains(&days).then_some(days as usize)
             }),
-            Conversion::Timestamp => self.checked::<TimestampMicrosecondType>(array, rows, |micros| {
+            Conversion::Timestamp => self.checked::<TimestampMicrosecondType>(array, rows, chunk, |micros| {
                 let micros = micros.checked_sub(EPOCH_MICROS)?;
                 TIMESTAMP_RANGE.contains(&micros).then_some(micros as usize)
             }),
-            Conversion::Text => {
-                let text: Option<&StringViewArray> = array.as_string_view_opt();
-                let text = text.ok_or_else(|| self.unexpected(array))?;
-                self.fill_text(text, rows, encoding)
-            }
-            Conversion::Bytea => {
-                let bytes: Option<&BinaryViewArray> = array.as_binary_view_opt();
-                let bytes = bytes.ok_or_else(|| self.unexpected(array))?;
-                self.arena.clear();
-                for row in rows.range() {
-                    let value = if rows.is_null(row) { &[] } else { bytes.value(row) };
-                    let at = self.arena.push(value).ok_or_else(|| self.too_large(value.len()))?;
-                    self.datums.push(at);
-                }
-                self.arena.to_addresses(&mut self.datums);
-                Ok(())
-            }
-            Conversion::Enum => self.fill_enum(array, rows, encoding),
+            Conversion::Text => self.fill_text(array, rows, chunk, encoding),
+            Conversion::Bytea => self.fill_bytes(array, rows, chunk),
+            Conversion::Enum => self.fill_enum(array, rows, chunk, encoding),
         }
     }
 
-    fn fill_bool(&mut self, array: &ArrayRef, rows: &Chunk) -> Result<()> {
+    fn fill_bool(&self, array: &ArrayRef, rows: &RowRange, chunk: &mut Chunk) -> Result<()> {
         let bits: Option<&BooleanArray> = array.as_boolean_opt();
         let bits = bits.ok_or_else(|| self.unexpected(array))?.values().slice(rows.first, rows.count);
-        self.datums.extend(bits.iter().map(usize::from));
+        let cells = chunk.datums_of(self.place);
+        cells.zip(bits.iter()).for_each(|(cell, bit)| *cell = usize::from(bit));
         Ok(())
     }
 
     /// Values of which every one has a datum.
     fn copy<T: ArrowPrimitiveType>(
-        &mut self,
+        &self,
         array: &ArrayRef,
-        rows: &Chunk,
+        rows: &RowRange,
+        chunk: &mut Chunk,
         datum: impl Fn(T::Native) -> usize,
     ) -> Result<()> {
         let values = &self.primitive::<T>(array)?.values()[rows.range()];
-        self.datums.extend(values.iter().map(|value| datum(*value)));
+        let cells = chunk.datums_of(self.place);
+        cells.zip(values).for_each(|(cell, value)| *cell = datum(*value));
         Ok(())
     }
 
     /// Values of which some are beyond what Postgres holds.
     fn checked<T: ArrowPrimitiveType>(
-        &mut self,
+        &self,
         array: &ArrayRef,
-        rows: &Chunk,
+        rows: &RowRange,
+        chunk: &mut Chunk,
         datum: impl Fn(T::Native) -> Option<usize>,
     ) -> Result<()> {
         let values = &self.primitive::<T>(array)?.values()[rows.range()];
-        for (value, row) in values.iter().zip(rows.range()) {
-            match datum(*value) {
-                Some(datum) => self.datums.push(datum),
+        for ((row, value), cell) in values.iter().enumerate().zip(chunk.datums_of(self.place)) {
+            *cell = match datum(*value) {
+                Some(datum) => datum,
                 // What is behind a NULL is nobody's value.
-                None if rows.is_null(row) => self.datums.push(0),
+                None if rows.is_null(row) => 0,
                 None => return Err(self.out_of_range(&format!("{value:?}"))),
             }
         }
@@ -279,62 +334,101 @@ impl Column {
     fn fill_numeric<T: ArrowPrimitiveType>(
         &mut self,
         array: &ArrayRef,
-        rows: &Chunk,
+        rows: &RowRange,
+        chunk: &mut Chunk,
         scale: u8,
         digits: impl Fn(T::Native) -> i128,
     ) -> Result<()> {
         let values = &self.primitive::<T>(array)?.values()[rows.range()];
-        self.arena.clear();
+        self.start_values();
         for value in values {
-            self.datums.push(self.arena.push_numeric(digits(*value), scale));
+            self.places.push(self.arena.push_numeric(digits(*value), scale));
         }
-        self.arena.to_addresses(&mut self.datums);
+        self.write_addresses(chunk);
         Ok(())
     }
 
-    fn fill_text(&mut self, text: &StringViewArray, rows: &Chunk, encoding: Encoding) -> Result<()> {
-        self.arena.clear();
-        for row in rows.range() {
-            let value = if rows.is_null(row) { "" } else { text.value(row) };
-            let at = self.push_text(value, encoding)?;
-            self.datums.push(at);
+    fn fill_text(
+        &mut self,
+        array: &ArrayRef,
+        rows: &RowRange,
+        chunk: &mut Chunk,
+        encoding: Encoding,
+    ) -> Result<()> {
+        let text: Option<&StringViewArray> = array.as_string_view_opt();
+        let text = text.ok_or_else(|| self.unexpected(array))?;
+        self.start_values();
+        for row in 0..rows.count {
+            let value = if rows.is_null(row) { "" } else { text.value(rows.first + row) };
+            let place = self.push_text(value, encoding)?;
+            self.places.push(place);
         }
-        self.arena.to_addresses(&mut self.datums);
+        self.write_addresses(chunk);
         Ok(())
     }
 
     fn push_text(&mut self, text: &str, encoding: Encoding) -> Result<usize> {
         if text.as_bytes().contains(&0) {
-            let message = format!("column \"{}\" holds a text with a NUL character, which Postgres cannot hold", self.name);
+            let message =
+                format!("column \"{}\" holds a text with a NUL character, which Postgres cannot hold", self.name);
             return Err(PgError::new(PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER, message)
                 .with_hint("Leave the row out by a condition on another column, or store the text as bytes."));
         }
-        let at = match encoding {
+        let place = match encoding {
             Encoding::Utf8 => self.arena.push(text.as_bytes()),
             Encoding::Other(from_utf8) => self.arena.push(&from_utf8(text)),
         };
-        at.ok_or_else(|| self.too_large(text.len()))
+        place.ok_or_else(|| self.too_large(text.len()))
+    }
+
+    fn fill_bytes(&mut self, array: &ArrayRef, rows: &RowRange, chunk: &mut Chunk) -> Result<()> {
+        let bytes: Option<&BinaryViewArray> = array.as_binary_view_opt();
+        let bytes = bytes.ok_or_else(|| self.unexpected(array))?;
+        self.start_values();
+        for row in 0..rows.count {
+            let value = if rows.is_null(row) { &[] } else { bytes.value(rows.first + row) };
+            let place = self.arena.push(value).ok_or_else(|| self.too_large(value.len()))?;
+            self.places.push(place);
+        }
+        self.write_addresses(chunk);
+        Ok(())
     }
 
     /// The names get into the arena once per batch.
-    fn fill_enum(&mut self, array: &ArrayRef, rows: &Chunk, encoding: Encoding) -> Result<()> {
+    fn fill_enum(
+        &mut self,
+        array: &ArrayRef,
+        rows: &RowRange,
+        chunk: &mut Chunk,
+        encoding: Encoding,
+    ) -> Result<()> {
         let dictionary = array.as_dictionary_opt::<UInt8Type>().ok_or_else(|| self.unexpected(array))?;
         let names: Option<&StringArray> = dictionary.values().as_string_opt();
         let names = names.ok_or_else(|| self.unexpected(array))?;
         if self.names.is_empty() {
-            self.arena.clear();
-            let mut places = Vec::with_capacity(names.len());
+            self.start_values();
             for name in names {
-                places.push(self.push_text(name.unwrap_or_default(), encoding)?);
+                let place = self.push_text(name.unwrap_or_default(), encoding)?;
+                self.places.push(place);
             }
-            self.arena.to_addresses(&mut places);
-            self.names = places;
+            self.names = self.arena.addresses(&self.places).collect();
         }
-        for key in &dictionary.keys().values()[rows.range()] {
+        let keys = &dictionary.keys().values()[rows.range()];
+        for (cell, key) in chunk.datums_of(self.place).zip(keys) {
             // A key behind a NULL may point nowhere; every other one was checked when the batch was made.
-            self.datums.push(self.names.get(key.as_usize()).copied().unwrap_or_default());
+            *cell = self.names.get(key.as_usize()).copied().unwrap_or_default();
         }
         Ok(())
+    }
+
+    fn start_values(&mut self) {
+        self.arena.clear();
+        self.places.clear();
+    }
+
+    fn write_addresses(&self, chunk: &mut Chunk) {
+        let addresses = self.arena.addresses(&self.places);
+        chunk.datums_of(self.place).zip(addresses).for_each(|(cell, address)| *cell = address);
     }
 
     fn primitive<'a, T: ArrowPrimitiveType>(&self, array: &'a ArrayRef) -> Result<&'a PrimitiveArray<T>> {
@@ -366,21 +460,22 @@ impl Column {
     }
 }
 
-/// Some rows of a batch.
-struct Chunk {
+/// Which rows of a batch a chunk has.
+struct RowRange {
     first: usize,
     count: usize,
-    /// Of these rows.
+    /// Of these rows, if there are any.
     nulls: Option<NullBuffer>,
 }
 
-impl Chunk {
-    fn range(&self) -> std::ops::Range<usize> {
+impl RowRange {
+    fn range(&self) -> Range<usize> {
         self.first..self.first + self.count
     }
 
+    /// Whether a row, counted from the first of these, is NULL.
     fn is_null(&self, row: usize) -> bool {
-        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row - self.first))
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 }
 
@@ -421,10 +516,10 @@ impl Arena {
         self.0.resize(padded, 0);
     }
 
-    /// Turns places into addresses, once nothing more is added.
-    fn to_addresses(&self, places: &mut [usize]) {
+    /// The addresses of values, once nothing more is added.
+    fn addresses(&self, places: &[usize]) -> impl Iterator<Item = usize> {
         let base = self.0.as_ptr().expose_provenance();
-        places.iter_mut().for_each(|place| *place += base);
+        places.iter().map(move |place| base + place)
     }
 }
 

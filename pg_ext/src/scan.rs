@@ -8,7 +8,7 @@ use soa_core::store::{At, Form};
 use crate::error::{PgError, Result};
 use crate::ffi::{self, SharedScan};
 use crate::plan::Private;
-use crate::rows::{Encoding, Rows};
+use crate::rows::{Chunk, Encoding, Rows};
 use crate::snapshots::{self, Pin, Scope};
 use crate::table::{BoundColumn, Table};
 use crate::types::PgValue;
@@ -20,6 +20,15 @@ enum Claims {
     Own(usize),
     /// Those that no other process of the same scan has claimed.
     Shared(SharedScan),
+}
+
+/// What the rows of a scan must be like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// The columns of a slot.
+    pub(crate) width: usize,
+    /// Of text.
+    pub(crate) encoding: Encoding,
 }
 
 /// The state of a scan in one process.
@@ -52,30 +61,25 @@ pub(crate) struct Explained {
 
 impl Scan {
     /// Begins a scan of what the statement sees.
-    pub(crate) fn begin(table: Table, private: Private, scope: Scope, encoding: Encoding) -> Result<Self> {
+    pub(crate) fn begin(table: Table, private: Private, scope: Scope, shape: Shape) -> Result<Self> {
         let store = table.open()?;
         let pin = match table.version()? {
             Some(version) => Pin::new(store.snapshot_at(At::Version(version))?),
             None => snapshots::pin(&store, scope)?,
         };
-        Self::new(table, private, pin, Claims::Own(0), encoding)
+        Self::new(table, private, pin, Claims::Own(0), shape)
     }
 
     /// Joins a scan that the leader of a parallel query has begun.
-    pub(crate) fn join(table: Table, private: Private, shared: SharedScan, encoding: Encoding) -> Result<Self> {
+    pub(crate) fn join(table: Table, private: Private, shared: SharedScan, shape: Shape) -> Result<Self> {
         let pin = Pin::new(table.open()?.snapshot_at(At::Version(shared.version()))?);
-        Self::new(table, private, pin, Claims::Shared(shared), encoding)
+        Self::new(table, private, pin, Claims::Shared(shared), shape)
     }
 
-    fn new(table: Table, private: Private, pin: Pin, claims: Claims, encoding: Encoding) -> Result<Self> {
+    fn new(table: Table, private: Private, pin: Pin, claims: Claims, shape: Shape) -> Result<Self> {
         let columns = table.bind(&private.columns, pin.schema())?;
-        let rows = Rows::new(columns.iter().map(|column| (column.name.clone(), column.conversion)), encoding);
+        let rows = Rows::new(&columns, shape.width, shape.encoding)?;
         Ok(Self { table, private, pin, columns, claims, plan: None, rows, rows_read: 0, rows_read_by_all: None })
-    }
-
-    /// The columns, in the order of a row's cells.
-    pub(crate) fn columns(&self) -> &[BoundColumn] {
-        &self.columns
     }
 
     /// The version of the store that is read.
@@ -122,25 +126,16 @@ impl Scan {
         self.private.filter.as_ref()?.resolve(self.pin.schema(), values)
     }
 
-    /// Goes to the next row; false after the last. The row is then in [`rows`](Self::rows).
-    #[inline]
-    pub(crate) fn advance(&mut self) -> Result<bool> {
-        loop {
-            if self.rows.advance()? {
-                return Ok(true);
-            }
+    /// Goes to the next rows; `None` after the last.
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<&mut Chunk>> {
+        while !self.rows.fill()? {
             let Some(batch) = self.next_batch()? else {
                 self.rows.clear();
-                return Ok(false);
+                return Ok(None);
             };
             self.rows.set_batch(&batch);
         }
-    }
-
-    /// The current row.
-    #[inline]
-    pub(crate) fn rows(&self) -> &Rows {
-        &self.rows
+        Ok(Some(self.rows.chunk_mut()))
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {

@@ -6,7 +6,7 @@ use pgrx::{PgRelation, pg_sys};
 
 use super::{catalog, encoding, run};
 use crate::analyze::Sample;
-use crate::error::{PgError, Step};
+use crate::error::Step;
 
 /// Says that the table can be sampled, and how large it is in pages of the heap.
 #[pgrx::pg_guard]
@@ -48,26 +48,16 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
         let description = opened.rd_att;
         // SAFETY: a relation has a description of its columns.
         let width = usize::try_from(unsafe { (*description).natts }).unwrap_or_default();
-        let sample = Sample::of(&table, encoding())?;
+        let sample = Sample::of(&table)?;
         let wanted = u64::try_from(wanted).unwrap_or_default();
-        let places: Vec<usize> =
-            sample.columns().iter().filter_map(|column| usize::try_from(column.number - 1).ok()).collect();
-        if places.iter().any(|place| *place >= width) {
-            return Err(PgError::internal("a table has fewer columns than its description"));
-        }
-        let mut values = vec![pg_sys::Datum::from(0); width];
-        let mut nulls = vec![true; width];
         let mut count = 0;
         // SAFETY: it reads and changes the backend's random state.
         let mut random = || unsafe { pg_sys::anl_random_fract() };
-        sample.take(wanted, &mut random, &mut |row| {
-            for (column, place) in places.iter().enumerate() {
-                let cell = row.cell(column);
-                values[*place] = pg_sys::Datum::from(cell.datum);
-                nulls[*place] = cell.is_null;
-            }
+        sample.take(wanted, width, encoding(), &mut random, &mut |row| {
+            let values = row.datums_mut().as_mut_ptr().cast::<pg_sys::Datum>();
+            let nulls = row.nulls_mut().0.as_mut_ptr();
             // SAFETY: both arrays have an element per column; the tuple is a copy in ANALYZE's memory.
-            let tuple = unsafe { pg_sys::heap_form_tuple(description, values.as_mut_ptr(), nulls.as_mut_ptr()) };
+            let tuple = unsafe { pg_sys::heap_form_tuple(description, values, nulls) };
             // SAFETY: there is place for as many rows as were wanted, and no more are given.
             unsafe { rows.add(count).write(tuple) };
             count += 1;

@@ -8,11 +8,11 @@ use std::ffi::{CString, c_int};
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgMemoryContexts, pg_sys};
 
-use super::slot::{self, SlotWriter};
+use super::slot::{self, Cursor};
 use super::{catalog, encoding, expressions, list, planner, run, values};
 use crate::error::{PgError, Result, Step};
 use crate::plan::Private;
-use crate::scan::{Explained, Scan};
+use crate::scan::{Explained, Scan, Shape};
 use crate::snapshots::Scope;
 use crate::table::Table;
 use crate::types::PgValue;
@@ -24,7 +24,7 @@ pub(super) struct State {
     parts: Option<(Table, Private)>,
     /// `None` before, and after the scan has ended.
     scan: Option<Scan>,
-    writer: Option<SlotWriter>,
+    cursor: Cursor,
     /// The filter's operands, ready to be evaluated.
     operands: Vec<ReadyOperand>,
 }
@@ -58,20 +58,9 @@ impl State {
         self.parts.take().ok_or_else(|| PgError::internal("a scan has begun already"))
     }
 
-    /// Sets the scan, whose rows go into the node's slot.
-    ///
-    /// # Safety
-    ///
-    /// The node is the scan's.
-    pub(super) unsafe fn set_scan(&mut self, scan: Scan, node: &pg_sys::ForeignScanState) -> Result<()> {
-        // SAFETY: a scan's node has a slot with a description of its columns.
-        let description = unsafe { (*node.ss.ss_ScanTupleSlot).tts_tupleDescriptor };
-        // SAFETY: as above.
-        let width = usize::try_from(unsafe { (*description).natts }).unwrap_or_default();
-        let writer = SlotWriter::new(scan.columns().iter().map(|column| column.number), width);
-        self.writer = Some(writer.ok_or_else(|| PgError::internal("a slot has fewer columns than its table"))?);
+    /// Sets the scan.
+    pub(super) fn set_scan(&mut self, scan: Scan) {
         self.scan = Some(scan);
-        Ok(())
     }
 
     /// The operands' values that are known without an execution.
@@ -141,7 +130,9 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
         let table = catalog::table(relation)?;
         // SAFETY: the expressions are the plan's.
         let operands = unsafe { ready_operands(plan.fdw_exprs, &raw mut node.ss.ps) };
-        let state = State { parts: Some((table, private)), scan: None, writer: None, operands };
+        // SAFETY: the node has a slot.
+        let shape = unsafe { shape_of(node) };
+        let state = State { parts: Some((table, private)), scan: None, cursor: Cursor::new(shape.width), operands };
         let state = PgMemoryContexts::For(query.es_query_cxt).leak_and_drop_on_delete(state);
         node.fdw_state = state.cast();
         if is_in_worker() && plan.scan.plan.parallel_aware {
@@ -150,10 +141,22 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
         // SAFETY: the state was just made.
         let state = unsafe { &mut *state };
         let (table, private) = state.take_parts()?;
-        let scan = Scan::begin(table, private, scope_of(query), encoding())?;
-        // SAFETY: the node is the scan's.
-        unsafe { state.set_scan(scan, node) }
+        state.set_scan(Scan::begin(table, private, scope_of(query), shape)?);
+        Ok(())
     });
+}
+
+/// What the rows of a scan must be like.
+///
+/// # Safety
+///
+/// The node is a scan's that is being begun.
+pub(super) unsafe fn shape_of(node: &pg_sys::ForeignScanState) -> Shape {
+    // SAFETY: a scan's node has a slot with a description of its columns.
+    let description = unsafe { (*node.ss.ss_ScanTupleSlot).tts_tupleDescriptor };
+    // SAFETY: as above.
+    let width = usize::try_from(unsafe { (*description).natts }).unwrap_or_default();
+    Shape { width, encoding: encoding() }
 }
 
 /// Whose snapshot a scan sees: the statement's, or the transaction's where that keeps one.
@@ -185,31 +188,55 @@ unsafe fn ready_operands(plan_list: *mut pg_sys::List, parent: *mut pg_sys::Plan
 }
 
 /// Gives the next row.
-#[pgrx::pg_guard]
+///
+/// This is called for every row of a query. As long as the chunk has rows, nothing is done that could fail, so that no
+/// guard is needed, whose price would be that of the whole rest.
 pub(super) unsafe extern "C-unwind" fn iterate_foreign_scan(
     node: *mut pg_sys::ForeignScanState,
 ) -> *mut pg_sys::TupleTableSlot {
+    // SAFETY: the executor passes the node that it runs.
+    let (state, slot) = unsafe { ((*node).fdw_state.cast::<State>(), (*node).ss.ss_ScanTupleSlot) };
+    // SAFETY: the state is null or was put there by `begin_foreign_scan`, and nobody else has it now.
+    if let Some(state) = unsafe { state.as_mut() } {
+        // SAFETY: the node's slot is always the same.
+        if unsafe { state.cursor.next(slot) } {
+            return slot;
+        }
+    }
+    // SAFETY: the node is live.
+    unsafe { go_on(node) }
+}
+
+/// Gives the next row, from the next chunk if there is none in this one.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn go_on(node: *mut pg_sys::ForeignScanState) -> *mut pg_sys::TupleTableSlot {
     run(Step::Iterate, || {
         // SAFETY: the executor passes the node that it runs, and nobody else has it now.
         let node = unsafe { &*node };
-        let tuple = node.ss.ss_ScanTupleSlot;
+        let slot = node.ss.ss_ScanTupleSlot;
         // SAFETY: a scan's node has a slot.
-        unsafe { slot::clear(tuple) };
+        unsafe { slot::clear(slot) };
         // SAFETY: the scan has begun.
         let state = unsafe { State::of(node)? };
+        // There are rows left if the slot only had to be emptied.
+        // SAFETY: the node's slot is always the same.
+        if unsafe { state.cursor.next(slot) } {
+            return Ok(slot);
+        }
         if state.scan()?.is_unplanned() {
             // SAFETY: the context is the node's.
             let values = unsafe { state.evaluate(node.ss.ps.ps_ExprContext) };
             state.scan()?.plan(&values)?;
         }
-        let (Some(scan), Some(writer)) = (&mut state.scan, &mut state.writer) else {
+        let State { scan: Some(scan), cursor, .. } = state else {
             return Err(PgError::internal("a scan has not begun"));
         };
-        if scan.advance()? {
-            // SAFETY: the slot is the one that the writer was made for.
-            unsafe { writer.write(scan.rows(), tuple) };
+        if let Some(chunk) = scan.next_chunk()? {
+            cursor.set_chunk(chunk);
+            // SAFETY: as above.
+            unsafe { cursor.next(slot) };
         }
-        Ok(tuple)
+        Ok(slot)
     })
 }
 
@@ -222,9 +249,7 @@ pub(super) unsafe extern "C-unwind" fn rescan_foreign_scan(node: *mut pg_sys::Fo
         // SAFETY: as above.
         let state = unsafe { State::of(node)? };
         let parameters_changed = !node.ss.ps.chgParam.is_null();
-        if let Some(writer) = &mut state.writer {
-            writer.forget();
-        }
+        state.cursor.empty();
         state.scan()?.rescan(parameters_changed);
         Ok(())
     });
@@ -239,7 +264,9 @@ pub(super) unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::Forei
         // A scan whose beginning failed has no state.
         // SAFETY: nobody else has the state now.
         if let Some(state) = unsafe { node.fdw_state.cast::<State>().as_mut() } {
-            (state.scan, state.writer, state.parts) = (None, None, None);
+            // SAFETY: the node's slot is always the same.
+            unsafe { state.cursor.release(node.ss.ss_ScanTupleSlot) };
+            (state.scan, state.parts) = (None, None);
         }
         Ok(())
     });

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
-use super::executor::State;
-use super::{encoding, run};
+use super::executor::{self, State};
+use super::run;
 use crate::error::{PgError, Result, Step};
 use crate::scan::Scan;
 
@@ -137,9 +137,10 @@ pub(super) unsafe extern "C-unwind" fn initialize_worker_foreign_scan(
         let (table, private) = state.take_parts()?;
         // SAFETY: the leader has filled the place, which stays until the scan is shut down.
         let shared = unsafe { SharedScan::at(place)? };
-        let scan = Scan::join(table, private, shared, encoding())?;
-        // SAFETY: the node is the scan's.
-        unsafe { state.set_scan(scan, node) }
+        // SAFETY: the node has a slot.
+        let shape = unsafe { executor::shape_of(node) };
+        state.set_scan(Scan::join(table, private, shared, shape)?);
+        Ok(())
     });
 }
 

@@ -1,13 +1,15 @@
-//! Putting a row into a slot.
+//! Pointing a slot at rows.
 //!
-//! It is done for every row, so nothing here calls Postgres: the slot's arrays are written in place.
+//! This is done for every row, so nothing here calls Postgres or can fail: a slot has two arrays, of values and of which
+//! of them are NULL, and is made to take those of a chunk for its own. The slots of scans are of a fixed description
+//! (`TTS_FLAG_FIXED`), whose arrays Postgres made together with the slot and never frees alone.
 
-use std::slice;
+use std::ptr;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
-use crate::rows::Rows;
+use crate::rows::Chunk;
 
 /// Empties a slot.
 ///
@@ -17,11 +19,7 @@ use crate::rows::Rows;
 pub(super) unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
     // SAFETY: as the caller promises.
     let header = unsafe { &mut *slot };
-    if u32::from(header.tts_flags) & pg_sys::TTS_FLAG_EMPTY != 0 {
-        return;
-    }
-    // A slot that was made to hold its row for longer has a copy to let go of. Others have nothing but their arrays.
-    if u32::from(header.tts_flags) & pg_sys::TTS_FLAG_SHOULDFREE != 0 {
+    if has_copy(header) {
         // SAFETY: a slot's operations are complete.
         if let Some(clear) = unsafe { (*header.tts_ops).clear } {
             // SAFETY: the function is the slot's own, and nothing here needs to be dropped.
@@ -33,54 +31,83 @@ pub(super) unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
     header.tts_flags |= pg_sys::TTS_FLAG_EMPTY as u16;
 }
 
-/// The places of a scan's columns in a slot.
-#[derive(Debug)]
-pub(super) struct SlotWriter {
-    /// For each column of a row, the place in the slot's arrays.
-    places: Vec<usize>,
-    /// The columns of the slot.
-    width: usize,
-    /// Whether the columns that are not read have been set to NULL in the slot's arrays, which nobody else writes.
-    is_prepared: bool,
+/// Whether a slot was made to hold its row for longer, and has a copy to let go of. Others have only their arrays.
+fn has_copy(slot: &pg_sys::TupleTableSlot) -> bool {
+    u32::from(slot.tts_flags) & pg_sys::TTS_FLAG_SHOULDFREE != 0
 }
 
-impl SlotWriter {
-    /// For columns with these numbers, from 1, in a slot of so many columns.
-    pub(super) fn new(numbers: impl Iterator<Item = i16>, width: usize) -> Option<Self> {
-        let places: Option<Vec<usize>> = numbers.map(|number| usize::try_from(number).ok()?.checked_sub(1)).collect();
-        let places = places.filter(|places| places.iter().all(|place| *place < width))?;
-        Some(Self { places, width, is_prepared: false })
+/// Gives the rows of a chunk to a slot, one after the other.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    /// The arrays of the next row.
+    values: *mut pg_sys::Datum,
+    nulls: *mut bool,
+    /// The columns of a row, and how far it is from one row's `nulls` to the next's.
+    width: usize,
+    nulls_stride: usize,
+    /// The rows that are left.
+    left: usize,
+    /// The slot's own arrays.
+    own: Option<(*mut pg_sys::Datum, *mut bool)>,
+}
+
+impl Cursor {
+    /// For slots of so many columns; no rows yet.
+    pub(super) fn new(width: usize) -> Self {
+        Self { values: ptr::null_mut(), nulls: ptr::null_mut(), width, nulls_stride: 0, left: 0, own: None }
     }
 
-    /// Puts the current row into a slot that [`clear`] has emptied.
+    /// Goes to the rows of a chunk, which must stay as it is until the cursor goes to another or is emptied.
+    pub(super) fn set_chunk(&mut self, chunk: &mut Chunk) {
+        self.left = chunk.rows();
+        self.values = chunk.datums_mut().as_mut_ptr().cast();
+        let (nulls, stride) = chunk.nulls_mut();
+        (self.nulls, self.nulls_stride) = (nulls.as_mut_ptr(), stride);
+    }
+
+    /// Forgets the rows that are left.
+    pub(super) fn empty(&mut self) {
+        self.left = 0;
+    }
+
+    /// Points the slot at the next row; false if none is left or the slot must be emptied by [`clear`] first.
     ///
     /// # Safety
     ///
-    /// The slot is live and has as many columns as the writer was made for, and it is always the same one.
+    /// The slot is live, has as many columns as the cursor was made for, and is always the same one.
     #[inline]
-    pub(super) unsafe fn write(&mut self, rows: &Rows, slot: *mut pg_sys::TupleTableSlot) {
+    pub(super) unsafe fn next(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
         // SAFETY: as the caller promises.
         let header = unsafe { &mut *slot };
-        // SAFETY: a slot has an element per column in each of its arrays, which belong to it alone.
-        let values = unsafe { slice::from_raw_parts_mut(header.tts_values, self.width) };
-        // SAFETY: as above.
-        let nulls = unsafe { slice::from_raw_parts_mut(header.tts_isnull, self.width) };
-        if !self.is_prepared {
-            nulls.fill(true);
-            values.fill(pg_sys::Datum::from(0));
-            self.is_prepared = true;
+        if self.left == 0 || has_copy(header) {
+            return false;
         }
-        for (column, place) in self.places.iter().enumerate() {
-            let cell = rows.cell(column);
-            values[*place] = pg_sys::Datum::from(cell.datum);
-            nulls[*place] = cell.is_null;
+        if self.own.is_none() {
+            self.own = Some((header.tts_values, header.tts_isnull));
         }
+        (header.tts_values, header.tts_isnull) = (self.values, self.nulls);
         header.tts_nvalid = self.width as pg_sys::AttrNumber;
         header.tts_flags &= !(pg_sys::TTS_FLAG_EMPTY as u16);
+        self.left -= 1;
+        // Past the last row these lead nowhere, and are not followed.
+        self.values = self.values.wrapping_add(self.width);
+        self.nulls = self.nulls.wrapping_add(self.nulls_stride);
+        true
     }
 
-    /// The slot's arrays may have been written by others.
-    pub(super) fn forget(&mut self) {
-        self.is_prepared = false;
+    /// Gives the slot its own arrays back, before the chunk goes.
+    ///
+    /// # Safety
+    ///
+    /// As [`next`](Self::next).
+    pub(super) unsafe fn release(&mut self, slot: *mut pg_sys::TupleTableSlot) {
+        self.left = 0;
+        // SAFETY: as the caller promises.
+        unsafe { clear(slot) };
+        if let Some((values, nulls)) = self.own.take() {
+            // SAFETY: as the caller promises.
+            let header = unsafe { &mut *slot };
+            (header.tts_values, header.tts_isnull) = (values, nulls);
+        }
     }
 }
