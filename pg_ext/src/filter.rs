@@ -22,16 +22,33 @@ pub(crate) enum Condition {
     Or(Vec<Condition>),
     Not(Box<Condition>),
     /// `column op operand`, the operator one of Postgres' own for the types of both.
-    Compare { attribute: i16, op: CompareOp, operand: Operand },
+    Compare {
+        attribute: i16,
+        op: CompareOp,
+        operand: Operand,
+    },
     /// `column = ANY (operand)`.
-    EqualsAny { attribute: i16, operand: Operand },
+    EqualsAny {
+        attribute: i16,
+        operand: Operand,
+    },
     /// `column <> ALL (operand)`.
-    DiffersFromAll { attribute: i16, operand: Operand },
+    DiffersFromAll {
+        attribute: i16,
+        operand: Operand,
+    },
     /// `column LIKE operand`.
-    Like { attribute: i16, operand: Operand },
+    Like {
+        attribute: i16,
+        operand: Operand,
+    },
     IsNull(i16),
     /// `WHERE flag`; if it is not `exact`, then `flag IS TRUE` or `flag IS FALSE`, which are never NULL.
-    IsBool { attribute: i16, value: bool, exact: bool },
+    IsBool {
+        attribute: i16,
+        value: bool,
+        exact: bool,
+    },
     /// Anything else.
     Unknown,
 }

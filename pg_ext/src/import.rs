@@ -85,8 +85,10 @@ fn refuse_shared_names(stores: &[&Found]) -> Result<()> {
         Some(pair) => {
             let message =
                 format!("\"{}\" and \"{}\" would both be the table \"{}\"", pair[0].path, pair[1].path, pair[0].name);
-            Err(invalid_value(message)
-                .with_hint(format!("Leave both out with EXCEPT (\"{}\") and make their tables with CREATE FOREIGN TABLE.", pair[0].name)))
+            Err(invalid_value(message).with_hint(format!(
+                "Leave both out with EXCEPT (\"{}\") and make their tables with CREATE FOREIGN TABLE.",
+                pair[0].name
+            )))
         }
     }
 }

@@ -75,13 +75,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Decimal> {
     let mut words = bytes.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]]));
     let header = words.next()?;
     let (negative, weight) = match header & KIND_MASK {
-        KIND_POSITIVE | KIND_NEGATIVE => {
-            (header & KIND_MASK == KIND_NEGATIVE, i32::from(words.next()?.cast_signed()))
-        }
+        KIND_POSITIVE | KIND_NEGATIVE => (header & KIND_MASK == KIND_NEGATIVE, i32::from(words.next()?.cast_signed())),
         KIND_SHORT => {
             let low = i32::from(header & SHORT_WEIGHT_MASK);
-            let weight =
-                if header & SHORT_WEIGHT_NEGATIVE == 0 { low } else { low - i32::from(SHORT_WEIGHT_MASK) - 1 };
+            let weight = if header & SHORT_WEIGHT_NEGATIVE == 0 { low } else { low - i32::from(SHORT_WEIGHT_MASK) - 1 };
             (header & SHORT_NEGATIVE != 0, weight)
         }
         _ => return None,

@@ -95,9 +95,9 @@ fn require<'a>(given: &'a [OptionPair], name: &str, example: &str) -> Result<&'a
 }
 
 fn parse_version(value: &str) -> Result<u64> {
-    value
-        .parse()
-        .map_err(|_| invalid_value(format!("option \"{VERSION}\" must be a version of the store, such as 3; not \"{value}\"")))
+    value.parse().map_err(|_| {
+        invalid_value(format!("option \"{VERSION}\" must be a version of the store, such as 3; not \"{value}\""))
+    })
 }
 
 /// The server's `root`.

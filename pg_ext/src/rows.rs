@@ -241,13 +241,7 @@ impl Column {
         filled
     }
 
-    fn fill_datums(
-        &mut self,
-        array: &ArrayRef,
-        rows: &RowRange,
-        chunk: &mut Chunk,
-        encoding: Encoding,
-    ) -> Result<()> {
+    fn fill_datums(&mut self, array: &ArrayRef, rows: &RowRange, chunk: &mut Chunk, encoding: Encoding) -> Result<()> {
         match self.conversion {
             Conversion::Bool => self.fill_bool(array, rows, chunk),
             Conversion::Integer => match array.data_type() {
@@ -348,13 +342,7 @@ impl Column {
         Ok(())
     }
 
-    fn fill_text(
-        &mut self,
-        array: &ArrayRef,
-        rows: &RowRange,
-        chunk: &mut Chunk,
-        encoding: Encoding,
-    ) -> Result<()> {
+    fn fill_text(&mut self, array: &ArrayRef, rows: &RowRange, chunk: &mut Chunk, encoding: Encoding) -> Result<()> {
         let text: Option<&StringViewArray> = array.as_string_view_opt();
         let text = text.ok_or_else(|| self.unexpected(array))?;
         self.start_values();
@@ -395,13 +383,7 @@ impl Column {
     }
 
     /// The names get into the arena once per batch.
-    fn fill_enum(
-        &mut self,
-        array: &ArrayRef,
-        rows: &RowRange,
-        chunk: &mut Chunk,
-        encoding: Encoding,
-    ) -> Result<()> {
+    fn fill_enum(&mut self, array: &ArrayRef, rows: &RowRange, chunk: &mut Chunk, encoding: Encoding) -> Result<()> {
         let dictionary = array.as_dictionary_opt::<UInt8Type>().ok_or_else(|| self.unexpected(array))?;
         let names: Option<&StringArray> = dictionary.values().as_string_opt();
         let names = names.ok_or_else(|| self.unexpected(array))?;

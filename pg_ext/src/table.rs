@@ -96,7 +96,9 @@ impl Table {
             let message = format!("the store of foreign table \"{}\" has no column \"{name}\"", self.name);
             return Err(PgError::new(PgSqlErrorCode::ERRCODE_FDW_COLUMN_NAME_NOT_FOUND, message)
                 .with_detail(format!("Its columns are: {}", known.join(", ")))
-                .with_hint("Name the store's column by the option \"column_name\" of the column, or drop the column."));
+                .with_hint(
+                    "Name the store's column by the option \"column_name\" of the column, or drop the column.",
+                ));
         };
         Ok(BoundColumn {
             number: attribute.number,

@@ -59,7 +59,9 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
             // SAFETY: both arrays have an element per column; the tuple is a copy in ANALYZE's memory.
             let tuple = unsafe { pg_sys::heap_form_tuple(description, values, nulls) };
             // SAFETY: there is place for as many rows as were wanted, and no more are given.
-            unsafe { rows.add(count).write(tuple) };
+            let place = unsafe { rows.add(count) };
+            // SAFETY: as above.
+            unsafe { place.write(tuple) };
             count += 1;
             Ok(())
         })?;

@@ -18,10 +18,14 @@ const NUMERIC_SCALE_BITS: u32 = 11;
 pub(super) fn table(relation: pg_sys::Oid) -> Result<Table> {
     // SAFETY: the relation is being planned or executed, so it exists and is locked.
     let opened = unsafe { PgRelation::open(relation) };
-    // SAFETY: the relation is a foreign table, as Postgres calls this wrapper for no other; the result is allocated.
-    let foreign_table = unsafe { &*pg_sys::GetForeignTable(relation) };
+    // SAFETY: the relation is a foreign table, as Postgres calls this wrapper for no other.
+    let foreign_table = unsafe { pg_sys::GetForeignTable(relation) };
+    // SAFETY: the result was just allocated.
+    let foreign_table = unsafe { &*foreign_table };
     // SAFETY: a foreign table has a server.
-    let server = unsafe { &*pg_sys::GetForeignServer(foreign_table.serverid) };
+    let server = unsafe { pg_sys::GetForeignServer(foreign_table.serverid) };
+    // SAFETY: the result was just allocated.
+    let server = unsafe { &*server };
     // SAFETY: the relation stays open while its description is looked at.
     let description = unsafe { PgTupleDesc::from_pg_unchecked(opened.rd_att) };
     let mut attributes = Vec::with_capacity(description.len());
@@ -104,9 +108,11 @@ pub(super) unsafe fn option_pairs(options: *mut pg_sys::List) -> Vec<OptionPair>
     let elements: Vec<*mut pg_sys::DefElem> = unsafe { list::elements(options) };
     let read = |element: *mut pg_sys::DefElem| {
         // SAFETY: the list's elements are live.
-        let name = unsafe { text_of((*element).defname) };
+        let name = unsafe { (*element).defname };
         // SAFETY: the value is a text, a number or a name, of each of which this makes a text.
-        let value = unsafe { text_of(pg_sys::defGetString(element)) };
+        let value = unsafe { pg_sys::defGetString(element) };
+        // SAFETY: both are strings.
+        let (name, value) = (unsafe { text_of(name) }, unsafe { text_of(value) });
         OptionPair { name, value }
     };
     elements.into_iter().map(read).collect()
@@ -143,7 +149,6 @@ fn check_may_set_root() -> Result<()> {
         return Ok(());
     }
     let message = "permission denied to set the \"root\" option of a server";
-    Err(PgError::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message).with_detail(
-        "Only roles with the privileges of the \"pg_read_server_files\" role may set this option.",
-    ))
+    Err(PgError::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message)
+        .with_detail("Only roles with the privileges of the \"pg_read_server_files\" role may set this option."))
 }

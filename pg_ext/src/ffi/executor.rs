@@ -97,8 +97,10 @@ impl ReadyOperand {
         let place = &raw mut is_null;
         // SAFETY: the memory is live; the former one is set again below, or by the error that keeps this from it.
         let former = unsafe { pg_sys::MemoryContextSwitchTo(memory) };
-        // SAFETY: the function is the expression's own; nothing in the closure needs to be dropped.
-        let datum = unsafe { pg_guard_ffi_boundary(|| function(state, context, place)) };
+        // SAFETY: the function is the expression's own.
+        let call = || unsafe { function(state, context, place) };
+        // SAFETY: nothing in the closure needs to be dropped.
+        let datum = unsafe { pg_guard_ffi_boundary(call) };
         // SAFETY: the value is of the expression's type.
         let value = unsafe { values::read(datum, is_null, self.type_oid) };
         // SAFETY: the former context is live.
@@ -195,7 +197,8 @@ pub(super) unsafe extern "C-unwind" fn iterate_foreign_scan(
     node: *mut pg_sys::ForeignScanState,
 ) -> *mut pg_sys::TupleTableSlot {
     // SAFETY: the executor passes the node that it runs.
-    let (state, slot) = unsafe { ((*node).fdw_state.cast::<State>(), (*node).ss.ss_ScanTupleSlot) };
+    let scan_node = unsafe { &*node };
+    let (slot, state) = (scan_node.ss.ss_ScanTupleSlot, scan_node.fdw_state.cast::<State>());
     // SAFETY: the state is null or was put there by `begin_foreign_scan`, and nobody else has it now.
     if let Some(state) = unsafe { state.as_mut() } {
         // SAFETY: the node's slot is always the same.

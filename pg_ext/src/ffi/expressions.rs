@@ -77,8 +77,12 @@ impl Reader {
         // SAFETY: the node is live.
         let Some(header) = (unsafe { node.as_ref() }) else { return Condition::Unknown };
         match header.type_ {
-            // SAFETY: the tag says what the node is; here and below.
-            pg_sys::NodeTag::T_BoolExpr => unsafe { self.read_bool_expr(&*node.cast(), place) },
+            pg_sys::NodeTag::T_BoolExpr => {
+                // SAFETY: the tag says what the node is; here and below.
+                let expression = unsafe { &*node.cast::<pg_sys::BoolExpr>() };
+                // SAFETY: as above.
+                unsafe { self.read_bool_expr(expression, place) }
+            }
             pg_sys::NodeTag::T_OpExpr => {
                 // SAFETY: as above.
                 let expression = unsafe { &*node.cast::<pg_sys::OpExpr>() };

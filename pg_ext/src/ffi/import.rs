@@ -17,7 +17,9 @@ pub(super) unsafe extern "C-unwind" fn import_foreign_schema(
         // SAFETY: Postgres passes the statement that it runs.
         let statement = unsafe { &*statement };
         // SAFETY: the server was found by its name.
-        let server = unsafe { &*pg_sys::GetForeignServer(server) };
+        let server = unsafe { pg_sys::GetForeignServer(server) };
+        // SAFETY: the result was just allocated.
+        let server = unsafe { &*server };
         let request = Request {
             // SAFETY: a server has a name.
             server: unsafe { text_of(server.servername) },

@@ -14,6 +14,7 @@ mod catalog;
 mod compat;
 mod executor;
 mod expressions;
+mod hooks;
 mod import;
 mod list;
 mod parallel;
@@ -28,7 +29,6 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgLogLevel};
 
 use crate::error::{PgError, Result, Step, arm_test_panics, panics_are_armed};
 use crate::rows::Encoding;
-use crate::snapshots;
 
 pub(crate) use self::parallel::SharedScan;
 
@@ -54,17 +54,8 @@ unsafe extern "C-unwind" fn _PG_init() {
         );
         arm_test_panics();
     }
-    // SAFETY: the callback lives as long as the library, which is never unloaded.
-    unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut()) };
-}
-
-/// Called by Postgres when something happens to a transaction.
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
-    if [XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE].contains(&event) {
-        snapshots::end_transaction();
-    }
+    // SAFETY: Postgres calls this once.
+    unsafe { hooks::install() };
 }
 
 /// Makes a function callable from SQL by its name: the record that `PG_FUNCTION_INFO_V1` makes in C.
@@ -118,7 +109,9 @@ unsafe extern "C-unwind" fn soa_fdw_handler(_call: pg_sys::FunctionCallInfo) -> 
 unsafe extern "C-unwind" fn soa_fdw_validator(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     run(Step::Validate, || {
         // SAFETY: Postgres calls this with the two arguments that it was declared with, neither of them NULL.
-        let (options, catalog) = unsafe { (argument(call, 0), argument(call, 1)) };
+        let options = unsafe { argument(call, 0) };
+        // SAFETY: as above.
+        let catalog = unsafe { argument(call, 1) };
         catalog::validate(options, pg_sys::Oid::from(catalog.value() as u32))
     });
     pg_sys::Datum::from(0)

@@ -89,7 +89,9 @@ pub(super) unsafe extern "C-unwind" fn initialize_dsm_foreign_scan(
 ) {
     run(Step::InitializeDsm, || {
         // SAFETY: the executor passes a node whose scan has begun.
-        let state = unsafe { State::of(&*node)? };
+        let node = unsafe { &*node };
+        // SAFETY: as above.
+        let state = unsafe { State::of(node)? };
         let scan = state.scan()?;
         let shared = Shared {
             version: scan.version(),

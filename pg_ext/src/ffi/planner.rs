@@ -101,7 +101,11 @@ unsafe fn columns_in(attributes: *const pg_sys::Bitmapset, table: &Table) -> Vec
         numbers.push(member + FIRST_ATTRIBUTE);
     }
     let all = table.attributes.iter().map(|attribute| attribute.number);
-    if numbers.contains(&0) { all.collect() } else { all.filter(|number| numbers.contains(&(*number).into())).collect() }
+    if numbers.contains(&0) {
+        all.collect()
+    } else {
+        all.filter(|number| numbers.contains(&(*number).into())).collect()
+    }
 }
 
 impl Planned {
@@ -161,9 +165,9 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_paths(
         let planned = Planned::of(relation)?;
         let private = Private::from_text(&planned.private)?;
         // SAFETY: reading settings of the backend's only thread.
-        let settings = unsafe {
-            CostSettings { cpu_tuple_cost: pg_sys::cpu_tuple_cost, cpu_operator_cost: pg_sys::cpu_operator_cost }
-        };
+        let cpu_tuple_cost = unsafe { pg_sys::cpu_tuple_cost };
+        // SAFETY: as above.
+        let settings = CostSettings { cpu_tuple_cost, cpu_operator_cost: unsafe { pg_sys::cpu_operator_cost } };
         let cost = plan::cost(
             settings,
             planned.rows_read,
@@ -175,8 +179,9 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_paths(
         let startup = cost.startup + relation.baserestrictcost.startup;
         let total = startup + cost.run;
         // SAFETY: the planner's pointers are live.
-        let path =
-            unsafe { compat::create_foreignscan_path(root, rel, relation.rows, startup, total, relation.lateral_relids) };
+        let path = unsafe {
+            compat::create_foreignscan_path(root, rel, relation.rows, startup, total, relation.lateral_relids)
+        };
         // A worker that ran this would look for a snapshot of its own; only a scan that is shared hands its over.
         // SAFETY: the path was just made.
         unsafe { (*path).path.parallel_safe = false };

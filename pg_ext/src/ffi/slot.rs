@@ -22,8 +22,10 @@ pub(super) unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
     if has_copy(header) {
         // SAFETY: a slot's operations are complete.
         if let Some(clear) = unsafe { (*header.tts_ops).clear } {
-            // SAFETY: the function is the slot's own, and nothing here needs to be dropped.
-            unsafe { pg_guard_ffi_boundary(|| clear(slot)) };
+            // SAFETY: the function is the slot's own.
+            let call = || unsafe { clear(slot) };
+            // SAFETY: nothing here needs to be dropped.
+            unsafe { pg_guard_ffi_boundary(call) };
         }
         return;
     }

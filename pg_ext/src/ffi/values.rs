@@ -79,13 +79,16 @@ unsafe fn read_array(datum: pg_sys::Datum, type_oid: pg_sys::Oid) -> PgValue {
         );
     }
     let count = usize::try_from(count).unwrap_or_default();
+    if count == 0 {
+        return PgValue::Array(Vec::new());
+    }
+    // SAFETY: so many elements were written.
+    let elements = unsafe { slice::from_raw_parts(elements, count) };
+    // SAFETY: as before.
+    let nulls = unsafe { slice::from_raw_parts(nulls, count) };
     let read_one = |index: usize| {
-        // SAFETY: so many elements were written.
-        let element = unsafe { *elements.add(index) };
-        // SAFETY: as before.
-        let is_null = unsafe { *nulls.add(index) };
         // SAFETY: the elements are of that type.
-        unsafe { read(element, is_null, element_type) }
+        unsafe { read(elements[index], nulls[index], element_type) }
     };
     PgValue::Array((0..count).map(read_one).collect())
 }
