@@ -19,29 +19,54 @@ const SHORT_WEIGHT_MASK: u16 = 0x003F;
 
 /// Decimal digits of a group, and how many values they have.
 const GROUP_DIGITS: u32 = 4;
-const GROUP_BASE: u128 = 10_000;
+const GROUP_BASE: u64 = 10_000;
 /// Groups of an i128: 39 digits, and the point may cut through one more.
 const GROUPS_MAX: usize = 11;
+/// The header and the groups, two bytes each.
+const ENCODED_BYTES_MAX: usize = 2 + 2 * GROUPS_MAX;
 
-/// Appends the bytes of `value / 10^scale`, shown with `scale` digits after the point. `scale` is at most 38.
-pub(crate) fn encode(value: i128, scale: u8, out: &mut impl FnMut(&[u8])) {
-    // Groups count from the point, so the digits after it are filled up to whole groups.
+/// The bytes of a numeric.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encoded {
+    bytes: [u8; ENCODED_BYTES_MAX],
+    len: usize,
+}
+
+impl Encoded {
+    /// Without the header of a variable-length value.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn push(&mut self, word: u16) {
+        self.bytes[self.len..self.len + 2].copy_from_slice(&word.to_ne_bytes());
+        self.len += 2;
+    }
+}
+
+/// The bytes of `value / 10^scale`, shown with `scale` digits after the point. `scale` is at most 38.
+pub(crate) fn encode(value: i128, scale: u8) -> Encoded {
+    // Groups count from the point, so the digits after it are filled up to whole groups: the last one takes fewer digits
+    // of the value than the others.
     let fraction_groups = u32::from(scale).div_ceil(GROUP_DIGITS);
-    let padding = 10u32.pow(fraction_groups * GROUP_DIGITS - u32::from(scale));
-    let mut magnitude = value.unsigned_abs();
+    let padding = 10u64.pow(fraction_groups * GROUP_DIGITS - u32::from(scale));
     let mut groups = [0u16; GROUPS_MAX];
     let mut count = 0;
-    // The last group takes fewer digits of the value than the others.
-    if padding > 1 && magnitude > 0 {
-        let here = GROUP_BASE / u128::from(padding);
-        groups[0] = (magnitude % here) as u16 * padding as u16;
-        magnitude /= here;
-        count = 1;
+    let mut large = value.unsigned_abs();
+    if padding > 1 && large > 0 {
+        let last = u128::from(GROUP_BASE / padding);
+        groups[0] = ((large % last) as u64 * padding) as u16;
+        (large, count) = (large / last, 1);
     }
-    while magnitude > 0 {
-        groups[count] = (magnitude % GROUP_BASE) as u16;
-        magnitude /= GROUP_BASE;
-        count += 1;
+    // Division of 128 bits is slow, and few numbers need it.
+    while large > u128::from(u64::MAX) {
+        groups[count] = (large % u128::from(GROUP_BASE)) as u16;
+        (large, count) = (large / u128::from(GROUP_BASE), count + 1);
+    }
+    let mut small = large as u64;
+    while small > 0 {
+        groups[count] = (small % GROUP_BASE) as u16;
+        (small, count) = (small / GROUP_BASE, count + 1);
     }
     let trailing = groups[..count].iter().take_while(|group| **group == 0).count();
     let significant = &groups[trailing..count];
@@ -53,10 +78,10 @@ pub(crate) fn encode(value: i128, scale: u8, out: &mut impl FnMut(&[u8])) {
         | (u16::from(scale) << SHORT_SCALE_SHIFT)
         | weight_sign
         | (weight as u16 & SHORT_WEIGHT_MASK);
-    out(&header.to_ne_bytes());
-    for group in significant.iter().rev() {
-        out(&group.to_ne_bytes());
-    }
+    let mut encoded = Encoded { bytes: [0; ENCODED_BYTES_MAX], len: 0 };
+    encoded.push(header);
+    significant.iter().rev().for_each(|group| encoded.push(*group));
+    encoded
 }
 
 /// A finite numeric: `digits / 10^scale`.
@@ -86,7 +111,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Decimal> {
     let groups: Vec<u16> = words.collect();
     let mut digits: i128 = 0;
     for group in &groups {
-        digits = digits.checked_mul(GROUP_BASE as i128)?.checked_add(i128::from(*group))?;
+        digits = digits.checked_mul(i128::from(GROUP_BASE))?.checked_add(i128::from(*group))?;
     }
     // The value is digits * 10000^(weight - (groups - 1)).
     let exponent = weight - (groups.len() as i32 - 1);

@@ -356,7 +356,7 @@ impl Column {
     }
 
     fn push_text(&mut self, text: &str, encoding: Encoding) -> Result<usize> {
-        if text.as_bytes().contains(&0) {
+        if memchr::memchr(0, text.as_bytes()).is_some() {
             let message =
                 format!("column \"{}\" holds a text with a NUL character, which Postgres cannot hold", self.name);
             return Err(PgError::new(PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER, message)
@@ -484,11 +484,11 @@ impl Arena {
     }
 
     fn push_numeric(&mut self, digits: i128, scale: u8) -> usize {
+        let encoded = numeric::encode(digits, scale);
+        let content = encoded.as_slice();
         let at = self.0.len();
-        self.0.extend_from_slice(&[0u8; VARLENA_HEADER]);
-        numeric::encode(digits, scale, &mut |bytes| self.0.extend_from_slice(bytes));
-        let size = self.0.len() - at;
-        self.0.as_slice_mut()[at..at + VARLENA_HEADER].copy_from_slice(&header(size));
+        self.0.extend_from_slice(&header(VARLENA_HEADER + content.len()));
+        self.0.extend_from_slice(content);
         self.pad();
         at
     }
