@@ -16,8 +16,8 @@ use arrow::array::{
 };
 use arrow::buffer::{MutableBuffer, NullBuffer};
 use arrow::datatypes::{
-    ArrowNativeType, DataType as ArrowType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType as ArrowType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use pgrx::PgSqlErrorCode;
 
@@ -32,6 +32,8 @@ const CHUNK_VALUES: usize = 8_192;
 const CHUNK_ROWS: RangeInclusive<usize> = 64..=1_024;
 /// The bytes of text that a chunk has of a column at most, unless a single row has more.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// How many keys there can be in an enum's column.
+const KEYS: usize = 256;
 /// Bytes before the content of a variable-length value: its size.
 const VARLENA_HEADER: usize = 4;
 /// The greatest size that such a header can say.
@@ -91,7 +93,7 @@ impl Chunk {
 
     /// The places of a column's values, row by row.
     fn datums_of(&mut self, place: usize) -> impl Iterator<Item = &mut usize> {
-        self.datums.iter_mut().skip(place).step_by(self.width)
+        self.datums.chunks_exact_mut(self.width).map(move |row| &mut row[place])
     }
 
     /// How many rows there are.
@@ -185,24 +187,24 @@ struct Column {
     arena: Arena,
     /// Where in the arena each of them is.
     places: Vec<usize>,
-    /// For an enum: the address of each name, which are in the arena for the whole batch.
-    names: Vec<usize>,
+    /// For an enum: the address of the name behind each key, which are in the arena for the whole batch; 0 behind none.
+    names: Option<Box<[usize; KEYS]>>,
 }
 
 impl Column {
     fn new(name: String, place: usize, conversion: Conversion) -> Self {
-        let (arena, places, names) = (Arena::default(), Vec::new(), Vec::new());
+        let (arena, places, names) = (Arena::default(), Vec::new(), None);
         Self { name, place, conversion, array: None, arena, places, names }
     }
 
     fn set_array(&mut self, array: &ArrayRef) {
         self.array = Some(ArrayRef::clone(array));
-        self.names.clear();
+        self.names = None;
     }
 
     fn clear(&mut self) {
         self.array = None;
-        self.names.clear();
+        self.names = None;
     }
 
     /// How many of `count` rows have no more than so many bytes of text; at least one.
@@ -232,7 +234,7 @@ impl Column {
         let nulls = array.nulls().map(|nulls| nulls.slice(range.start, range.len()));
         let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
         if let Some(nulls) = &nulls {
-            let cells = chunk.nulls.iter_mut().skip(self.place).step_by(chunk.width);
+            let cells = chunk.nulls.chunks_exact_mut(chunk.width).map(|row| &mut row[self.place]);
             cells.zip(nulls).for_each(|(cell, is_valid)| *cell = !is_valid);
         }
         let rows = RowRange { first: range.start, count: range.len(), nulls };
@@ -314,14 +316,15 @@ impl Column {
         datum: impl Fn(T::Native) -> Option<usize>,
     ) -> Result<()> {
         let values = &self.primitive::<T>(array)?.values()[rows.range()];
-        for ((row, value), cell) in values.iter().enumerate().zip(chunk.datums_of(self.place)) {
-            *cell = match datum(*value) {
-                Some(datum) => datum,
-                // What is behind a NULL is nobody's value.
-                None if rows.is_null(row) => 0,
-                None => return Err(self.out_of_range(&format!("{value:?}"))),
-            }
+        // Without a way out of the loop, several values are looked at at once.
+        let all_fit = values.iter().fold(true, |so_far, value| so_far & datum(*value).is_some());
+        let misfit = |(row, value): &(usize, &T::Native)| datum(**value).is_none() && !rows.is_null(*row);
+        if !all_fit && let Some((_, value)) = values.iter().enumerate().find(misfit) {
+            return Err(self.out_of_range(&format!("{value:?}")));
         }
+        // What is behind a NULL is nobody's value, and may be any.
+        let cells = chunk.datums_of(self.place);
+        cells.zip(values).for_each(|(cell, value)| *cell = datum(*value).unwrap_or_default());
         Ok(())
     }
 
@@ -387,19 +390,24 @@ impl Column {
         let dictionary = array.as_dictionary_opt::<UInt8Type>().ok_or_else(|| self.unexpected(array))?;
         let names: Option<&StringArray> = dictionary.values().as_string_opt();
         let names = names.ok_or_else(|| self.unexpected(array))?;
-        if self.names.is_empty() {
-            self.start_values();
-            for name in names {
-                let place = self.push_text(name.unwrap_or_default(), encoding)?;
-                self.places.push(place);
+        let addresses = match self.names.take() {
+            Some(addresses) => addresses,
+            None => {
+                self.start_values();
+                for name in names {
+                    let place = self.push_text(name.unwrap_or_default(), encoding)?;
+                    self.places.push(place);
+                }
+                let mut addresses = Box::new([0; KEYS]);
+                addresses.iter_mut().zip(self.arena.addresses(&self.places)).for_each(|(to, address)| *to = address);
+                addresses
             }
-            self.names = self.arena.addresses(&self.places).collect();
-        }
+        };
+        // A key behind a NULL may lead nowhere; every other one was checked when the batch was made.
         let keys = &dictionary.keys().values()[rows.range()];
-        for (cell, key) in chunk.datums_of(self.place).zip(keys) {
-            // A key behind a NULL may point nowhere; every other one was checked when the batch was made.
-            *cell = self.names.get(key.as_usize()).copied().unwrap_or_default();
-        }
+        let cells = chunk.datums_of(self.place);
+        cells.zip(keys).for_each(|(cell, key)| *cell = addresses[usize::from(*key)]);
+        self.names = Some(addresses);
         Ok(())
     }
 
