@@ -18,7 +18,7 @@ impl Sample {
     pub(crate) fn of(table: &Table) -> Result<Self> {
         let snapshot = table.newest()?;
         let numbers: Vec<i16> = table.attributes.iter().map(|attribute| attribute.number).collect();
-        let columns = table.bind(&numbers, snapshot.schema())?;
+        let columns = table.bind(&numbers, &snapshot)?;
         let request =
             ScanRequest { columns: columns.iter().map(|column| column.store_column).collect(), ..Default::default() };
         Ok(Self { plan: snapshot.plan(&request)?, columns })

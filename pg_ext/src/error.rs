@@ -44,6 +44,10 @@ impl PgError {
     }
 }
 
+/// What to do about files that the operating system does not let us read.
+pub(crate) const MUST_READ: &str =
+    "The user that the Postgres server runs as must be able to enter every folder on the way and read the files.";
+
 impl From<Error> for PgError {
     fn from(error: Error) -> Self {
         let reported = Self::new(code_of(&error), text_of(&error));
@@ -52,6 +56,9 @@ impl From<Error> for PgError {
                 "The option \"path\" of the foreign table is relative to the option \"root\" of its server, and \
                  the user that the Postgres server runs as must be able to enter the folder.",
             ),
+            ErrorKind::Io if reported.code == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE => {
+                reported.with_hint(MUST_READ)
+            }
             ErrorKind::Damaged => {
                 reported.with_hint("Run \"soa verify\" on the store's folder to find out what is damaged.")
             }
@@ -173,7 +180,7 @@ pub(crate) fn arm_test_panics() {
     PANICS_ON_DEMAND.store(true, Ordering::Relaxed);
 }
 
-/// Whether nobody can ask for panics, so that looking whether one was asked for can be left out.
+/// Whether panics may be asked for.
 pub(crate) fn panics_are_armed() -> bool {
     PANICS_ON_DEMAND.load(Ordering::Relaxed)
 }

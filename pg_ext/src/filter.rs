@@ -168,6 +168,15 @@ impl Filter {
         }
     }
 
+    /// Whether only rows with one value of the column pass.
+    pub(crate) fn names_one(&self, wanted: &str) -> bool {
+        match self {
+            Self::And(parts) => parts.iter().any(|part| part.names_one(wanted)),
+            Self::Compare { column, op: Op::Eq, .. } => column == wanted,
+            _ => false,
+        }
+    }
+
     /// The operands that are used, in the order of their places.
     pub(crate) fn operands(&self) -> Vec<usize> {
         let mut found = Vec::new();

@@ -36,6 +36,10 @@ pub(crate) struct Import {
     pub(crate) warnings: Vec<PgError>,
 }
 
+/// The most columns of a table (MaxHeapAttributeNumber).
+const COLUMNS_MAX: usize = 1_600;
+/// The columns that every table has.
+const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
 /// The longest name that Postgres keeps whole, in bytes (NAMEDATALEN - 1).
 const NAME_BYTES_MAX: usize = 63;
 
@@ -102,10 +106,20 @@ fn command(root: &str, store: &Found, server: &str, u64: U64) -> Result<String> 
     }
     let snapshot = Store::open(location::resolve(root, &store.path)?)?.snapshot()?;
     let schema = snapshot.schema();
+    if schema.len() > COLUMNS_MAX {
+        let message = format!("the store has {} columns; a table in Postgres has {COLUMNS_MAX} at most", schema.len());
+        return Err(PgError::new(PgSqlErrorCode::ERRCODE_TOO_MANY_COLUMNS, message)
+            .with_hint("Use CREATE FOREIGN TABLE with the columns that you need."));
+    }
     let mut columns = Vec::with_capacity(schema.len());
     for (index, field) in schema.fields().iter().enumerate() {
         if field.name().len() > NAME_BYTES_MAX {
             return Err(too_long("column name", field.name())
+                .with_hint("Use CREATE FOREIGN TABLE and the column's option \"column_name\"."));
+        }
+        if SYSTEM_COLUMNS.contains(&field.name()) {
+            let message = format!("the column name \"{}\" is one that Postgres has in every table", field.name());
+            return Err(PgError::new(PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN, message)
                 .with_hint("Use CREATE FOREIGN TABLE and the column's option \"column_name\"."));
         }
         let max = match field.data_type() {

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use pgrx::PgSqlErrorCode;
 
-use crate::error::{PgError, Result, code_of_io};
+use crate::error::{MUST_READ, PgError, Result, code_of_io};
 use crate::options::invalid_value;
 
 /// What a store's folder is called, usually: its table's name and this.
@@ -65,12 +65,9 @@ pub(crate) fn resolve(root: &str, path: &str) -> Result<PathBuf> {
 fn io_error(what: &str, path: &Path, error: &io::Error) -> PgError {
     let reported = PgError::new(code_of_io(error), format!("cannot open the {what} \"{}\": {error}", path.display()));
     match error.kind() {
-        io::ErrorKind::PermissionDenied => reported.with_hint(
-            "The user that the Postgres server runs as must be able to enter every folder on the way and read the files.",
-        ),
-        _ => reported.with_hint(
-            "The option \"path\" of a foreign table is relative to the option \"root\" of its server.",
-        ),
+        io::ErrorKind::PermissionDenied => reported.with_hint(MUST_READ),
+        _ => reported
+            .with_hint("The option \"path\" of a foreign table is relative to the option \"root\" of its server."),
     }
 }
 

@@ -58,6 +58,10 @@ pub(crate) struct Estimate {
     pub(crate) rows: u64,
     /// The rows of the units that are read.
     pub(crate) rows_read: u64,
+    /// The units that are read.
+    pub(crate) units_read: u64,
+    /// Whether the filter leaves one row at most: it names a key.
+    pub(crate) is_one_row: bool,
     pub(crate) private: Private,
     /// The operands that the filter uses, by their place among those of the usage.
     pub(crate) used_operands: Vec<usize>,
@@ -67,10 +71,12 @@ pub(crate) struct Estimate {
 pub(crate) fn estimate(table: &Table, usage: &Usage) -> Result<Estimate> {
     let snapshot = table.newest()?;
     let schema = snapshot.schema();
-    table.bind(&usage.columns, schema)?;
+    table.bind(&usage.columns, &snapshot)?;
     let mut filter = filter_of(table, usage, schema);
     let predicate = filter.as_ref().and_then(|filter| filter.resolve(schema, &usage.values));
     let plan = snapshot.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?;
+    let key = schema.key().map(|key| schema.field(key).name());
+    let is_one_row = filter.as_ref().zip(key).is_some_and(|(filter, key)| filter.names_one(key));
     let used_operands = filter.as_ref().map(Filter::operands).unwrap_or_default();
     if let Some(filter) = &mut filter {
         filter.renumber(&used_operands);
@@ -79,6 +85,8 @@ pub(crate) fn estimate(table: &Table, usage: &Usage) -> Result<Estimate> {
     Ok(Estimate {
         rows: snapshot.row_count(),
         rows_read: plan.row_count(),
+        units_read: plan.counters().units_read,
+        is_one_row,
         private: Private { columns: usage.columns.clone(), filter, operands },
         used_operands,
     })

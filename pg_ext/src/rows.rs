@@ -433,7 +433,7 @@ impl Column {
         let (code, hint) = match self.conversion {
             Conversion::U64ToBigInt => (
                 PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-                format!("ALTER FOREIGN TABLE … ALTER COLUMN \"{}\" TYPE numeric(20,0)", self.name),
+                format!("ALTER FOREIGN TABLE ... ALTER COLUMN \"{}\" TYPE numeric(20,0)", self.name),
             ),
             _ => (
                 PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW,

@@ -1,9 +1,11 @@
 //! A scan: units claimed one by one, their rows given one by one.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use arrow::array::RecordBatch;
 use soa_core::predicate::Predicate;
 use soa_core::scan::{PlanCounters, ScanPlan, ScanRequest};
-use soa_core::store::{At, Form};
+use soa_core::store::{At, Form, Snapshot};
 
 use crate::error::{PgError, Result};
 use crate::ffi::{self, SharedScan};
@@ -18,8 +20,8 @@ use crate::types::PgValue;
 enum Claims {
     /// All, in order; the next one.
     Own(usize),
-    /// Those that no other process of the same scan has claimed.
-    Shared(SharedScan),
+    /// Those whose position no other process of the same scan has claimed; the next one that may be.
+    Shared(SharedScan, usize),
 }
 
 /// What the rows of a scan must be like.
@@ -73,11 +75,11 @@ impl Scan {
     /// Joins a scan that the leader of a parallel query has begun.
     pub(crate) fn join(table: Table, private: Private, shared: SharedScan, shape: Shape) -> Result<Self> {
         let pin = Pin::new(table.open()?.snapshot_at(At::Version(shared.version()))?);
-        Self::new(table, private, pin, Claims::Shared(shared), shape)
+        Self::new(table, private, pin, Claims::Shared(shared, 0), shape)
     }
 
     fn new(table: Table, private: Private, pin: Pin, claims: Claims, shape: Shape) -> Result<Self> {
-        let columns = table.bind(&private.columns, pin.schema())?;
+        let columns = table.bind(&private.columns, &pin)?;
         let rows = Rows::new(&columns, shape.width, shape.encoding)?;
         Ok(Self { table, private, pin, columns, claims, plan: None, rows, rows_read: 0, rows_read_by_all: None })
     }
@@ -89,12 +91,12 @@ impl Scan {
 
     /// From now on units are claimed together with other processes.
     pub(crate) fn share(&mut self, shared: SharedScan) {
-        self.claims = Claims::Shared(shared);
+        self.claims = Claims::Shared(shared, 0);
     }
 
     /// Leaves the other processes, whose shared memory goes.
     pub(crate) fn unshare(&mut self) {
-        if let Claims::Shared(shared) = &self.claims {
+        if let Claims::Shared(shared, _) = &self.claims {
             self.rows_read_by_all = Some(shared.rows_read());
             self.claims = Claims::Own(usize::MAX);
         }
@@ -108,10 +110,11 @@ impl Scan {
     /// Finds out what to read, now that the filter's operands have values; `None` for one that has none.
     pub(crate) fn plan(&mut self, values: &[Option<PgValue>]) -> Result<()> {
         let predicate = self.predicate(values);
+        let fingerprint = fingerprint(&self.pin, predicate.as_ref());
         let columns = self.columns.iter().map(|column| column.store_column).collect();
         let plan = self.pin.plan(&ScanRequest { columns, predicate, limit: None })?;
-        if let Claims::Shared(shared) = &self.claims
-            && !shared.agrees_on(fingerprint(&plan))
+        if let Claims::Shared(shared, _) = &self.claims
+            && !shared.agrees_on(fingerprint)
         {
             return Err(PgError::internal(format!(
                 "the processes of a parallel scan of \"{}\" do not agree on what to read",
@@ -143,20 +146,11 @@ impl Scan {
         // Many units may have no row that is wanted.
         loop {
             ffi::check_for_interrupts();
-            let unit = match &mut self.claims {
-                Claims::Own(next) => {
-                    let unit = *next;
-                    *next = next.saturating_add(1);
-                    unit
-                }
-                Claims::Shared(shared) => shared.claim(),
-            };
-            let Some(row_count) = plan.units().get(unit).map(soa_core::scan::Unit::row_count) else {
-                return Ok(None);
-            };
+            let Some(unit) = self.claims.next(plan) else { return Ok(None) };
+            let row_count = plan.units()[unit].row_count();
             let batch = plan.read_filtered(unit)?;
             self.rows_read += row_count as u64;
-            if let Claims::Shared(shared) = &self.claims {
+            if let Claims::Shared(shared, _) = &self.claims {
                 shared.count_rows(row_count as u64);
             }
             if batch.num_rows() > 0 {
@@ -168,9 +162,8 @@ impl Scan {
     /// Starts again from the first row. With `parameters_changed`, what to read must be found out anew.
     pub(crate) fn rescan(&mut self, parameters_changed: bool) {
         self.rows.clear();
-        if let Claims::Own(next) = &mut self.claims {
-            *next = 0;
-        }
+        let (Claims::Own(next) | Claims::Shared(_, next)) = &mut self.claims;
+        *next = 0;
         if parameters_changed && self.private.filter.is_some() {
             self.plan = None;
         }
@@ -204,15 +197,39 @@ impl Scan {
     }
 }
 
-/// A number that two plans share if they read the same units.
-fn fingerprint(plan: &ScanPlan) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    plan.snapshot().version().hash(&mut hasher);
-    for unit in plan.units() {
-        unit.segment().path().hash(&mut hasher);
-        unit.row_count().hash(&mut hasher);
+impl Claims {
+    /// The next unit to read.
+    fn next(&mut self, plan: &ScanPlan) -> Option<usize> {
+        let units = plan.units();
+        match self {
+            Self::Own(next) => {
+                let unit = *next;
+                *next = next.saturating_add(1);
+                (unit < units.len()).then_some(unit)
+            }
+            // What is claimed is a position, on which all processes agree, and not one of the units that this process
+            // found to read: another may know more, or less, and what it leaves out has no wanted rows.
+            Self::Shared(shared, next) => loop {
+                if *next >= units.len() {
+                    return None;
+                }
+                let position = shared.claim();
+                *next += units[*next..].iter().take_while(|unit| unit.position() < position).count();
+                if units.get(*next).is_some_and(|unit| unit.position() == position) {
+                    *next += 1;
+                    return Some(*next - 1);
+                }
+            },
+        }
     }
+}
+
+/// A number that two processes share if they look for the same rows of the same version.
+fn fingerprint(snapshot: &Snapshot, predicate: Option<&Predicate>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    snapshot.version().hash(&mut hasher);
+    snapshot.row_count().hash(&mut hasher);
+    format!("{predicate:?}").hash(&mut hasher);
     // Zero means that nobody has planned yet.
     hasher.finish().max(1)
 }

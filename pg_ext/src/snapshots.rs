@@ -5,15 +5,12 @@
 //!
 //! - **The statement.** Every query that is part of a statement, that of a STABLE function it calls included, has Postgres'
 //!   snapshot of that statement: the same object, as Postgres shares it by reference. So the object's address tells
-//!   statements apart for as long as a query holds it. Here each query is told of when it starts and when it ends
-//!   ([`query_starts`], [`query_ends`]); what a statement has seen of stores is forgotten with the last query that has
-//!   its snapshot.
+//!   statements apart for as long as a query holds it. Here each query is told of when it has started and when its memory
+//!   goes ([`query_starts`], [`query_ends`]), which is no later than its snapshot, however it ends; what a statement has
+//!   seen of stores is forgotten with the last query that has its snapshot.
 //! - **The transaction.** What a transaction has looked at is kept until it ends.
 //!
 //! A parallel worker is told the version by its leader.
-//!
-//! The library is loaded when a session first uses it. A query that started before that is not known here; its scans
-//! share what they see as long as one of them is going on.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -39,7 +36,7 @@ pub(crate) type Pin = Rc<Arc<Snapshot>>;
 
 #[derive(Default)]
 struct Pins {
-    /// The queries that have started and not ended.
+    /// The queries that have started and not ended, the outer ones first.
     queries: Vec<Query>,
     /// What the statements of these queries have seen, by the address of Postgres' snapshot and the store.
     statements: HashMap<(usize, PathBuf), Pin>,
@@ -50,12 +47,10 @@ struct Pins {
 
 /// A query that is executed.
 struct Query {
-    /// The address of its description, which tells it from others.
-    address: usize,
+    /// Tells it from others.
+    id: usize,
     /// The address of Postgres' snapshot.
     snapshot: usize,
-    /// How deep in subtransactions it started.
-    level: i32,
 }
 
 thread_local! {
@@ -104,11 +99,9 @@ impl Pins {
         self.queries.iter().any(|query| query.snapshot == snapshot)
     }
 
-    /// Forgets queries, and what statements have seen that have no query any more.
-    fn forget(&mut self, is_over: impl Fn(&Query) -> bool) {
-        let before = self.queries.len();
-        self.queries.retain(|query| !is_over(query));
-        if self.queries.len() < before && !self.statements.is_empty() {
+    fn forget(&mut self, id: usize) {
+        self.queries.retain(|query| query.id != id);
+        if !self.statements.is_empty() {
             let mut statements = std::mem::take(&mut self.statements);
             statements.retain(|(snapshot, _), _| self.has_query(*snapshot));
             self.statements = statements;
@@ -116,29 +109,23 @@ impl Pins {
     }
 }
 
-/// A query starts: the address of its description, that of Postgres' snapshot, and how deep in subtransactions it is.
-pub(crate) fn query_starts(address: usize, snapshot: usize, level: i32) {
-    PINS.with_borrow_mut(|pins| pins.queries.push(Query { address, snapshot, level }));
-}
-
-/// A query ends.
-pub(crate) fn query_ends(address: usize) {
-    PINS.with_borrow_mut(|pins| pins.forget(|query| query.address == address));
-}
-
-/// The subtransaction at this depth is rolled back, and with it the queries that started in it.
-pub(crate) fn subtransaction_aborts(level: i32) {
-    PINS.with_borrow_mut(|pins| pins.forget(|query| query.level >= level));
-}
-
-/// The subtransaction at this depth becomes part of the one around it, with its open cursors.
-pub(crate) fn subtransaction_commits(level: i32) {
+/// A query has started: a number that tells it from others, and the address of Postgres' snapshot. What its scans have
+/// seen is kept until it ends.
+pub(crate) fn query_starts(id: usize, snapshot: usize) {
     PINS.with_borrow_mut(|pins| {
-        pins.queries.iter_mut().for_each(|query| query.level = query.level.min(level - 1));
+        pins.queries.push(Query { id, snapshot });
+        let seen = pins.scans.extract_if(|(of, _), _| *of == snapshot);
+        let living: Vec<_> = seen.filter_map(|(key, pin)| Some((key, pin.upgrade()?))).collect();
+        pins.statements.extend(living);
     });
 }
 
-/// The transaction ends, and with it all that it has seen.
+/// A query has ended, or failed.
+pub(crate) fn query_ends(id: usize) {
+    PINS.with_borrow_mut(|pins| pins.forget(id));
+}
+
+/// The transaction ends, and with it what it has seen.
 pub(crate) fn transaction_ends() {
-    PINS.with_borrow_mut(|pins| *pins = Pins::default());
+    PINS.with_borrow_mut(|pins| pins.transaction.clear());
 }

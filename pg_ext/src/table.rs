@@ -83,8 +83,11 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// When the store has no such column, or one of a type that the declared type cannot hold.
-    pub(crate) fn bind(&self, numbers: &[i16], schema: &Schema) -> Result<Vec<BoundColumn>> {
+    /// When the store has no such column, or one of a type that the declared type cannot hold; or when a column, whether
+    /// it is one of these or not, is declared NOT NULL and has NULLs: Postgres plans by such declarations.
+    pub(crate) fn bind(&self, numbers: &[i16], snapshot: &Snapshot) -> Result<Vec<BoundColumn>> {
+        let schema = snapshot.schema();
+        self.attributes.iter().try_for_each(|attribute| check_not_null(attribute, snapshot))?;
         let wanted = numbers.iter().filter_map(|number| self.attribute(*number));
         wanted.map(|attribute| self.bind_column(attribute, schema)).collect()
     }
@@ -107,4 +110,19 @@ impl Table {
             conversion: Conversion::new(schema.field(store_column), &attribute.declared)?,
         })
     }
+}
+
+fn check_not_null(attribute: &Attribute, snapshot: &Snapshot) -> Result<()> {
+    let schema = snapshot.schema();
+    let Some(column) = schema.index_of(attribute.store_name()).filter(|_| attribute.declared.not_null) else {
+        return Ok(());
+    };
+    let has_none = || snapshot.segments().iter().all(|segment| segment.bounds(column).nulls == Some(0));
+    if !schema.field(column).is_nullable() || has_none() {
+        return Ok(());
+    }
+    let name = &attribute.declared.name;
+    let message = format!("column \"{name}\" is declared NOT NULL, but may be NULL in the store");
+    Err(PgError::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE, message)
+        .with_hint(format!("ALTER FOREIGN TABLE ... ALTER COLUMN \"{name}\" DROP NOT NULL")))
 }

@@ -139,11 +139,6 @@ impl Conversion {
     ///
     /// When the declared type cannot hold the column's values; the error names both.
     pub(crate) fn new(field: &Field, declared: &Declared) -> Result<Self> {
-        if declared.not_null && field.is_nullable() {
-            let message = format!("column \"{}\" is declared NOT NULL, but may be NULL in the store", declared.name);
-            return Err(PgError::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE, message)
-                .with_hint(format!("ALTER FOREIGN TABLE … ALTER COLUMN \"{}\" DROP NOT NULL", declared.name)));
-        }
         let found = declared.pg_type.and_then(|pg_type| Self::between(field.data_type(), pg_type, declared.modifier));
         found.ok_or_else(|| {
             let message = format!(

@@ -1,5 +1,7 @@
 //! Foreign tables, servers and privileges, read from Postgres' catalogs.
 
+use std::ffi::c_char;
+
 use pgrx::{PgRelation, PgSqlErrorCode, PgTupleDesc, pg_sys};
 
 use super::{list, text_of};
@@ -8,6 +10,8 @@ use crate::options::{self, Context, OptionPair, ROOT};
 use crate::table::{Attribute, Table};
 use crate::types::{Declared, Modifier, PgType};
 
+/// What `attgenerated` is for a virtual column.
+const VIRTUAL: c_char = b'v'.cast_signed();
 /// The bytes before a type's parameters in its modifier (`VARHDRSZ`).
 const MODIFIER_OFFSET: i32 = 4;
 /// A numeric's modifier: the precision in the high half, the scale in the low 11 bits, with its sign.
@@ -29,7 +33,10 @@ pub(super) fn table(relation: pg_sys::Oid) -> Result<Table> {
     // SAFETY: the relation stays open while its description is looked at.
     let description = unsafe { PgTupleDesc::from_pg_unchecked(opened.rd_att) };
     let mut attributes = Vec::with_capacity(description.len());
-    for attribute in description.iter().filter(|attribute| !attribute.attisdropped) {
+    // A virtual column is Postgres' to compute.
+    let is_stored =
+        |attribute: &&pg_sys::FormData_pg_attribute| !attribute.attisdropped && attribute.attgenerated != VIRTUAL;
+    for attribute in description.iter().filter(is_stored) {
         // SAFETY: the relation has this attribute.
         let options = unsafe { pg_sys::GetForeignColumnOptions(relation, attribute.attnum) };
         attributes.push(Attribute {

@@ -3,13 +3,12 @@
 //! A scan's state is a Rust value that Postgres' memory context of the query owns: it is dropped when the scan ends, and
 //! when the context goes, which an error makes happen.
 
-use std::ffi::{CString, c_int};
+use std::ffi::c_int;
 
-use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
-use pgrx::{PgMemoryContexts, pg_sys};
+use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
 
 use super::slot::{self, Cursor};
-use super::{catalog, encoding, expressions, list, planner, run, values};
+use super::{catalog, encoding, expressions, list, palloc_text, planner, run, values};
 use crate::error::{PgError, Result, Step};
 use crate::plan::Private;
 use crate::scan::{Explained, Scan, Shape};
@@ -29,12 +28,16 @@ pub(super) struct State {
     operands: Vec<ReadyOperand>,
 }
 
+/// An expression that the filter compares with.
 #[derive(Debug)]
 struct ReadyOperand {
     state: *mut pg_sys::ExprState,
     type_oid: pg_sys::Oid,
     /// Its value, if it is a constant.
     constant: Option<PgValue>,
+    /// What it was evaluated to.
+    datum: pg_sys::Datum,
+    is_null: bool,
 }
 
 impl State {
@@ -68,45 +71,45 @@ impl State {
         self.operands.iter().map(|operand| operand.constant.clone()).collect()
     }
 
-    /// Evaluates the operands.
-    ///
-    /// # Safety
-    ///
-    /// The context is that of the node that the operands were made ready for.
-    unsafe fn evaluate(&self, context: *mut pg_sys::ExprContext) -> Vec<Option<PgValue>> {
-        let evaluate = |operand: &ReadyOperand| match &operand.constant {
+    /// Whether the operands' values are needed before the next row.
+    fn needs_values(&self) -> bool {
+        self.scan.as_ref().is_some_and(Scan::is_unplanned)
+    }
+
+    /// The operands' values, as they were evaluated last.
+    fn values(&self) -> Vec<Option<PgValue>> {
+        let read = |operand: &ReadyOperand| match &operand.constant {
             Some(value) => Some(value.clone()),
-            // SAFETY: as the caller promises.
-            None => Some(unsafe { operand.evaluate(context) }),
+            // SAFETY: the value is of the expression's type, and still in the memory that it was evaluated in.
+            None => Some(unsafe { values::read(operand.datum, operand.is_null, operand.type_oid) }),
         };
-        self.operands.iter().map(evaluate).collect()
+        self.operands.iter().map(read).collect()
     }
 }
 
-impl ReadyOperand {
-    /// # Safety
-    ///
-    /// As [`State::evaluate`].
-    unsafe fn evaluate(&self, context: *mut pg_sys::ExprContext) -> PgValue {
-        let state = self.state;
-        // SAFETY: the operand was made ready by Postgres, which sets its function.
-        let Some(function) = (unsafe { (*state).evalfunc }) else { return PgValue::Other };
-        // SAFETY: a node's context has memory for what lives as long as a row.
-        let memory = unsafe { (*context).ecxt_per_tuple_memory };
-        let mut is_null = false;
-        let place = &raw mut is_null;
-        // SAFETY: the memory is live; the former one is set again below, or by the error that keeps this from it.
-        let former = unsafe { pg_sys::MemoryContextSwitchTo(memory) };
+/// Evaluates the operands that are no constants.
+///
+/// An expression may run whole queries, whose errors must reach the client as they are. So nothing here is guarded, and
+/// nothing in this frame or its caller's would have to be dropped.
+///
+/// # Safety
+///
+/// The operands were made ready for the node whose context this is.
+unsafe fn evaluate(operands: &mut [ReadyOperand], context: *mut pg_sys::ExprContext) {
+    // SAFETY: a node's context has memory for what lives as long as a row.
+    let memory = unsafe { (*context).ecxt_per_tuple_memory };
+    // SAFETY: reading a variable of the backend's only thread.
+    let former = unsafe { pg_sys::CurrentMemoryContext };
+    // SAFETY: the memory is live; the former one is set again below, or by whoever handles an error.
+    unsafe { pg_sys::CurrentMemoryContext = memory };
+    for operand in operands.iter_mut().filter(|operand| operand.constant.is_none()) {
+        // SAFETY: Postgres made the expression ready.
+        let Some(function) = (unsafe { (*operand.state).evalfunc }) else { continue };
         // SAFETY: the function is the expression's own.
-        let call = || unsafe { function(state, context, place) };
-        // SAFETY: nothing in the closure needs to be dropped.
-        let datum = unsafe { pg_guard_ffi_boundary(call) };
-        // SAFETY: the value is of the expression's type.
-        let value = unsafe { values::read(datum, is_null, self.type_oid) };
-        // SAFETY: the former context is live.
-        unsafe { pg_sys::MemoryContextSwitchTo(former) };
-        value
+        operand.datum = unsafe { function(operand.state, context, &raw mut operand.is_null) };
     }
+    // SAFETY: the former one is live.
+    unsafe { pg_sys::CurrentMemoryContext = former };
 }
 
 /// Whether a plan is run by a worker of a parallel query, which is told what its leader reads.
@@ -137,8 +140,11 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
         let state = State { parts: Some((table, private)), scan: None, cursor: Cursor::new(shape.width), operands };
         let state = PgMemoryContexts::For(query.es_query_cxt).leak_and_drop_on_delete(state);
         node.fdw_state = state.cast();
-        if is_in_worker() && plan.scan.plan.parallel_aware {
-            return Ok(());
+        if is_in_worker() {
+            return match plan.scan.plan.parallel_aware {
+                true => Ok(()),
+                false => Err(in_worker_alone()),
+            };
         }
         // SAFETY: the state was just made.
         let state = unsafe { &mut *state };
@@ -146,6 +152,13 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
         state.set_scan(Scan::begin(table, private, scope_of(query), shape)?);
         Ok(())
     });
+}
+
+/// A function that a parallel worker runs would have to guess which version of the store its leader's statement sees.
+fn in_worker_alone() -> PgError {
+    let message = "a function that runs in a parallel worker cannot read a store";
+    PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+        .with_hint("Mark the function PARALLEL RESTRICTED or PARALLEL UNSAFE.")
 }
 
 /// What the rows of a scan must be like.
@@ -185,6 +198,8 @@ unsafe fn ready_operands(plan_list: *mut pg_sys::List, parent: *mut pg_sys::Plan
         type_oid: unsafe { pg_sys::exprType(expression.cast()) },
         // SAFETY: as above.
         constant: unsafe { expressions::constant(expression) },
+        datum: pg_sys::Datum::null(),
+        is_null: true,
     };
     expressions.into_iter().map(ready).collect()
 }
@@ -204,6 +219,10 @@ pub(super) unsafe extern "C-unwind" fn iterate_foreign_scan(
         // SAFETY: the node's slot is always the same.
         if unsafe { state.cursor.next(slot) } {
             return slot;
+        }
+        if state.needs_values() {
+            // SAFETY: the operands are those of the node.
+            unsafe { evaluate(&mut state.operands, scan_node.ss.ps.ps_ExprContext) };
         }
     }
     // SAFETY: the node is live.
@@ -226,9 +245,8 @@ unsafe extern "C-unwind" fn go_on(node: *mut pg_sys::ForeignScanState) -> *mut p
         if unsafe { state.cursor.next(slot) } {
             return Ok(slot);
         }
-        if state.scan()?.is_unplanned() {
-            // SAFETY: the context is the node's.
-            let values = unsafe { state.evaluate(node.ss.ps.ps_ExprContext) };
+        if state.needs_values() {
+            let values = state.values();
             state.scan()?.plan(&values)?;
         }
         let State { scan: Some(scan), cursor, .. } = state else {
@@ -289,9 +307,10 @@ pub(super) unsafe extern "C-unwind" fn explain_foreign_scan(
         let constants = state.constants();
         let Explained { store, version, counters, form, columns, filter, rows_read } =
             state.scan()?.explain(&constants)?;
-        let text = |label: &str, value: &str| property(label, value, output);
+        let text = |label: &str, value: &str| property(label, Property::Text(value), output);
+        let number = |label: &str, value: u64| property(label, Property::Number(value), output);
         text("SoA Store", &store)?;
-        text("SoA Snapshot", &version.to_string())?;
+        number("SoA Snapshot", version)?;
         text("SoA Segments", &format!("{} of {}", counters.segments_read, counters.segments_total))?;
         text("SoA Units", &format!("{} of {}", counters.units_read, counters.units_total))?;
         text("SoA Form", form)?;
@@ -301,16 +320,27 @@ pub(super) unsafe extern "C-unwind" fn explain_foreign_scan(
         }
         // SAFETY: EXPLAIN passes its state.
         if unsafe { (*output).analyze } {
-            text("SoA Rows Read", &rows_read.to_string())?;
+            number("SoA Rows Read", rows_read)?;
         }
         Ok(())
     });
 }
 
-fn property(label: &str, value: &str, output: *mut pg_sys::ExplainState) -> Result<()> {
-    let inner = |text: &str| CString::new(text).map_err(|_| PgError::internal("a text holds a NUL character"));
-    let (label, value) = (inner(label)?, inner(value)?);
-    // SAFETY: the strings live until the call is over, which copies them.
-    unsafe { pg_sys::ExplainPropertyText(label.as_ptr(), value.as_ptr(), output) };
+enum Property<'a> {
+    Text(&'a str),
+    Number(u64),
+}
+
+fn property(label: &str, value: Property<'_>, output: *mut pg_sys::ExplainState) -> Result<()> {
+    let label = palloc_text(label)?;
+    match value {
+        // SAFETY: both are strings.
+        Property::Text(value) => unsafe { pg_sys::ExplainPropertyText(label, palloc_text(value)?, output) },
+        Property::Number(value) => {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            // SAFETY: the label is a string, and there is no unit.
+            unsafe { pg_sys::ExplainPropertyInteger(label, std::ptr::null(), value, output) };
+        }
+    }
     Ok(())
 }

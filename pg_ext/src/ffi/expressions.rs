@@ -21,8 +21,9 @@ const COLLATIONS_BY_BYTES: [u32; 3] = [950, 951, 811];
 /// int2, int4 and int8 to numeric.
 const CASTS_THAT_KEEP_VALUES: [u32; 7] = [313, 754, 481, 311, 1782, 1740, 1781];
 
-/// `now()` and what SQL calls it otherwise.
-const NOW: u32 = 1299;
+/// Functions that raise no error but for times beyond all calendars: `now()`, times plus and minus an interval, and the
+/// casts between date, timestamp and timestamptz.
+const FUNCTIONS_WITHOUT_ERRORS: [u32; 11] = [1299, 1189, 1190, 2032, 2033, 1178, 2029, 2024, 1174, 2027, 2028];
 
 /// The conditions on one relation, and the expressions that they compare with.
 pub(super) struct Reader {
@@ -30,7 +31,7 @@ pub(super) struct Reader {
     operands: Vec<(Operand, *mut pg_sys::Expr)>,
 }
 
-/// Whether every row that the scan leaves out would have evaluated an expression anyway.
+/// Where in a query's condition an expression is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// One of the conditions that all must hold.
@@ -238,10 +239,10 @@ impl Reader {
         // SAFETY: as the caller promises.
         let is_fixed = match place {
             // SAFETY: as the caller promises.
-            Place::Top => unsafe { has_one_value(node) },
-            // What Postgres might not have evaluated must not raise an error.
+            Place::Top => unsafe { is_simple(node, true) },
+            // A subquery that Postgres might not have come to must not be run.
             // SAFETY: as the caller promises.
-            Place::Nested => unsafe { is_simple(node) },
+            Place::Nested => unsafe { is_simple(node, false) },
         };
         if !is_fixed {
             return None;
@@ -302,41 +303,46 @@ impl Operator {
     }
 }
 
-/// # Safety
-///
-/// The node is an expression of a query.
-unsafe fn has_one_value(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: here and below, as the caller promises.
-    let reads_columns = unsafe { pg_sys::contain_var_clause(node) };
-    // SAFETY: as above.
-    let is_volatile = unsafe { pg_sys::contain_volatile_functions(node) };
-    // SAFETY: as above.
-    let has_subplans = unsafe { pg_sys::contain_subplans(node) };
-    !reads_columns && !is_volatile && !has_subplans
-}
-
-/// Whether an expression is a constant, a parameter or the time of the statement: evaluating it raises no error.
+/// Whether an expression has one value for the whole scan, and evaluating it raises no error: a constant, a parameter, the
+/// time of the statement, and what is on the list of functions of these. With `subqueries`, a subquery's value as well,
+/// and what an outer row gives.
 ///
 /// # Safety
 ///
 /// The node is an expression of a query.
-unsafe fn is_simple(node: *mut pg_sys::Node) -> bool {
+unsafe fn is_simple(node: *mut pg_sys::Node, subqueries: bool) -> bool {
     // SAFETY: as the caller promises.
     let Some(header) = (unsafe { node.as_ref() }) else { return false };
+    let are_simple = |function: pg_sys::Oid, arguments: *const pg_sys::List| {
+        // SAFETY: the arguments of a function are a list of expressions.
+        let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(arguments) };
+        FUNCTIONS_WITHOUT_ERRORS.contains(&function.to_u32())
+            // SAFETY: they are of the same query.
+            && arguments.into_iter().all(|argument| unsafe { is_simple(argument, subqueries) })
+    };
     match header.type_ {
-        pg_sys::NodeTag::T_Const | pg_sys::NodeTag::T_Param => true,
+        pg_sys::NodeTag::T_Const | pg_sys::NodeTag::T_SQLValueFunction => true,
+        pg_sys::NodeTag::T_Param => {
+            // SAFETY: the tag says so.
+            let parameter = unsafe { &*node.cast::<pg_sys::Param>() };
+            subqueries || parameter.paramkind == pg_sys::ParamKind::PARAM_EXTERN
+        }
         pg_sys::NodeTag::T_RelabelType => {
             // SAFETY: the tag says so.
             let relabel = unsafe { &*node.cast::<pg_sys::RelabelType>() };
             // SAFETY: the inner expression is of the same query.
-            unsafe { is_simple(relabel.arg.cast()) }
+            unsafe { is_simple(relabel.arg.cast(), subqueries) }
         }
         pg_sys::NodeTag::T_FuncExpr => {
             // SAFETY: the tag says so.
             let call = unsafe { &*node.cast::<pg_sys::FuncExpr>() };
-            call.funcid.to_u32() == NOW
+            are_simple(call.funcid, call.args)
         }
-        pg_sys::NodeTag::T_SQLValueFunction => true,
+        pg_sys::NodeTag::T_OpExpr => {
+            // SAFETY: the tag says so.
+            let call = unsafe { &*node.cast::<pg_sys::OpExpr>() };
+            are_simple(call.opfuncid, call.args)
+        }
         _ => false,
     }
 }

@@ -1,109 +1,105 @@
 //! Hearing of queries and transactions: which queries are going on decides how long a statement's snapshots are kept.
+//!
+//! Every query of a session passes through the hook, those on other tables included. So Postgres' own errors pass as
+//! they are: the calls are made without `pgrx`'s guard, which would make errors anew, from frames that have nothing to
+//! drop.
 
 use std::ffi::{c_int, c_void};
+use std::ptr;
 use std::sync::OnceLock;
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 use crate::snapshots;
 
-/// What the hooks were before: another extension's, or nothing.
+/// What the hook was before: another extension's, or nothing.
 static FORMER_START: OnceLock<pg_sys::ExecutorStart_hook_type> = OnceLock::new();
-static FORMER_END: OnceLock<pg_sys::ExecutorEnd_hook_type> = OnceLock::new();
 
-/// Puts the hooks in place.
+unsafe extern "C-unwind" {
+    /// What Postgres does without a hook.
+    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+}
+
+/// Puts the hook in place.
 ///
 /// # Safety
 ///
 /// Called once, while Postgres loads the library.
 pub(super) unsafe fn install() {
-    // SAFETY: here and below: the variables are those of the backend's only thread, and what is put there lives as long
-    // as the library, which is never unloaded.
-    let former_start = unsafe { pg_sys::ExecutorStart_hook };
-    // SAFETY: as above.
-    let former_end = unsafe { pg_sys::ExecutorEnd_hook };
-    if FORMER_START.set(former_start).is_err() || FORMER_END.set(former_end).is_err() {
+    // SAFETY: here and below: the variable is that of the backend's only thread, and what is put there lives as long as
+    // the library, which is never unloaded.
+    let former = unsafe { pg_sys::ExecutorStart_hook };
+    if FORMER_START.set(former).is_err() {
         return;
     }
     // SAFETY: as above.
     unsafe { pg_sys::ExecutorStart_hook = Some(executor_start) };
     // SAFETY: as above.
-    unsafe { pg_sys::ExecutorEnd_hook = Some(executor_end) };
-    // SAFETY: as above.
-    unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut()) };
-    // SAFETY: as above.
-    unsafe { pg_sys::RegisterSubXactCallback(Some(subtransaction_event), std::ptr::null_mut()) };
+    unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), ptr::null_mut()) };
+    // The library may be loaded by a function that a query calls, which has started before.
+    // SAFETY: as above; the portal that is active is live, or there is none.
+    if let Some(portal) = unsafe { pg_sys::ActivePortal.as_ref() } {
+        // SAFETY: a portal's query is null or live.
+        unsafe { note(portal.queryDesc) };
+    }
 }
 
 /// A query starts.
-#[pgrx::pg_guard]
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
-    // SAFETY: the executor passes the query that it starts.
-    let snapshot = unsafe { (*query).snapshot };
-    // SAFETY: reading how deep in subtransactions this is.
-    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-    // Its scans begin within the call below. If that fails, the transaction does.
-    snapshots::query_starts(query.addr(), snapshot.addr(), level);
     match FORMER_START.get().copied().flatten() {
-        Some(former) => {
-            // SAFETY: the hook is another extension's.
-            let call = || unsafe { former(query, flags) };
-            // SAFETY: nothing here needs to be dropped.
-            unsafe { pg_guard_ffi_boundary(call) }
-        }
-        // SAFETY: what Postgres does without a hook.
-        None => unsafe { pg_sys::standard_ExecutorStart(query, flags) },
+        // SAFETY: the hook is another extension's.
+        Some(former) => unsafe { former(query, flags) },
+        // SAFETY: the executor passes the query that it starts.
+        None => unsafe { standard_ExecutorStart(query, flags) },
     }
+    // SAFETY: as above.
+    unsafe { note_started(query) };
 }
 
-/// A query ends.
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn executor_end(query: *mut pg_sys::QueryDesc) {
-    match FORMER_END.get().copied().flatten() {
-        Some(former) => {
-            // SAFETY: the hook is another extension's.
-            let call = || unsafe { former(query) };
-            // SAFETY: nothing here needs to be dropped.
-            unsafe { pg_guard_ffi_boundary(call) }
-        }
-        // SAFETY: what Postgres does without a hook.
-        None => unsafe { pg_sys::standard_ExecutorEnd(query) },
-    }
-    snapshots::query_ends(query.addr());
+unsafe extern "C-unwind" fn note_started(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: as the caller promises.
+    unsafe { note(query) };
+}
+
+/// Remembers a query until its memory goes, which happens when it ends and when it fails.
+///
+/// # Safety
+///
+/// The query is null or live.
+unsafe fn note(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: as the caller promises.
+    let Some(query) = (unsafe { query.as_ref() }) else { return };
+    // SAFETY: a query's state is null or live.
+    let Some(state) = (unsafe { query.estate.as_ref() }) else { return };
+    let size = size_of::<pg_sys::MemoryContextCallback>();
+    // SAFETY: a query's memory is live.
+    let callback = unsafe { pg_sys::MemoryContextAlloc(state.es_query_cxt, size) };
+    let callback = callback.cast::<pg_sys::MemoryContextCallback>();
+    let id = callback.addr();
+    let entry = pg_sys::MemoryContextCallback {
+        func: Some(memory_goes),
+        arg: ptr::without_provenance_mut(id),
+        next: ptr::null_mut(),
+    };
+    // SAFETY: it was allocated for this.
+    unsafe { callback.write(entry) };
+    // SAFETY: the callback is in the memory whose end it is called at.
+    unsafe { pg_sys::MemoryContextRegisterResetCallback(state.es_query_cxt, callback) };
+    snapshots::query_starts(id, query.snapshot.addr());
+}
+
+/// A query's memory goes.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn memory_goes(id: *mut c_void) {
+    snapshots::query_ends(id.addr());
 }
 
 /// Something happens to a transaction.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    use pg_sys::XactEvent::{
-        XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PARALLEL_ABORT, XACT_EVENT_PARALLEL_COMMIT, XACT_EVENT_PREPARE,
-    };
-    let over = [
-        XACT_EVENT_ABORT,
-        XACT_EVENT_COMMIT,
-        XACT_EVENT_PARALLEL_ABORT,
-        XACT_EVENT_PARALLEL_COMMIT,
-        XACT_EVENT_PREPARE,
-    ];
-    if over.contains(&event) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+    if [XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE].contains(&event) {
         snapshots::transaction_ends();
-    }
-}
-
-/// Something happens to a subtransaction.
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn subtransaction_event(
-    event: pg_sys::SubXactEvent::Type,
-    _own: pg_sys::SubTransactionId,
-    _parent: pg_sys::SubTransactionId,
-    _argument: *mut c_void,
-) {
-    // SAFETY: reading how deep in subtransactions this is.
-    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-    match event {
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => snapshots::subtransaction_aborts(level),
-        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => snapshots::subtransaction_commits(level),
-        _ => {}
     }
 }

@@ -143,14 +143,22 @@ fn raise(error: PgError, step: Step) -> ! {
 }
 
 fn report(error: PgError, level: PgLogLevel, step: Step) {
-    let mut report = pgrx::pg_sys::panic::ErrorReport::new(error.code, error.message, step.name());
+    let mut report = pgrx::pg_sys::panic::ErrorReport::new(error.code, reportable(error.message), step.name());
     if let Some(detail) = error.detail {
-        report = report.set_detail(detail);
+        report = report.set_detail(reportable(detail));
     }
     if let Some(hint) = error.hint {
-        report = report.set_hint(hint);
+        report = report.set_hint(reportable(hint));
     }
     report.report(level);
+}
+
+/// A message as the database can hold it: reports are UTF-8 here, whatever the database's encoding is.
+fn reportable(message: String) -> String {
+    if message.is_ascii() || database_has_utf8() {
+        return message;
+    }
+    message.chars().map(|c| if c.is_ascii() { c.to_string() } else { c.escape_unicode().to_string() }).collect()
 }
 
 fn panic_if_asked(step: Step) {
@@ -202,18 +210,27 @@ fn to_database_encoding(text: &str) -> Vec<u8> {
 ///
 /// # Safety
 ///
-/// The pointer is null or leads to a string with a NUL at its end.
+/// The pointer is null or leads to a string with a NUL at its end, in the database's encoding.
 unsafe fn text_of(string: *const c_char) -> String {
     if string.is_null() {
         return String::new();
     }
     // SAFETY: as the caller promises.
-    unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
+    let bytes = unsafe { CStr::from_ptr(string) };
+    if bytes.to_bytes().is_ascii() || database_has_utf8() {
+        return bytes.to_string_lossy().into_owned();
+    }
+    let length = bytes.to_bytes().len() as c_int;
+    // SAFETY: the pointer and the length are those of the string.
+    let converted = unsafe { pg_sys::pg_server_to_any(string, length, pg_sys::pg_enc::PG_UTF8 as c_int) };
+    // SAFETY: it returned a string with a NUL at its end.
+    unsafe { CStr::from_ptr(converted) }.to_string_lossy().into_owned()
 }
 
-/// A copy of the text in Postgres' memory.
+/// A copy of the text in Postgres' memory, in the database's encoding.
 fn palloc_text(text: &str) -> Result<*mut c_char> {
-    let text = CString::new(text).map_err(|_| PgError::internal("a text holds a NUL character"))?;
+    let bytes = if database_has_utf8() { text.as_bytes().to_vec() } else { to_database_encoding(text) };
+    let text = CString::new(bytes).map_err(|_| PgError::internal("a text holds a NUL character"))?;
     // SAFETY: pstrdup copies up to the NUL.
     Ok(unsafe { pg_sys::pstrdup(text.as_ptr()) })
 }

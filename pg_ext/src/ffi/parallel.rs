@@ -17,9 +17,9 @@ use crate::scan::Scan;
 struct Shared {
     /// The version of the store that the leader reads.
     version: u64,
-    /// The unit that nobody has claimed yet.
-    next_unit: AtomicU64,
-    /// What the first process to plan found out that is to be read; 0 before.
+    /// The position that nobody has claimed yet.
+    next_position: AtomicU64,
+    /// What the first process to plan looks for; 0 before.
     fingerprint: AtomicU64,
     /// The rows of the units that were read.
     rows_read: AtomicU64,
@@ -49,9 +49,9 @@ impl SharedScan {
         self.shared().version
     }
 
-    /// The next unit that nobody else has claimed; it may be past the last.
-    pub(crate) fn claim(&self) -> usize {
-        usize::try_from(self.shared().next_unit.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX)
+    /// The next position of a unit that nobody else has claimed; it may be past the last.
+    pub(crate) fn claim(&self) -> u64 {
+        self.shared().next_position.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Counts rows as read.
@@ -64,7 +64,7 @@ impl SharedScan {
         self.shared().rows_read.load(Ordering::Relaxed)
     }
 
-    /// Whether the processes that have planned found the same to read. The number is not 0.
+    /// Whether the processes that have planned look for the same. The number is not 0.
     pub(crate) fn agrees_on(&self, fingerprint: u64) -> bool {
         let first = self.shared().fingerprint.compare_exchange(0, fingerprint, Ordering::Relaxed, Ordering::Relaxed);
         first.map_or_else(|other| other == fingerprint, |_| true)
@@ -95,7 +95,7 @@ pub(super) unsafe extern "C-unwind" fn initialize_dsm_foreign_scan(
         let scan = state.scan()?;
         let shared = Shared {
             version: scan.version(),
-            next_unit: AtomicU64::new(0),
+            next_position: AtomicU64::new(0),
             fingerprint: AtomicU64::new(0),
             rows_read: AtomicU64::new(0),
         };
@@ -117,7 +117,7 @@ pub(super) unsafe extern "C-unwind" fn reinitialize_dsm_foreign_scan(
     run(Step::ReinitializeDsm, || {
         // SAFETY: the leader has filled the place, and no worker runs now.
         let shared = unsafe { SharedScan::at(place)? };
-        shared.shared().next_unit.store(0, Ordering::Relaxed);
+        shared.shared().next_position.store(0, Ordering::Relaxed);
         // A parameter may have changed.
         shared.shared().fingerprint.store(0, Ordering::Relaxed);
         Ok(())

@@ -24,6 +24,7 @@ struct Planned {
     private: String,
     expressions: *mut pg_sys::List,
     rows_read: f64,
+    units_read: u64,
 }
 
 /// Estimates the rows.
@@ -43,12 +44,14 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         rel.tuples = estimate.rows as f64;
         // SAFETY: both are the planner's, and the rows are known now.
         unsafe { pg_sys::set_baserel_size_estimates(root, rel) };
-        rel.rows = rel.rows.min((estimate.rows_read as f64).max(1.0));
+        let most = if estimate.is_one_row { 1 } else { estimate.rows_read.max(1) };
+        rel.rows = rel.rows.min(most as f64);
 
         let planned = Planned {
             private: estimate.private.to_text()?,
             expressions: list::of(estimate.used_operands.iter().map(|index| reader.expression(*index))),
             rows_read: estimate.rows_read as f64,
+            units_read: estimate.units_read,
         };
         rel.fdw_private = planned.to_list()?.cast();
         Ok(())
@@ -110,19 +113,23 @@ unsafe fn columns_in(attributes: *const pg_sys::Bitmapset, table: &Table) -> Vec
 
 impl Planned {
     fn to_list(&self) -> Result<*mut pg_sys::List> {
-        let (private, rows_read) = (make_string(&self.private)?, make_string(&self.rows_read.to_string())?);
-        Ok(list::of([private.cast::<pg_sys::Node>(), self.expressions.cast(), rows_read.cast()]))
+        let counts = make_string(&format!("{} {}", self.rows_read, self.units_read))?;
+        let private = make_string(&self.private)?;
+        Ok(list::of([private.cast::<pg_sys::Node>(), self.expressions.cast(), counts.cast()]))
     }
 
     fn of(rel: &pg_sys::RelOptInfo) -> Result<Self> {
         // SAFETY: the list is the one that was made when the relation's size was estimated.
         let planned: Vec<*mut pg_sys::Node> = unsafe { list::elements(rel.fdw_private.cast_const().cast()) };
         let lost = || PgError::internal("a plan was lost");
-        let [private, expressions, rows_read] = planned[..] else { return Err(lost()) };
+        let [private, expressions, counts] = planned[..] else { return Err(lost()) };
+        let counts = string_of(counts.cast());
+        let (rows_read, units_read) = counts.split_once(' ').ok_or_else(lost)?;
         Ok(Self {
             private: string_of(private.cast()),
             expressions: expressions.cast(),
-            rows_read: string_of(rows_read.cast()).parse().map_err(|_| lost())?,
+            rows_read: rows_read.parse().map_err(|_| lost())?,
+            units_read: units_read.parse().map_err(|_| lost())?,
         })
     }
 }
@@ -210,11 +217,15 @@ unsafe fn add_parallel_path(
     // SAFETY: a relation has a target.
     let width = f64::from(unsafe { (*relation.reltarget).width }) + HEAP_ROW_OVERHEAD;
     let workers = compat::parallel_workers(rel, planned.rows_read * width / f64::from(pg_sys::BLCKSZ));
+    // The leader reads too, so that a worker for each unit would be one too many.
+    let workers = workers.min(i32::try_from(planned.units_read).unwrap_or(i32::MAX) - 1);
     if workers <= 0 {
         return;
     }
     // As for the heap: the leader helps as long as it has little to collect (`get_parallel_divisor`).
-    let leader = (1.0 - 0.3 * f64::from(workers)).max(0.0);
+    // SAFETY: reading a setting of the backend's only thread.
+    let takes_part = unsafe { pg_sys::parallel_leader_participation };
+    let leader = if takes_part { (1.0 - 0.3 * f64::from(workers)).max(0.0) } else { 0.0 };
     let divisor = f64::from(workers) + leader;
     let total = startup + run / divisor;
     // SAFETY: as the caller promises.

@@ -33,6 +33,7 @@ pub struct ScanRequest {
 pub struct Unit {
     segment: Arc<Segment>,
     ordinal: usize,
+    position: u64,
     rows: usize,
     /// Whether every row matches, so that there is nothing to filter.
     all_match: bool,
@@ -42,6 +43,13 @@ impl Unit {
     /// How many rows it has, before any filter.
     pub fn row_count(&self) -> usize {
         self.rows
+    }
+
+    /// Its place among the units of all segments that partition values and the log's statistics did not exclude, of which
+    /// there are [`PlanCounters::units_total`]. Two plans of one version and predicate agree on it, even if they do not
+    /// agree on which units to read: zone maps are in files that may come and go.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// The segment it is of.
@@ -136,6 +144,7 @@ fn plan_segment(
     }
     let mut rows = 0;
     let of_segment = segment.units()?;
+    let first_position = counters.units_total;
     counters.units_total += of_segment.len() as u64;
     for (ordinal, unit_rows) in of_segment.iter().enumerate() {
         if enough(rows_before + rows) {
@@ -156,7 +165,8 @@ fn plan_segment(
         }
         let count = usize::try_from(*unit_rows).map_err(|_| Error::argument("a row group has too many rows"))?;
         rows += unit_rows;
-        units.push(Unit { segment: Arc::clone(segment), ordinal, rows: count, all_match: truth.is_always_true() });
+        let (position, all_match) = (first_position + ordinal as u64, truth.is_always_true());
+        units.push(Unit { segment: Arc::clone(segment), ordinal, position, rows: count, all_match });
     }
     Ok(rows)
 }

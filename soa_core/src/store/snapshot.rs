@@ -139,6 +139,13 @@ fn is_newest(backend: &dyn Backend, snapshot: &Snapshot) -> bool {
     next.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) && snapshot.is_still_there(backend)
 }
 
+fn log_error(root: &Path, error: KernelError) -> Error {
+    match error {
+        KernelError::Unsupported(message) => Error::Unsupported { path: root.to_owned(), message },
+        error => Error::Log { path: root.to_owned(), source: Box::new(error) },
+    }
+}
+
 fn identity(backend: &dyn Backend, root: &Path, version: u64) -> Option<Stat> {
     backend.stat(&commit_path(root, version)).ok()
 }
@@ -152,7 +159,7 @@ fn resolve(
 ) -> Result<Snapshot> {
     check_store(&**backend, root)?;
     let engine = StoreEngine::new(Arc::clone(backend), root);
-    let failed = |error: KernelError| Error::Log { path: root.to_owned(), source: Box::new(error) };
+    let failed = |error: KernelError| log_error(root, error);
     let url = url::Url::from_directory_path(root).map_err(|()| Error::NotFound { path: root.to_owned() })?;
     let delta = match (version, base) {
         (None, Some(base)) => DeltaSnapshot::builder_from(Arc::clone(&base.delta)).build(&engine),

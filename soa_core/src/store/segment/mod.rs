@@ -275,7 +275,7 @@ impl Segment {
                 Checksums::from_tag(tag).ok_or_else(|| Error::damaged(&path, "its checksums in the log are none"))?,
             ),
         };
-        let form = ParquetForm::open(&*self.backend, &path, &self.stored, self.meta.parquet_bytes, checksums)?;
+        let form = ParquetForm::open(&self.backend, &path, &self.stored, self.meta.parquet_bytes, checksums)?;
         if self.meta.rows.is_some_and(|rows| rows != form.unit_rows().iter().sum::<u64>()) {
             return Err(Error::damaged(&path, format!("it does not have the {} rows that the log says", self.rows)));
         }

@@ -123,10 +123,11 @@ fn chunk_ranges(metadata: &ParquetMetaData) -> Vec<Range<u64>> {
         .collect()
 }
 
-/// A Parquet file opened for reading.
+/// A Parquet file whose footer has been read. The file is opened for each reading: a store may have more files than a
+/// process may have open, and this lives as long as a snapshot.
 pub(super) struct ParquetForm {
     path: PathBuf,
-    file: Box<dyn ReadFile>,
+    backend: Arc<dyn Backend>,
     len: u64,
     metadata: ArrowReaderMetadata,
     fields: Vec<Field>,
@@ -138,7 +139,7 @@ pub(super) struct ParquetForm {
 impl ParquetForm {
     /// Opens a file of these columns and reads its footer.
     pub(super) fn open(
-        backend: &dyn Backend,
+        backend: &Arc<dyn Backend>,
         path: &Path,
         fields: &[Field],
         expected_len: u64,
@@ -173,7 +174,8 @@ impl ParquetForm {
             }
         }
         let leaves = fields.iter().map(|field| find_leaf(path, &metadata, field)).collect::<Result<_>>()?;
-        Ok(Self { path: path.to_owned(), file, len, metadata, fields: fields.to_vec(), leaves, checksums })
+        let backend = Arc::clone(backend);
+        Ok(Self { path: path.to_owned(), backend, len, metadata, fields: fields.to_vec(), leaves, checksums })
     }
 
     /// The rows of each unit.
@@ -194,7 +196,8 @@ impl ParquetForm {
         let wanted: Vec<usize> = columns.iter().filter_map(|column| self.leaves[*column]).collect();
         let mut by_leaf: HashMap<usize, ArrayRef> = HashMap::new();
         if !wanted.is_empty() {
-            let chunks = wanted.iter().map(|leaf| self.read_chunk(unit, *leaf)).collect::<Result<Vec<_>>>()?;
+            let file = self.backend.open(&self.path).map_err(Error::io("open", &self.path))?;
+            let chunks = wanted.iter().map(|leaf| self.read_chunk(&*file, unit, *leaf)).collect::<Result<Vec<_>>>()?;
             let batch = self
                 .decode(unit, rows, &wanted, chunks)
                 .map_err(|error| Error::damaged(&self.path, format!("row group {unit} cannot be decoded: {error}")))?;
@@ -236,13 +239,13 @@ impl ParquetForm {
     }
 
     /// The bytes of a column chunk and where they begin, checked.
-    fn read_chunk(&self, unit: usize, leaf: usize) -> Result<(u64, Bytes)> {
+    fn read_chunk(&self, file: &dyn ReadFile, unit: usize, leaf: usize) -> Result<(u64, Bytes)> {
         let metadata = self.metadata.metadata();
         let (start, len) = metadata.row_group(unit).column(leaf).byte_range();
         let fits = start.checked_add(len).is_some_and(|end| end <= self.len);
         let len = usize::try_from(len).ok().filter(|_| fits);
         let len = len.ok_or_else(|| Error::damaged(&self.path, "its footer points outside the file"))?;
-        let bytes = read_range(&*self.file, start, len).map_err(Error::io("read", &self.path))?;
+        let bytes = read_range(file, start, len).map_err(Error::io("read", &self.path))?;
         let columns = metadata.row_group(unit).num_columns();
         if let Some(Checksums(known)) = &self.checksums
             && known.get(1 + unit * columns + leaf) != Some(&crc32c::crc32c(&bytes))
