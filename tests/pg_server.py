@@ -120,7 +120,9 @@ class PgServer:
         built = support.pg_extension(self.major) if extension else None
         self.settings = SETTINGS | (settings or {})
         # Not PGHOST and the like, which would lead its programs elsewhere.
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")} | (environment or {})
+        # Without PG…, which are for clients, and RUST_BACKTRACE, which would be in every error's detail.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "RUST_"))}
+        self.environment = inherited | (environment or {})
         self.process: subprocess.Popen | None = None
         self.port = 0
         self.run_as = _other_user()

@@ -6,6 +6,7 @@ use soa_core::schema::DataType;
 use soa_core::store::{Snapshot, Store};
 
 use crate::error::{PgError, Result};
+use crate::ffi;
 use crate::location::{self, Found};
 use crate::options::{self, OptionPair, U64, invalid_value};
 use crate::types;
@@ -104,6 +105,7 @@ fn command(root: &str, store: &Found, server: &str, u64: U64) -> Result<String> 
     if store.name.len() > NAME_BYTES_MAX {
         return Err(too_long("name", &store.name).with_hint("Use CREATE FOREIGN TABLE and give it another name."));
     }
+    ffi::check_encodable(&store.path)?;
     let snapshot = Store::open(location::resolve(root, &store.path)?)?.snapshot()?;
     let schema = snapshot.schema();
     if schema.len() > COLUMNS_MAX {
@@ -117,6 +119,7 @@ fn command(root: &str, store: &Found, server: &str, u64: U64) -> Result<String> 
             return Err(too_long("column name", field.name())
                 .with_hint("Use CREATE FOREIGN TABLE and the column's option \"column_name\"."));
         }
+        ffi::check_encodable(field.name())?;
         if SYSTEM_COLUMNS.contains(&field.name()) {
             let message = format!("the column name \"{}\" is one that Postgres has in every table", field.name());
             return Err(PgError::new(PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN, message)

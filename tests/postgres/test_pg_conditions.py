@@ -757,7 +757,7 @@ def test_explain_names_what_it_uses(session):
     )
     assert scan["SoA Columns"] == "order_id, status, quantity, note"
     assert scan["SoA Filter"] == "order_id < 100 AND note IS NULL"
-    assert scan["SoA Snapshot"] == "3" and scan["SoA Form"] == "arrow" and scan["SoA Rows Read"] == "4000"
+    assert scan["SoA Snapshot"] == 3 and scan["SoA Form"] == "arrow" and scan["SoA Rows Read"] == 4000
     assert scan["SoA Store"].endswith("/orders.soa")
     (scan,) = scans(plan(session, "SELECT count(*) FROM orders", analyze=False))
     assert "SoA Filter" not in scan and "SoA Rows Read" not in scan and scan["SoA Columns"] == ""
@@ -774,7 +774,7 @@ def test_explain_names_what_it_uses(session):
 def test_a_limit_reads_little(session):
     session.execute("SET search_path = stored")
     (scan,) = scans(plan(session, "SELECT * FROM orders LIMIT 5"))
-    assert scan["SoA Rows Read"] == "4000" and int(scan["Actual Rows"]) == 5
+    assert scan["SoA Rows Read"] == 4000 and int(scan["Actual Rows"]) == 5
     (scan,) = scans(plan(session, "SELECT * FROM orders LIMIT 0"))
     assert scan["SoA Rows Read"] == "0"
     (scan,) = scans(plan(session, "SELECT EXISTS (SELECT FROM orders WHERE order_id > 5000)"))

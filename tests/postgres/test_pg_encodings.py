@@ -109,6 +109,11 @@ def test_names_of_enums(session):
     assert rows(session, "SELECT count(*) FROM levels WHERE level = 'Äußerst'") == [(250,)]
 
 
+def said(text: str) -> str:
+    """As a message of the extension has it, which is ASCII where the database's encoding is not UTF-8."""
+    return "".join(c if c.isascii() else f"\\u{{{ord(c):x}}}" for c in text)
+
+
 def test_names_of_columns_and_folders(session):
     """What a table of the database is called can be said of the store as well."""
     session.execute("DROP FOREIGN TABLE IF EXISTS named")
@@ -124,9 +129,9 @@ def test_names_of_columns_and_folders(session):
     assert "Größe.soa" in explained
     session.execute("ALTER FOREIGN TABLE named ALTER COLUMN s OPTIONS (SET column_name 'Brücke')")
     failed = error(session, "SELECT s FROM named")
-    assert failed.sqlstate == "HV005" and "Brücke" in str(failed) and "Straße" in str(failed)
+    assert failed.sqlstate == "HV005" and said("Brücke") in str(failed) and said("Straße") in str(failed)
     session.execute("ALTER FOREIGN TABLE named OPTIONS (SET path 'Lücke.soa')")
-    assert "Lücke.soa" in str(error(session, "SELECT s FROM named"))
+    assert said("Lücke.soa") in str(error(session, "SELECT s FROM named"))
 
 
 def test_import(other: Database):

@@ -21,9 +21,10 @@ const COLLATIONS_BY_BYTES: [u32; 3] = [950, 951, 811];
 /// int2, int4 and int8 to numeric.
 const CASTS_THAT_KEEP_VALUES: [u32; 7] = [313, 754, 481, 311, 1782, 1740, 1781];
 
-/// Functions that raise no error but for times beyond all calendars: `now()`, times plus and minus an interval, and the
-/// casts between date, timestamp and timestamptz.
-const FUNCTIONS_WITHOUT_ERRORS: [u32; 11] = [1299, 1189, 1190, 2032, 2033, 1178, 2029, 2024, 1174, 2027, 2028];
+/// Functions that raise no error but for times beyond all calendars: `now()`, times plus and minus an interval, dates plus
+/// and minus days, and the casts between date, timestamp and timestamptz.
+const FUNCTIONS_WITHOUT_ERRORS: [u32; 13] =
+    [1299, 1189, 1190, 2032, 2033, 1141, 1142, 1178, 2029, 2024, 1174, 2027, 2028];
 
 /// The conditions on one relation, and the expressions that they compare with.
 pub(super) struct Reader {
@@ -332,6 +333,14 @@ unsafe fn is_simple(node: *mut pg_sys::Node, subqueries: bool) -> bool {
             let relabel = unsafe { &*node.cast::<pg_sys::RelabelType>() };
             // SAFETY: the inner expression is of the same query.
             unsafe { is_simple(relabel.arg.cast(), subqueries) }
+        }
+        pg_sys::NodeTag::T_ArrayExpr => {
+            // SAFETY: the tag says so.
+            let array = unsafe { &*node.cast::<pg_sys::ArrayExpr>() };
+            // SAFETY: an array's elements are a list of expressions.
+            let elements: Vec<*mut pg_sys::Node> = unsafe { list::elements(array.elements) };
+            // SAFETY: they are of the same query.
+            !array.multidims && elements.into_iter().all(|element| unsafe { is_simple(element, subqueries) })
         }
         pg_sys::NodeTag::T_FuncExpr => {
             // SAFETY: the tag says so.

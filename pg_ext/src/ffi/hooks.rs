@@ -37,8 +37,10 @@ pub(super) unsafe fn install() {
     // SAFETY: as above.
     unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), ptr::null_mut()) };
     // The library may be loaded by a function that a query calls, which has started before.
-    // SAFETY: as above; the portal that is active is live, or there is none.
-    if let Some(portal) = unsafe { pg_sys::ActivePortal.as_ref() } {
+    // SAFETY: as above.
+    let active = unsafe { pg_sys::ActivePortal };
+    // SAFETY: the portal that is active is live, or there is none.
+    if let Some(portal) = unsafe { active.as_ref() } {
         // SAFETY: a portal's query is null or live.
         unsafe { note(portal.queryDesc) };
     }

@@ -25,7 +25,7 @@ mod values;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 use pgrx::pg_sys;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgLogLevel};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgLogLevel, PgSqlErrorCode, PgTryBuilder};
 
 use crate::error::{PgError, Result, Step, arm_test_panics, panics_are_armed};
 use crate::rows::Encoding;
@@ -186,6 +186,24 @@ fn database_has_utf8() -> bool {
     // SAFETY: it reads a variable.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
     [pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII].contains(&(encoding as u32))
+}
+
+/// Whether the database's encoding has every character of a name.
+pub(crate) fn check_encodable(name: &str) -> Result<()> {
+    if name.is_ascii() || database_has_utf8() {
+        return Ok(());
+    }
+    let refused = |_| {
+        let message = format!("the name \"{name}\" has a character that the database's encoding has not");
+        Err(PgError::new(PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER, message))
+    };
+    // Nothing is left half done when an encoding's conversion fails, so its error can be taken for an answer.
+    PgTryBuilder::new(|| {
+        to_database_encoding(name);
+        Ok(())
+    })
+    .catch_when(PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER, refused)
+    .execute()
 }
 
 fn to_database_encoding(text: &str) -> Vec<u8> {
