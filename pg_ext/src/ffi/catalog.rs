@@ -30,6 +30,10 @@ pub(super) fn table(relation: pg_sys::Oid) -> Result<Table> {
     let server = unsafe { pg_sys::GetForeignServer(foreign_table.serverid) };
     // SAFETY: the result was just allocated.
     let server = unsafe { &*server };
+    // SAFETY: the relation exists, so the result is its name.
+    let name = unsafe { pg_sys::get_rel_name(relation) };
+    // SAFETY: as above.
+    let name = unsafe { text_of(name) };
     // SAFETY: the relation stays open while its description is looked at.
     let description = unsafe { PgTupleDesc::from_pg_unchecked(opened.rd_att) };
     let mut attributes = Vec::with_capacity(description.len());
@@ -47,7 +51,7 @@ pub(super) fn table(relation: pg_sys::Oid) -> Result<Table> {
         });
     }
     Ok(Table {
-        name: opened.name().to_owned(),
+        name,
         // SAFETY: the lists are of options.
         server_options: unsafe { option_pairs(server.options) },
         // SAFETY: as before.

@@ -217,15 +217,14 @@ unsafe fn add_parallel_path(
     // SAFETY: a relation has a target.
     let width = f64::from(unsafe { (*relation.reltarget).width }) + HEAP_ROW_OVERHEAD;
     let workers = compat::parallel_workers(rel, planned.rows_read * width / f64::from(pg_sys::BLCKSZ));
-    // SAFETY: reading a setting of the backend's only thread.
-    let takes_part = unsafe { pg_sys::parallel_leader_participation };
-    // If the leader reads too, a worker for each unit would be one too many.
-    let units = i32::try_from(planned.units_read).unwrap_or(i32::MAX);
-    let workers = workers.min(units - i32::from(takes_part));
+    // There is nothing to do for more workers than units.
+    let workers = workers.min(i32::try_from(planned.units_read).unwrap_or(i32::MAX));
     if workers <= 0 {
         return;
     }
     // As for the heap: the leader helps as long as it has little to collect (`get_parallel_divisor`).
+    // SAFETY: reading a setting of the backend's only thread.
+    let takes_part = unsafe { pg_sys::parallel_leader_participation };
     let leader = if takes_part { (1.0 - 0.3 * f64::from(workers)).max(0.0) } else { 0.0 };
     let divisor = f64::from(workers) + leader;
     let total = startup + run / divisor;
