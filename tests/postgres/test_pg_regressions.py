@@ -159,6 +159,7 @@ PLACES = {
     "Parquet": lambda store: segments(store)[-1],
     "Arrow form": lambda store: arrow_forms(store)[-1],
     "first log file": lambda store: log_files(store)[0],
+    "last log file": lambda store: log_files(store)[-1],
 }
 
 
@@ -184,6 +185,26 @@ def test_a_pipe_in_place_of_a_file(database: Database, which: str):
                 assert isinstance(found, psycopg.Error) and found.sqlstate in ("XX001", "58030"), found
                 assert "growing.soa" in str(found)
             assert rows(session, sql) == right
+
+
+# Versions
+
+
+def test_a_cursor_that_failed_in_a_savepoint_holds_no_version(database: Database, session: psycopg.Connection):
+    """The cursor stays, its scan is over; the statements after it see what is new."""
+    store = Growing(database.root)
+    database.import_all()
+    for batches in range(1, 4):
+        session.execute("BEGIN")
+        assert rows(session, "SELECT count(*) FROM growing") == [(batches * N,)]
+        session.execute("DECLARE c CURSOR FOR SELECT 1 / (value - 10) FROM growing")
+        session.execute("SAVEPOINT s")
+        assert error(session, "FETCH ALL FROM c").sqlstate == "22012"
+        session.execute("ROLLBACK TO s")
+        store.append()
+        for _ in range(3):
+            assert rows(session, "SELECT count(*) FROM growing") == [((batches + 1) * N,)]
+        session.execute("COMMIT")
 
 
 # Errors of others
