@@ -5,9 +5,9 @@
 //!
 //! - **The statement.** Every query that is part of a statement, that of a STABLE function it calls included, has Postgres'
 //!   snapshot of that statement: the same object, as Postgres shares it by reference. So the object's address tells
-//!   statements apart for as long as a query holds it. Here each query is told of when it has started and when its memory
-//!   goes ([`query_starts`], [`query_ends`]), which is no later than its snapshot, however it ends; what a statement has
-//!   seen of stores is forgotten with the last query that has its snapshot.
+//!   statements apart for as long as a query holds it. Here each query is told of when it has started, and when it ends
+//!   ([`query_starts`], [`query_ends`]) or what it held is released because it failed ([`owner_releases`]), whichever is
+//!   first; what a statement has seen of stores is forgotten with the last query that has its snapshot.
 //! - **The transaction.** What a transaction has looked at is kept until it ends.
 //!
 //! A parallel worker is told the version by its leader.
@@ -51,6 +51,8 @@ struct Query {
     id: usize,
     /// The address of Postgres' snapshot.
     snapshot: usize,
+    /// The address of the resource owner that holds the snapshot for it.
+    owner: usize,
 }
 
 thread_local! {
@@ -99,9 +101,10 @@ impl Pins {
         self.queries.iter().any(|query| query.snapshot == snapshot)
     }
 
-    fn forget(&mut self, id: usize) {
-        self.queries.retain(|query| query.id != id);
-        if !self.statements.is_empty() {
+    fn forget(&mut self, is_over: impl Fn(&Query) -> bool) {
+        let before = self.queries.len();
+        self.queries.retain(|query| !is_over(query));
+        if self.queries.len() < before && !self.statements.is_empty() {
             let mut statements = std::mem::take(&mut self.statements);
             statements.retain(|(snapshot, _), _| self.has_query(*snapshot));
             self.statements = statements;
@@ -109,20 +112,25 @@ impl Pins {
     }
 }
 
-/// A query has started: a number that tells it from others, and the address of Postgres' snapshot. What its scans have
-/// seen is kept until it ends.
-pub(crate) fn query_starts(id: usize, snapshot: usize) {
+/// A query has started: a number that tells it from others, and the addresses of Postgres' snapshot and of the resource
+/// owner that holds it. What the query's scans have seen is kept until it is over.
+pub(crate) fn query_starts(id: usize, snapshot: usize, owner: usize) {
     PINS.with_borrow_mut(|pins| {
-        pins.queries.push(Query { id, snapshot });
+        pins.queries.push(Query { id, snapshot, owner });
         let seen = pins.scans.extract_if(|(of, _), _| *of == snapshot);
         let living: Vec<_> = seen.filter_map(|(key, pin)| Some((key, pin.upgrade()?))).collect();
         pins.statements.extend(living);
     });
 }
 
-/// A query has ended, or failed.
+/// A query has ended.
 pub(crate) fn query_ends(id: usize) {
-    PINS.with_borrow_mut(|pins| pins.forget(id));
+    PINS.with_borrow_mut(|pins| pins.forget(|query| query.id == id));
+}
+
+/// A resource owner lets go of what it holds, the snapshots of its queries among it.
+pub(crate) fn owner_releases(owner: usize) {
+    PINS.with_borrow_mut(|pins| pins.forget(|query| query.owner == owner));
 }
 
 /// The transaction ends, and with it what it has seen.

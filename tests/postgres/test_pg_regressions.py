@@ -159,7 +159,6 @@ PLACES = {
     "Parquet": lambda store: segments(store)[-1],
     "Arrow form": lambda store: arrow_forms(store)[-1],
     "first log file": lambda store: log_files(store)[0],
-    "last log file": lambda store: log_files(store)[-1],
 }
 
 

@@ -36,13 +36,15 @@ pub(super) unsafe fn install() {
     unsafe { pg_sys::ExecutorStart_hook = Some(executor_start) };
     // SAFETY: as above.
     unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), ptr::null_mut()) };
+    // SAFETY: as above.
+    unsafe { pg_sys::RegisterResourceReleaseCallback(Some(owner_releases), ptr::null_mut()) };
     // The library may be loaded by a function that a query calls, which has started before.
     // SAFETY: as above.
     let active = unsafe { pg_sys::ActivePortal };
     // SAFETY: the portal that is active is live, or there is none.
     if let Some(portal) = unsafe { active.as_ref() } {
         // SAFETY: a portal's query is null or live.
-        unsafe { note(portal.queryDesc) };
+        unsafe { note(portal.queryDesc, portal.resowner) };
     }
 }
 
@@ -60,16 +62,19 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn note_started(query: *mut pg_sys::QueryDesc) {
+    // The one that the query's snapshot was registered with a moment ago.
+    // SAFETY: reading a variable of the backend's only thread.
+    let owner = unsafe { pg_sys::CurrentResourceOwner };
     // SAFETY: as the caller promises.
-    unsafe { note(query) };
+    unsafe { note(query, owner) };
 }
 
-/// Remembers a query until its memory goes, which happens when it ends and when it fails.
+/// Remembers a query until its memory goes, or its resources do.
 ///
 /// # Safety
 ///
 /// The query is null or live.
-unsafe fn note(query: *mut pg_sys::QueryDesc) {
+unsafe fn note(query: *mut pg_sys::QueryDesc, owner: pg_sys::ResourceOwner) {
     // SAFETY: as the caller promises.
     let Some(query) = (unsafe { query.as_ref() }) else { return };
     // SAFETY: a query's state is null or live.
@@ -88,13 +93,29 @@ unsafe fn note(query: *mut pg_sys::QueryDesc) {
     unsafe { callback.write(entry) };
     // SAFETY: the callback is in the memory whose end it is called at.
     unsafe { pg_sys::MemoryContextRegisterResetCallback(state.es_query_cxt, callback) };
-    snapshots::query_starts(id, query.snapshot.addr());
+    snapshots::query_starts(id, query.snapshot.addr(), owner.addr());
 }
 
 /// A query's memory goes.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn memory_goes(id: *mut c_void) {
     snapshots::query_ends(id.addr());
+}
+
+/// A resource owner lets go of what it holds: the current one. A cursor that fails in a subtransaction keeps its memory,
+/// but not its snapshot.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn owner_releases(
+    phase: pg_sys::ResourceReleasePhase::Type,
+    _is_commit: bool,
+    _is_top_level: bool,
+    _argument: *mut c_void,
+) {
+    if phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_BEFORE_LOCKS {
+        // SAFETY: reading a variable of the backend's only thread.
+        let owner = unsafe { pg_sys::CurrentResourceOwner };
+        snapshots::owner_releases(owner.addr());
+    }
 }
 
 /// Something happens to a transaction.
