@@ -7,9 +7,9 @@
 //! SELECT status, sum(amount) FROM orders GROUP BY status;
 //! ```
 //!
-//! Postgres calls into [`ffi`], where all unsafe code is; what is called from there is safe: [`import`] makes the tables,
-//! [`plan`] estimates and plans, [`scan`] reads units and [`rows`] turns their columns into what Postgres has in slots.
-//! [`types`] is the one place where the types of both sides are mapped.
+//! Postgres calls into `ffi`, where all unsafe code is; what is called from there is safe: `import` makes the tables,
+//! `plan` estimates and plans, `scan` reads units and `rows` turns their columns into what Postgres has in slots.
+//! `types` is the one place where the types of both sides are mapped.
 
 mod analyze;
 mod error;
