@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -72,6 +73,21 @@ def victims(watcher: psycopg.Connection, pid: int) -> list[int]:
     return [pid, *(one for (one,) in rows(watcher, "SELECT pid FROM pg_stat_activity WHERE leader_pid = %s", (pid,)))]
 
 
+def is_stopped(worker: int) -> bool:
+    """Stops a worker; false if it has ended. One that has ended but that the server has not taken note of yet can be sent
+    signals, which do nothing: then nobody would be killed.
+    """
+    while True:
+        try:
+            os.kill(worker, signal.SIGSTOP)
+            state = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0]
+        except (ProcessLookupError, FileNotFoundError):
+            return False
+        if state in "TtZX":
+            return state in "Tt"
+        time.sleep(0.001)
+
+
 class Loop(Running):
     """A session that asks one query after the other until its connection is gone."""
 
@@ -99,11 +115,11 @@ def kill_one(database: Database, chance: random.Random, how: signal.Signals, par
         loop = Loop(connection, random.Random(chance.random()))
         time.sleep(chance.uniform(0, 0.06))
         victim = chance.choice(victims(watcher, pid))
-        try:
-            os.kill(victim, how)
-        except ProcessLookupError:  # a worker that has just ended
+        if victim != pid and not is_stopped(victim):
             victim = pid
-            os.kill(pid, how)
+        os.kill(victim, how)
+        if victim != pid and how == signal.SIGTERM:
+            os.kill(victim, signal.SIGCONT)
         if how == signal.SIGTERM and victim != pid:
             # Without its worker a query fails; the session goes on until it is told to end as well.
             os.kill(pid, how)
