@@ -29,8 +29,9 @@ impl Sample {
         self.plan.row_count()
     }
 
-    /// Gives `wanted` rows to `take`, one at a time, for slots of `width` columns; all if there are no more. Every row is as likely as every other: it is Knuth's
-    /// algorithm S (The Art of Computer Programming, volume 2, 3.4.2). `random` gives numbers from 0 to below 1.
+    /// Gives `wanted` rows to `take`, one at a time, for slots of `width` columns; all if there are no more. Every row is as
+    /// likely as every other: it is Knuth's algorithm S (The Art of Computer Programming, volume 2, 3.4.2). `random` gives
+    /// numbers from 0 to below 1.
     pub(crate) fn take(
         &self,
         wanted: u64,
