@@ -20,30 +20,35 @@ const LOG_DIR: &str = "_delta_log";
 
 /// Checks the option `root`.
 pub(crate) fn check_root(root: &str) -> Result<()> {
-    check_characters("root", root)?;
+    check_characters("option \"root\"", root)?;
     if !Path::new(root).is_absolute() {
         return Err(invalid_value(format!("option \"root\" must be an absolute path; not \"{root}\"")));
     }
     Ok(())
 }
 
-/// Checks the option `path`, or the schema of an `IMPORT FOREIGN SCHEMA`.
+/// Checks the option `path`.
 pub(crate) fn check_path(path: &str) -> Result<()> {
-    check_characters("path", path)?;
+    check_inside("option \"path\"", path)
+}
+
+/// Checks that a path stays below the root, as far as its text says.
+fn check_inside(what: &str, path: &str) -> Result<()> {
+    check_characters(what, path)?;
     let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if inside {
         return Ok(());
     }
-    let message = format!("option \"path\" must lead to a folder below the server's root; \"{path}\" does not");
+    let message = format!("{what} must lead to a folder below the server's root; \"{path}\" does not");
     Err(invalid_value(message).with_hint("Give a relative path without \"..\", such as 'orders.soa'."))
 }
 
-fn check_characters(option: &str, value: &str) -> Result<()> {
+fn check_characters(what: &str, value: &str) -> Result<()> {
     if value.is_empty() {
-        return Err(invalid_value(format!("option \"{option}\" is empty")));
+        return Err(invalid_value(format!("{what} is empty")));
     }
     if value.chars().any(char::is_control) {
-        return Err(invalid_value(format!("option \"{option}\" holds a control character, such as a line break")));
+        return Err(invalid_value(format!("{what} holds a control character, such as a line break")));
     }
     Ok(())
 }
@@ -82,6 +87,7 @@ pub(crate) struct Found {
 
 /// The stores directly in the folder `schema` below `root`, by name. Two may have one name.
 pub(crate) fn stores_in(root: &str, schema: &str) -> Result<Vec<Found>> {
+    check_inside("the remote schema", schema)?;
     let folder = resolve(root, schema)?;
     let prefix = match schema.trim_matches('/') {
         "." => String::new(),
