@@ -124,6 +124,38 @@ pub enum Error {
         /// How often it was tried.
         attempts: u32,
     },
+    /// Somebody else owns the store's write-ahead log.
+    #[error("\"{}\" is being written by {owner}; only one writer can have its write-ahead log at a time", path.display())]
+    Owned {
+        /// The store.
+        path: PathBuf,
+        /// Who, as far as it has said.
+        owner: String,
+    },
+    /// A write to the log failed, and what is durable of it is not known.
+    #[error("the writer of \"{}\" has failed: {message}; open another one, which finds out what is there", path.display())]
+    WriterFailed {
+        /// The store.
+        path: PathBuf,
+        /// The failure.
+        message: String,
+    },
+    /// What is in the write-ahead log could not be published.
+    #[error("rows of \"{}\" are in its write-ahead log, but cannot be published: {message}", path.display())]
+    NotPublished {
+        /// The store.
+        path: PathBuf,
+        /// The failure.
+        message: String,
+    },
+    /// A snapshot needs files that are gone by now.
+    #[error("the snapshot of \"{}\" is too old: {message}; take a new one", path.display())]
+    SnapshotTooOld {
+        /// The store.
+        path: PathBuf,
+        /// What is gone.
+        message: String,
+    },
     /// The operating system refused.
     #[error("cannot {action} \"{}\": {source}", path.display())]
     Io {
@@ -191,9 +223,24 @@ impl Error {
             Self::NotFound { .. } | Self::NotAStore { .. } => ErrorKind::NotFound,
             Self::AlreadyExists { .. } => ErrorKind::AlreadyExists,
             Self::Damaged { .. } | Self::Log { .. } | Self::Arrow { .. } | Self::Parquet { .. } => ErrorKind::Damaged,
-            Self::Conflict { .. } => ErrorKind::Conflict,
-            Self::Io { .. } => ErrorKind::Io,
+            Self::Conflict { .. } | Self::Owned { .. } | Self::SnapshotTooOld { .. } => ErrorKind::Conflict,
+            Self::Io { .. } | Self::WriterFailed { .. } | Self::NotPublished { .. } => ErrorKind::Io,
         }
+    }
+
+    /// The message and those of its causes that it does not contain.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let message = cause.to_string();
+            if !text.contains(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+            }
+            source = cause.source();
+        }
+        text
     }
 
     pub(crate) fn schema(message: impl Into<String>) -> Self {

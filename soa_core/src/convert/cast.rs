@@ -40,7 +40,12 @@ pub(crate) fn cast_batch(batch: &RecordBatch, schema: &Schema) -> Result<RecordB
     RecordBatch::try_new(arrow_schema(schema), columns).map_err(Error::arrow("cannot put the columns together"))
 }
 
-fn cast_column(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+/// An array in the Arrow type of a column.
+///
+/// # Errors
+///
+/// When it cannot be converted, or a value does not fit.
+pub(crate) fn cast_column(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     let name = field.name();
     let target = field.data_type().to_arrow();
     let cast = |array: &ArrayRef, to: &ArrowType| {

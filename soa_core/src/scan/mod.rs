@@ -12,7 +12,7 @@ use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use crate::error::{Error, Result};
 use crate::predicate::{Predicate, Truth};
 use crate::schema::arrow_field;
-use crate::store::{Segment, Snapshot};
+use crate::store::{Overlay, Segment, Snapshot};
 
 pub use crate::store::UNIT_ROWS;
 
@@ -28,19 +28,31 @@ pub struct ScanRequest {
     pub limit: Option<u64>,
 }
 
-/// At most [`UNIT_ROWS`] rows of one segment (of another writer's file: one of its row groups).
+/// At most [`UNIT_ROWS`] rows of one segment (of another writer's file: one of its row groups), or of the write-ahead log.
 #[derive(Debug, Clone)]
 pub struct Unit {
-    segment: Arc<Segment>,
-    ordinal: usize,
+    source: Source,
     position: u64,
     rows: usize,
     /// Whether every row matches, so that there is nothing to filter.
     all_match: bool,
 }
 
+#[derive(Debug, Clone)]
+enum Source {
+    Segment { segment: Arc<Segment>, ordinal: usize },
+    Log { overlay: Arc<Overlay>, block: usize },
+}
+
 impl Unit {
-    /// How many rows it has, before any filter.
+    fn read(&self, columns: &[usize]) -> Result<Vec<ArrayRef>> {
+        match &self.source {
+            Source::Segment { segment, ordinal } => segment.read(*ordinal, columns),
+            Source::Log { overlay, block } => overlay.read(*block, columns),
+        }
+    }
+
+    /// How many rows it has, without deleted ones, before any filter.
     pub fn row_count(&self) -> usize {
         self.rows
     }
@@ -52,9 +64,12 @@ impl Unit {
         self.position
     }
 
-    /// The segment it is of.
-    pub fn segment(&self) -> &Arc<Segment> {
-        &self.segment
+    /// The segment it is of, unless its rows are in the write-ahead log alone.
+    pub fn segment(&self) -> Option<&Arc<Segment>> {
+        match &self.source {
+            Source::Segment { segment, .. } => Some(segment),
+            Source::Log { .. } => None,
+        }
     }
 }
 
@@ -66,7 +81,7 @@ pub struct PlanCounters {
     pub segments_total: u64,
     /// Segments of which something is read.
     pub segments_read: u64,
-    /// Units of the segments that partition values and the log's statistics did not exclude.
+    /// Units of the segments that partition values and the log's statistics did not exclude, and of the write-ahead log.
     pub units_total: u64,
     /// Units that are read.
     pub units_read: u64,
@@ -115,6 +130,16 @@ impl Snapshot {
             rows += plan_segment(segment, request, &mut units, &mut counters, rows, &enough)?;
             counters.segments_read += u64::from(units.len() > before);
         }
+        if let Some(overlay) = self.overlay().filter(|_| !enough(rows)) {
+            for (block, live) in overlay.blocks().enumerate() {
+                let (source, position) = (Source::Log { overlay: Arc::clone(overlay), block }, counters.units_total);
+                counters.units_total += 1;
+                rows += live as u64;
+                if live > 0 {
+                    units.push(Unit { source, position, rows: live, all_match: false });
+                }
+            }
+        }
         counters.units_read = units.len() as u64;
         let fields: Vec<_> = request.columns.iter().map(|column| arrow_field(schema.field(*column))).collect();
         Ok(ScanPlan(Arc::new(Inner {
@@ -143,7 +168,7 @@ fn plan_segment(
         return Ok(0);
     }
     let mut rows = 0;
-    let of_segment = segment.units()?;
+    let of_segment = segment.live_units()?;
     let first_position = counters.units_total;
     counters.units_total += of_segment.len() as u64;
     for (ordinal, unit_rows) in of_segment.iter().enumerate() {
@@ -166,7 +191,8 @@ fn plan_segment(
         let count = usize::try_from(*unit_rows).map_err(|_| Error::argument("a row group has too many rows"))?;
         rows += unit_rows;
         let (position, all_match) = (first_position + ordinal as u64, truth.is_always_true());
-        units.push(Unit { segment: Arc::clone(segment), ordinal, position, rows: count, all_match });
+        let source = Source::Segment { segment: Arc::clone(segment), ordinal };
+        units.push(Unit { source, position, rows: count, all_match });
     }
     Ok(rows)
 }
@@ -213,7 +239,7 @@ impl ScanPlan {
     /// When there is no such unit.
     pub fn read(&self, unit: usize) -> Result<RecordBatch> {
         let unit = &self.0.units[unit];
-        let arrays = unit.segment.read(unit.ordinal, &self.0.request.columns)?;
+        let arrays = unit.read(&self.0.request.columns)?;
         batch(&self.0.schema, arrays, unit.rows)
     }
 
@@ -233,7 +259,7 @@ impl ScanPlan {
         let tested = predicate.columns();
         let schema = self.0.snapshot.schema();
         let fields: Vec<_> = tested.iter().map(|column| arrow_field(schema.field(*column))).collect();
-        let arrays = unit.segment.read(unit.ordinal, &tested)?;
+        let arrays = unit.read(&tested)?;
         let tested_batch = batch(&Arc::new(ArrowSchema::new(fields)), arrays, unit.rows)?;
         let selected = predicate.select(&tested_batch, &|column| tested.iter().position(|tested| *tested == column))?;
         if selected.true_count() == rows.num_rows() {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use delta_kernel::Snapshot as DeltaSnapshot;
 use delta_kernel::schema::{DataType as DeltaType, MetadataValue, PrimitiveType, StructField, StructType};
 use serde_json::{Map, Value, json};
 
@@ -12,10 +13,14 @@ use crate::schema::{DataType, Field, Schema, Variants};
 
 const FORMAT_VERSION_KEY: &str = "soa.formatVersion";
 const REQUIRED_FEATURES_KEY: &str = "soa.requiredFeatures";
+/// The required feature of a table with a write-ahead log.
+const LOG_FEATURE: &str = "wal";
+const LINEAGE_KEY: &str = "soa.walLineage";
 const KEY_KEY: &str = "soa.key";
 const SORT_BY_KEY: &str = "soa.sortBy";
 const TYPE_KEY: &str = "soa.type";
 const VARIANTS_KEY: &str = "soa.variants";
+const DELETION_VECTORS_KEY: &str = "delta.enableDeletionVectors";
 const STATS_COLUMNS_KEY: &str = "delta.dataSkippingStatsColumns";
 
 /// Delta keeps statistics of this many columns unless told otherwise; more make every commit larger.
@@ -53,6 +58,98 @@ pub(super) fn creation_actions(schema: &Schema, now_ms: i64) -> Vec<Value> {
         }),
     };
     vec![json!({"protocol": protocol}), metadata]
+}
+
+/// The actions by which a table's files may have deletion vectors: `protocol` and `metaData`; none if they may already.
+pub(super) fn enable_deletion_vectors(delta: &DeltaSnapshot) -> Result<Vec<Value>> {
+    const FEATURE: &str = "deletionVectors";
+    let table = delta.table_configuration();
+    let mut protocol = to_json(delta, table.protocol())?;
+    let mut metadata = to_json(delta, table.metadata())?;
+    let names = |protocol: &Value, list: &str| -> Vec<String> {
+        let names = protocol.get(list).and_then(Value::as_array).into_iter().flatten();
+        names.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let mut actions = Vec::new();
+    let mut writer = names(&protocol, "writerFeatures");
+    if !writer.iter().any(|name| name == FEATURE) {
+        let mut reader = names(&protocol, "readerFeatures");
+        if table.protocol().min_writer_version() < 7 {
+            // What a table of writer version 2 or below has by its version, one with features must name.
+            writer = vec!["appendOnly".to_owned(), "invariants".to_owned()];
+        }
+        reader.push(FEATURE.to_owned());
+        writer.push(FEATURE.to_owned());
+        protocol = json!({
+            "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": reader, "writerFeatures": writer,
+        });
+        actions.push(json!({"protocol": protocol}));
+    }
+    if delta.metadata_configuration().get(DELETION_VECTORS_KEY).is_none_or(|value| value != "true") {
+        metadata["configuration"][DELETION_VECTORS_KEY] = "true".into();
+        actions.push(json!({"metaData": metadata}));
+    }
+    Ok(actions)
+}
+
+/// The actions by which readers of this crate look for a write-ahead log; none if they do already.
+pub(super) fn enable_log(delta: &DeltaSnapshot, path: &Path) -> Result<Vec<Value>> {
+    if lineage(delta, path)?.is_some() {
+        return Ok(Vec::new());
+    }
+    let mut metadata = to_json(delta, delta.table_configuration().metadata())?;
+    let configuration = &mut metadata["configuration"];
+    configuration[REQUIRED_FEATURES_KEY] = json!([LOG_FEATURE]).to_string().into();
+    configuration[LINEAGE_KEY] = uuid::Uuid::new_v4().to_string().into();
+    // A table of another writer becomes one of this format.
+    configuration[FORMAT_VERSION_KEY] = FORMAT_VERSION.to_string().into();
+    Ok(vec![json!({"metaData": metadata})])
+}
+
+/// The lineage of the table's write-ahead log, if it has one.
+pub(super) fn lineage(delta: &DeltaSnapshot, path: &Path) -> Result<Option<uuid::Uuid>> {
+    let configuration = delta.metadata_configuration();
+    let Some(lineage) = configuration.get(LINEAGE_KEY) else { return Ok(None) };
+    let parsed = lineage.parse().map_err(|_| Error::Unsupported {
+        path: path.to_owned(),
+        message: format!("the table property {LINEAGE_KEY} is not a UUID: {lineage}"),
+    })?;
+    Ok(Some(parsed))
+}
+
+/// Columns as a text, from which [`fields_from_text`] makes them.
+pub(super) fn fields_to_text(schema: &Schema) -> String {
+    schema_string(schema)
+}
+
+/// The columns of a text of [`fields_to_text`] in the file `path`.
+///
+/// # Errors
+///
+/// When it is none, or names types that this release does not know.
+pub(super) fn fields_from_text(path: &Path, text: &str) -> Result<Vec<Field>> {
+    let parsed: StructType =
+        serde_json::from_str(text).map_err(|error| Error::damaged(path, format!("its columns: {error}")))?;
+    parsed.fields().map(|field| read_field(path, field)).collect()
+}
+
+fn to_json(delta: &DeltaSnapshot, action: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(action).map_err(|error| Error::damaged(delta.table_root().path(), error.to_string()))
+}
+
+/// The actions by which deletion vectors are no longer written; none if that is so already.
+pub(super) fn disable_deletion_vectors(delta: &DeltaSnapshot) -> Result<Vec<Value>> {
+    if rewrites_files(delta) {
+        return Ok(Vec::new());
+    }
+    let mut metadata = to_json(delta, delta.table_configuration().metadata())?;
+    metadata["configuration"][DELETION_VECTORS_KEY] = "false".into();
+    Ok(vec![json!({"metaData": metadata})])
+}
+
+/// Whether files are rewritten without their deleted rows, for readers that know no deletion vectors.
+pub(super) fn rewrites_files(delta: &DeltaSnapshot) -> bool {
+    delta.metadata_configuration().get(DELETION_VECTORS_KEY).is_some_and(|value| value == "false")
 }
 
 /// The columns of which the log has statistics: key, sort and time columns first.
@@ -157,7 +254,7 @@ pub(super) fn read(
         serde_json::from_str(text)
             .map_err(|_| refuse(format!("the table property {key} is not a list of names: {text}")))
     };
-    if let Some(feature) = list(REQUIRED_FEATURES_KEY)?.first() {
+    if let Some(feature) = list(REQUIRED_FEATURES_KEY)?.iter().find(|feature| *feature != LOG_FEATURE) {
         return Err(refuse(format!(
             "it needs the feature \"{feature}\", which this release does not know; use a newer release"
         )));

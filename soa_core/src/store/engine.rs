@@ -42,6 +42,11 @@ impl StoreEngine {
     }
 }
 
+/// The files of a store's folder as the kernel reads them.
+pub(super) fn storage(backend: &Arc<dyn Backend>, root: &Path) -> Arc<dyn StorageHandler> {
+    Arc::new(Files { backend: Arc::clone(backend), root: root.to_owned() })
+}
+
 impl Engine for StoreEngine {
     fn evaluation_handler(&self) -> Arc<dyn EvaluationHandler> {
         Arc::new(ArrowEvaluationHandler)

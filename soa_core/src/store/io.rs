@@ -4,7 +4,7 @@
 //! disk forgets what was not synced.
 
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -72,6 +72,28 @@ pub trait Backend: Debug + Send + Sync {
     /// As [`fs::rename`] and [`File::sync_all`].
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()>;
 
+    /// Makes a file to append to, which must not exist yet. Its name is durable after [`sync_dir`](Self::sync_dir).
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is such a file.
+    fn create_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>>;
+
+    /// Cuts a file that was appended to after `len` bytes, and syncs it.
+    ///
+    /// # Errors
+    ///
+    /// As [`File::set_len`] and [`File::sync_all`].
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
+
+    /// Takes a lock on a file, which is made if there is none. Others are not waited for. The lock is given back when the
+    /// guard is dropped or the process ends, however it ends.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when somebody else has it in a mode that excludes this one.
+    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Box<dyn LockGuard>>;
+
     /// Removes a file.
     ///
     /// # Errors
@@ -116,6 +138,42 @@ pub trait ReadFile: Debug + Send + Sync {
     ///
     /// When the file system cannot map.
     fn map(&self) -> io::Result<Buffer>;
+}
+
+/// A file open for appending.
+pub trait LogFile: Debug + Send {
+    /// Adds bytes at the end. They are visible to readers at once, and durable after [`sync`](Self::sync).
+    ///
+    /// # Errors
+    ///
+    /// As [`Write::write_all`]. Then some of the bytes may be there.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes what was added durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`File::sync_data`]. Then nobody knows what is durable, and trying again does not tell.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Who else may have a lock at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// Others that take it in this mode.
+    Shared,
+    /// Nobody.
+    Exclusive,
+}
+
+/// A lock that is held.
+pub trait LockGuard: Debug + Send + Sync {
+    /// Replaces the content of the locked file, by which its owner is told. Nothing depends on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Write::write_all`].
+    fn describe(&self, content: &str) -> io::Result<()>;
 }
 
 /// A file in a folder.
@@ -238,6 +296,29 @@ impl Backend for OsBackend {
         self.sync_dir(path.parent().unwrap_or(Path::new(".")))
     }
 
+    fn create_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        Ok(Box::new(OsLog(OpenOptions::new().append(true).create_new(true).open(path)?)))
+    }
+
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(path)?;
+        file.set_len(len)?;
+        file.sync_all()
+    }
+
+    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Box<dyn LockGuard>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let locked = match mode {
+            LockMode::Shared => file.try_lock_shared(),
+            LockMode::Exclusive => file.try_lock(),
+        };
+        match locked {
+            Ok(()) => Ok(Box::new(OsLock(file))),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -274,6 +355,30 @@ impl ReadFile for OsFile {
 
     fn map(&self) -> io::Result<Buffer> {
         super::map::map(&self.0)
+    }
+}
+
+#[derive(Debug)]
+struct OsLog(File);
+
+impl LogFile for OsLog {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+/// The lock goes with the open file.
+#[derive(Debug)]
+struct OsLock(File);
+
+impl LockGuard for OsLock {
+    fn describe(&self, content: &str) -> io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.write_all_at(content.as_bytes(), 0)
     }
 }
 

@@ -14,6 +14,9 @@ use super::io::Backend;
 use super::paths::{LOG_DIR, commit_path};
 use crate::error::{Error, Result};
 
+/// What the name of this program begins with in `engineInfo`.
+const ENGINE_NAME: &str = "soa_core/";
+
 /// One commit in a store's history.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -30,8 +33,10 @@ pub struct Commit {
     pub files_added: u64,
     /// How many files were removed.
     pub files_removed: u64,
-    /// How many rows the added files have, where their statistics say so.
+    /// How many rows are new, where the commit or the statistics of the added files say so.
     pub rows_added: Option<u64>,
+    /// How many rows were deleted or replaced, where the commit says so.
+    pub rows_deleted: Option<u64>,
 }
 
 /// What came of an attempt to commit.
@@ -68,7 +73,7 @@ pub(super) fn commit(
         "operation": operation,
         "operationParameters": {},
         "operationMetrics": metrics,
-        "engineInfo": concat!("soa_core/", env!("CARGO_PKG_VERSION")),
+        "engineInfo": format!("{ENGINE_NAME}{}", env!("CARGO_PKG_VERSION")),
         "txnId": txn_id,
     }});
     let mut content = String::new();
@@ -134,8 +139,10 @@ fn read_commit(backend: &dyn Backend, root: &Path, version: u64) -> Result<Commi
         engine: None,
         files_added: 0,
         files_removed: 0,
-        rows_added: Some(0),
+        rows_added: None,
+        rows_deleted: None,
     };
+    let mut rows_of_files: Option<u64> = Some(0);
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let action: Value = serde_json::from_str(line)
             .map_err(|error| Error::damaged(&path, format!("line {}: {error}", number + 1)))?;
@@ -143,15 +150,26 @@ fn read_commit(backend: &dyn Backend, root: &Path, version: u64) -> Result<Commi
             commit.timestamp_ms = info.get("timestamp").and_then(Value::as_i64).unwrap_or(0);
             commit.operation = info.get("operation").and_then(Value::as_str).unwrap_or_default().to_owned();
             commit.engine = info.get("engineInfo").and_then(Value::as_str).map(str::to_owned);
+            // Delta writes numbers as texts here.
+            let metrics = info.get("operationMetrics");
+            let metric = |name: &str| metrics?.get(name)?.as_str()?.parse::<u64>().ok();
+            commit.rows_deleted = metric("numDeletedRows");
+            if commit.engine.as_deref().is_some_and(|engine| engine.starts_with(ENGINE_NAME)) {
+                commit.rows_added = metric("numOutputRows");
+                commit.rows_deleted.get_or_insert(0);
+            }
         } else if let Some(add) = action.get("add") {
             commit.files_added += 1;
             let stats =
                 add.get("stats").and_then(Value::as_str).and_then(|stats| serde_json::from_str::<Value>(stats).ok());
             let rows = stats.and_then(|stats| stats.get("numRecords").and_then(Value::as_u64));
-            commit.rows_added = commit.rows_added.zip(rows).map(|(sum, rows)| sum + rows);
+            rows_of_files = rows_of_files.zip(rows).map(|(sum, rows)| sum + rows);
         } else if action.get("remove").is_some() {
             commit.files_removed += 1;
         }
+    }
+    if commit.files_removed == 0 {
+        commit.rows_added = commit.rows_added.or(rows_of_files);
     }
     if commit.timestamp_ms == 0 {
         let stat = backend.stat(&path).map_err(Error::io("read", &path))?;

@@ -24,15 +24,24 @@
 
 mod append;
 mod delta_schema;
+mod edit;
 mod engine;
+mod guard;
 mod io;
+mod keys;
+mod live;
 mod log;
 mod map;
+mod overlay;
 mod paths;
 mod segment;
 mod snapshot;
 mod stats;
+mod transaction;
+mod vector;
 mod verify;
+mod wal;
+mod writing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,15 +50,19 @@ use arrow::array::RecordBatch;
 use serde_json::Map;
 
 use self::log::Outcome;
+use self::transaction::{Change, Failure};
 use crate::error::{Error, Result};
 use crate::schema::Schema;
 
 pub use self::append::Appender;
-pub use self::io::{Backend, Entry, OsBackend, ReadFile, Stat};
+pub use self::edit::Edited;
+pub use self::io::{Backend, Entry, LockGuard, LockMode, LogFile, OsBackend, ReadFile, Stat};
 pub use self::log::Commit;
+pub(crate) use self::overlay::Overlay;
 pub use self::segment::{Form, Segment};
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{Snapshot, SnapshotId};
 pub use self::verify::VerifyReport;
+pub use self::wal::{Durability, Writer, WriterOptions};
 
 /// The version of the on-disk format that this release writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -150,12 +163,8 @@ impl Store {
         &self.root
     }
 
-    /// The newest snapshot. Costs two `stat` calls when nothing was committed since the last time.
-    ///
-    /// # Errors
-    ///
-    /// When the log cannot be read.
-    pub fn snapshot(&self) -> Result<Arc<Snapshot>> {
+    /// The newest version, without rows that are in the write-ahead log alone.
+    fn published(&self) -> Result<Arc<Snapshot>> {
         snapshot::newest(&self.backend, &self.root)
     }
 
@@ -208,6 +217,24 @@ impl Store {
         Appender::new(self)
     }
 
+    /// Chooses how rows are deleted and replaced from now on: by deletion vectors, which is the default and rewrites no
+    /// file, or by rewriting files without them, for readers that know no deletion vectors. Returns the version that has it.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read or written.
+    pub fn set_deletion_vectors(&self, enabled: bool) -> Result<u64> {
+        let plan = &mut |base: &Arc<Snapshot>| {
+            let table = match enabled {
+                true => delta_schema::enable_deletion_vectors(base.delta())?,
+                false => delta_schema::disable_deletion_vectors(base.delta())?,
+            };
+            let operation = "SET TBLPROPERTIES";
+            Ok((!table.is_empty()).then(|| Change { operation, table, ..Change::default() }))
+        };
+        transaction::commit(self, &self.published()?, plan).map_err(Failure::into_error)
+    }
+
     /// The commits that are in the log, oldest first.
     ///
     /// # Errors
@@ -236,7 +263,7 @@ impl Store {
             return;
         }
         let engine = engine::StoreEngine::new(Arc::clone(&self.backend), &self.root);
-        if let Ok(snapshot) = self.snapshot() {
+        if let Ok(snapshot) = self.published() {
             // Without a checkpoint readers take longer; the next interval tries again.
             let _ = snapshot.delta().checkpoint(&engine, None);
         }

@@ -9,6 +9,9 @@ pub(super) const LOG_DIR: &str = "_delta_log";
 /// Where the Arrow forms are.
 pub(super) const ARROW_DIR: &str = "_soa/arrow";
 
+/// Where the write-ahead log is.
+pub(super) const WAL_DIR: &str = "_soa/wal";
+
 /// The log file of a version.
 pub(super) fn commit_path(root: &Path, version: u64) -> PathBuf {
     root.join(LOG_DIR).join(format!("{version:020}.json"))

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use arrow::array::{Array, AsArray, MapArray, RecordBatch, StringArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::{Array, AsArray, MapArray, RecordBatch, StringArray, StructArray};
+use arrow::datatypes::{Int32Type, Int64Type};
 use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::scan::StatsOptions;
 use delta_kernel::table_features::ColumnMappingMode;
@@ -13,21 +13,35 @@ use delta_kernel::{KernelError, Snapshot as DeltaSnapshot, SnapshotRef};
 
 use super::engine::StoreEngine;
 use super::io::{Backend, Stat};
+use super::overlay::Overlay;
 use super::paths::{self, LOG_DIR, commit_path};
-use super::segment::{CHECKSUMS_TAG, PartitionValue, Segment, SegmentMeta};
-use super::{delta_schema, log, stats};
+use super::segment::{CHECKSUMS_TAG, PartitionValue, Segment, SegmentFile, SegmentMeta};
+use super::vector::DeletionVector;
+use super::wal::tail::Tail;
+use super::{Store, delta_schema, log, stats};
 use crate::error::{Error, Result};
 use crate::schema::Schema;
 
 /// How many stores' newest snapshots a process keeps.
 const CACHED_STORES_MAX: usize = 64;
 
-/// The rows of one version of a store.
+/// Tells a snapshot from every other one of the same store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SnapshotId {
+    /// The version of the table.
+    pub version: u64,
+    /// The last frame of the write-ahead log that is seen; `None` if there is none above the version.
+    pub log_sequence: Option<u64>,
+}
+
+/// The rows of one version of a store, and those that are in its write-ahead log.
 pub struct Snapshot {
     root: PathBuf,
     version: u64,
     schema: Schema,
     segments: Vec<Arc<Segment>>,
+    /// What is in the write-ahead log alone.
+    overlay: Option<Arc<Overlay>>,
     rows: u64,
     delta: SnapshotRef,
     /// The log file of this version when it was read: a folder that was replaced has another.
@@ -43,6 +57,38 @@ impl Snapshot {
     /// Its version.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// By which another process can take the same snapshot; see [`Store::snapshot_of`].
+    pub fn id(&self) -> SnapshotId {
+        SnapshotId { version: self.version, log_sequence: self.overlay.as_ref().map(|overlay| overlay.sequence()) }
+    }
+
+    /// How many of the rows are in the write-ahead log and in no segment yet.
+    pub fn log_row_count(&self) -> u64 {
+        self.overlay.as_ref().map_or(0, |overlay| overlay.row_count())
+    }
+
+    /// The rows that are in the write-ahead log alone.
+    pub(crate) fn overlay(&self) -> Option<&Arc<Overlay>> {
+        self.overlay.as_ref()
+    }
+
+    /// The same version with what a log has above it.
+    pub(super) fn with_tail(&self, tail: &mut Tail) -> Result<Self> {
+        let segments = tail.hide(&self.segments)?;
+        let overlay = tail.overlay();
+        let rows = segments.iter().map(|segment| segment.row_count()).sum::<u64>() + overlay.row_count();
+        Ok(Self {
+            root: self.root.clone(),
+            version: self.version,
+            schema: self.schema.clone(),
+            segments,
+            overlay: Some(Arc::new(overlay)),
+            rows,
+            delta: Arc::clone(&self.delta),
+            identity: self.identity,
+        })
     }
 
     /// The table's columns, key, order and partitions.
@@ -65,6 +111,12 @@ impl Snapshot {
         self.identity.is_some() && identity(backend, &self.root, self.version) == self.identity
     }
 
+    /// The version that an application has recorded here (Delta's `txn`).
+    pub(super) fn txn_version(&self, store: &Store, app: &str) -> Result<Option<i64>> {
+        let engine = StoreEngine::new(Arc::clone(&store.backend), &self.root);
+        self.delta.get_app_id_version(app, &engine).map_err(|error| log_error(&self.root, error))
+    }
+
     pub(super) fn delta(&self) -> &SnapshotRef {
         &self.delta
     }
@@ -77,6 +129,7 @@ impl std::fmt::Debug for Snapshot {
             .field("version", &self.version)
             .field("segments", &self.segments.len())
             .field("rows", &self.rows)
+            .field("log_rows", &self.log_row_count())
             .finish_non_exhaustive()
     }
 }
@@ -187,10 +240,14 @@ fn resolve(
     for batch in scan.scan_metadata(&engine).map_err(failed)? {
         let data = batch.and_then(|batch| batch.scan_files.apply_selection_vector()).map_err(failed)?;
         let data = ArrowEngineData::try_from_engine_data(data).map_err(failed)?;
-        for meta in read_files(root, &schema, data.record_batch())? {
+        for (meta, vector) in read_files(root, &schema, data.record_batch())? {
             segments.push(match known.get(meta.path.as_str()) {
-                Some(segment) => Arc::clone(segment),
-                None => Arc::new(Segment::new(Arc::clone(backend), root.to_owned(), &schema, meta)?),
+                Some(segment) if segment.vector() == vector.as_ref() => Arc::clone(segment),
+                Some(segment) => Arc::new(Segment::new(Arc::clone(segment.file()), vector)?),
+                None => {
+                    let file = SegmentFile::new(Arc::clone(backend), root.to_owned(), &schema, meta)?;
+                    Arc::new(Segment::new(Arc::new(file), vector)?)
+                }
             });
         }
     }
@@ -200,7 +257,7 @@ fn resolve(
     let rows = rows.ok_or_else(|| Error::damaged(root.join(LOG_DIR), "it says that there are more than 2^64 rows"))?;
     let version = delta.version();
     let identity = identity(&**backend, root, version);
-    Ok(Snapshot { root: root.to_owned(), version, schema, segments, rows, delta, identity })
+    Ok(Snapshot { root: root.to_owned(), version, schema, segments, overlay: None, rows, delta, identity })
 }
 
 /// Tells a missing folder and a folder that is no store from a damaged one.
@@ -231,8 +288,8 @@ pub(super) fn is_log_file(name: &str) -> bool {
     !name.starts_with(['.', '_']) && (name.ends_with(".json") || name.ends_with(".parquet"))
 }
 
-/// The files that a batch of the kernel's scan metadata names.
-fn read_files(root: &Path, schema: &Schema, batch: &RecordBatch) -> Result<Vec<SegmentMeta>> {
+/// The files that a batch of the kernel's scan metadata names, and which of their rows are gone.
+fn read_files(root: &Path, schema: &Schema, batch: &RecordBatch) -> Result<Vec<(SegmentMeta, Option<DeletionVector>)>> {
     let shape = || Error::damaged(root.join(LOG_DIR), "an entry is not of the form it should have");
     let text =
         |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>()).ok_or_else(shape);
@@ -240,18 +297,13 @@ fn read_files(root: &Path, schema: &Schema, batch: &RecordBatch) -> Result<Vec<S
         |name: &str| batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(shape);
     let (paths, stats) = (text("path")?, text("stats")?);
     let (sizes, times) = (long("size")?, long("modificationTime")?);
-    let vectors = batch.column_by_name("deletionVector").ok_or_else(shape)?;
+    let vectors = batch.column_by_name("deletionVector").and_then(|c| c.as_struct_opt()).ok_or_else(shape)?;
     let constants = batch.column_by_name("fileConstantValues").and_then(|c| c.as_struct_opt()).ok_or_else(shape)?;
     let map = |name: &str| constants.column_by_name(name).and_then(|column| column.as_map_opt()).ok_or_else(shape);
     let (partitions, tags) = (map("partitionValues")?, map("tags")?);
     (0..batch.num_rows())
         .map(|row| {
             let path = paths::decode(root, paths.value(row))?;
-            if has_vector(vectors, row) {
-                let message =
-                    format!("rows of \"{path}\" are deleted by a deletion vector, which this release does not know");
-                return Err(Error::Unsupported { path: root.to_owned(), message });
-            }
             let values = entries(partitions, row).ok_or_else(shape)?;
             let tags = entries(tags, row).unwrap_or_default();
             let partition = (0..schema.len())
@@ -270,22 +322,35 @@ fn read_files(root: &Path, schema: &Schema, batch: &RecordBatch) -> Result<Vec<S
                 .collect::<Result<Vec<_>>>()?;
             let known = (!stats.is_null(row)).then(|| stats::from_json(schema, stats.value(row))).flatten();
             let (rows, bounds) = known.map_or((None, None), |(rows, bounds)| (Some(rows), Some(bounds)));
-            Ok(SegmentMeta {
+            let meta = SegmentMeta {
                 parquet_bytes: u64::try_from(sizes.value(row)).map_err(|_| shape())?,
                 modified_ms: times.value(row),
                 rows,
                 bounds,
                 partition,
                 checksums_tag: tags.get(CHECKSUMS_TAG).cloned().flatten(),
+                stats: (!stats.is_null(row)).then(|| stats.value(row).to_owned()),
+                tags: tags.into_iter().collect(),
                 path,
-            })
+            };
+            Ok((meta, read_vector(root, vectors, row)?))
         })
         .collect()
 }
 
-fn has_vector(vectors: &dyn Array, row: usize) -> bool {
-    let kind = vectors.as_struct_opt().and_then(|vector| vector.column_by_name("storageType"));
-    vectors.is_valid(row) && kind.is_none_or(|kind| kind.is_valid(row))
+fn read_vector(root: &Path, vectors: &StructArray, row: usize) -> Result<Option<DeletionVector>> {
+    let column =
+        |name: &str| vectors.column_by_name(name).filter(|column| vectors.is_valid(row) && column.is_valid(row));
+    let Some(kind) = column("storageType").and_then(|column| column.as_string_opt::<i32>()) else { return Ok(None) };
+    let place = column("pathOrInlineDv").and_then(|column| column.as_string_opt::<i32>());
+    let size = column("sizeInBytes").and_then(|column| column.as_primitive_opt::<Int32Type>());
+    let cardinality = column("cardinality").and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let (Some(place), Some(size), Some(cardinality)) = (place, size, cardinality) else {
+        return Err(Error::damaged(root.join(LOG_DIR), "an entry has half a deletion vector"));
+    };
+    let offset = column("offset").and_then(|column| column.as_primitive_opt::<Int32Type>()).map(|c| c.value(row));
+    DeletionVector::new(root, kind.value(row), place.value(row), offset, size.value(row), cardinality.value(row))
+        .map(Some)
 }
 
 fn entries(map: &MapArray, row: usize) -> Option<HashMap<String, Option<String>>> {

@@ -59,7 +59,7 @@ fn check_keys(snapshot: &Arc<Snapshot>) -> Result<Vec<String>> {
     for segment in snapshot.segments() {
         for unit in 0..segment.units()?.len() {
             for array in segment.read(unit, &[key])? {
-                for (row, hash) in super::append::key_hashes(&array).into_iter().enumerate() {
+                for (row, hash) in super::keys::key_numbers(&array).into_iter().enumerate() {
                     if !seen.insert(hash) {
                         let value = array_value_to_string(&array, row).unwrap_or_default();
                         problems.push(format!(

@@ -3,6 +3,8 @@
 
 mod arrow_edges;
 mod derive;
+mod edits;
+mod log;
 mod memory;
 mod model;
 #[path = "../../examples/support/orders.rs"]

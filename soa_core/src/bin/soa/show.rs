@@ -74,21 +74,23 @@ pub(crate) fn history(args: &StoreArgs) -> CommandResult {
                     "files_added": commit.files_added,
                     "files_removed": commit.files_removed,
                     "rows_added": commit.rows_added,
+                    "rows_deleted": commit.rows_deleted,
                 })
             })
             .collect();
         return Ok(print_line(&json!(commits).to_string())?);
     }
     print_line(&format!(
-        "{:>8}  {:<24}  {:<14}  {:>12}  {:>6}  {:>8}",
-        "version", "time", "operation", "rows added", "files", "removed"
+        "{:>8}  {:<24}  {:<17}  {:>12}  {:>12}  {:>6}  {:>8}",
+        "version", "time", "operation", "rows added", "rows deleted", "files", "removed"
     ))?;
     for commit in commits {
         let time = chrono::DateTime::from_timestamp_millis(commit.timestamp_ms)
             .map_or_else(String::new, |time| time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
-        let rows = commit.rows_added.map_or_else(|| "?".to_owned(), |rows| rows.to_string());
+        let number = |rows: Option<u64>| rows.map_or_else(|| "?".to_owned(), |rows| rows.to_string());
+        let (added, deleted) = (number(commit.rows_added), number(commit.rows_deleted));
         print_line(&format!(
-            "{:>8}  {time:<24}  {:<14}  {rows:>12}  {:>6}  {:>8}",
+            "{:>8}  {time:<24}  {:<17}  {added:>12}  {deleted:>12}  {:>6}  {:>8}",
             commit.version, commit.operation, commit.files_added, commit.files_removed
         ))?;
     }

@@ -1,7 +1,8 @@
-//! A segment: some rows of a table, published and never changed, in up to two forms.
+//! A segment: some rows of a table, published and never changed, in up to two forms; and which of them are gone.
 
 mod arrow_form;
 mod checksum;
+mod file;
 mod parquet_form;
 mod write;
 mod zone_map;
@@ -9,23 +10,16 @@ mod zone_map;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{
-    ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Int8Array, Int16Array,
-    Int32Array, Int64Array, StringViewArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array,
-    UInt64Array, new_null_array,
-};
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter;
+use roaring::RoaringBitmap;
 
-use self::arrow_form::ArrowForm;
-use self::parquet_form::{Checksums, ParquetForm};
-use super::io::Backend;
-use super::paths;
-use super::stats::{ColumnStats, date_from_text, timestamp_from_text};
-use super::{SEGMENT_ROWS_MAX, UNIT_ROWS};
-use crate::convert::enum_dictionary;
+use super::vector::DeletionVector;
 use crate::error::{Error, Result};
-use crate::predicate::{Bounds, Scalar};
-use crate::schema::{DataType, Field, Schema};
+use crate::predicate::Bounds;
 
+pub(super) use self::file::{PartitionValue, SegmentFile, SegmentMeta};
 pub(super) use self::write::{CHECKSUMS_TAG, Written, compact, remove, write};
 
 /// Which of a segment's forms is read.
@@ -37,157 +31,83 @@ pub enum Form {
     Parquet,
 }
 
-/// What the log says of a segment.
+/// A segment of a snapshot: a file, which all versions share that have it, and which of its rows are gone.
 #[derive(Debug)]
-pub(super) struct SegmentMeta {
-    /// Relative to the store, decoded.
-    pub(super) path: String,
-    pub(super) parquet_bytes: u64,
-    pub(super) modified_ms: i64,
-    /// `None` where the log has no statistics: then the rows are counted in the file.
-    pub(super) rows: Option<u64>,
-    pub(super) bounds: Option<Vec<Bounds>>,
-    /// By column of the schema; `None` for columns that are in the file.
-    pub(super) partition: Vec<Option<PartitionValue>>,
-    pub(super) checksums_tag: Option<String>,
-}
-
-/// The value that all rows of a segment have in a partition column.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct PartitionValue {
-    pub(super) text: Option<String>,
-    pub(super) value: Option<Scalar>,
-}
-
-impl PartitionValue {
-    /// Reads a partition value as Delta serializes it. The empty text is NULL.
-    pub(super) fn parse(field: &Field, text: Option<&str>) -> Option<Self> {
-        let Some(text) = text.filter(|text| !text.is_empty()) else { return Some(Self { text: None, value: None }) };
-        let value = match field.data_type() {
-            DataType::Bool => Scalar::Bool(text.to_ascii_lowercase().parse().ok()?),
-            DataType::UInt64 => {
-                // As a long, the value's 64 bits; a value from 2^63 on is negative there.
-                let bits: i128 = text.parse().ok()?;
-                Scalar::Int(if bits < 0 { bits + (1 << 64) } else { bits })
-            }
-            DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::UInt8
-            | DataType::UInt16
-            | DataType::UInt32 => Scalar::Int(text.parse().ok()?),
-            DataType::Decimal { scale, .. } => Scalar::Int(parse_decimal(text, *scale)?),
-            DataType::Utf8 => Scalar::Utf8(text.to_owned()),
-            DataType::Enum(variants) => {
-                variants.index_of(text)?;
-                Scalar::Utf8(text.to_owned())
-            }
-            DataType::Date => Scalar::Int(date_from_text(text)?),
-            DataType::Timestamp { .. } => Scalar::Int(timestamp_from_text(text)?),
-            DataType::Float32 | DataType::Float64 | DataType::Binary => return None,
-        };
-        Some(Self { text: Some(text.to_owned()), value: Some(value) })
-    }
-}
-
-impl PartitionValue {
-    /// `rows` times the value, or `None` if the type cannot hold it.
-    pub(super) fn to_array(&self, data_type: &DataType, rows: usize) -> Option<ArrayRef> {
-        constant_array(data_type, self.value.as_ref(), rows)
-    }
-}
-
-fn parse_decimal(text: &str, scale: u8) -> Option<i128> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let missing = usize::from(scale).checked_sub(fraction.len())?;
-    format!("{whole}{fraction}{}", "0".repeat(missing)).parse().ok()
-}
-
-/// A segment of a snapshot. What it opens stays open as long as any snapshot of this process has it.
 pub struct Segment {
-    backend: Arc<dyn Backend>,
-    root: PathBuf,
-    schema: Schema,
-    meta: SegmentMeta,
+    file: Arc<SegmentFile>,
+    /// What the log says is gone.
+    vector: Option<DeletionVector>,
+    /// What the rows in the write-ahead log replace or delete.
+    hidden: Option<Arc<RoaringBitmap>>,
+    /// Both, as positions in the file. Read when it is first needed.
+    deleted: OnceLock<Arc<RoaringBitmap>>,
     rows: u64,
-    /// The columns that are in the file, and their positions in the schema.
-    stored: Vec<Field>,
-    /// By column of the schema: its position among the stored ones.
-    position: Vec<Option<usize>>,
-    arrow: OnceLock<Option<ArrowForm>>,
-    parquet: OnceLock<ParquetForm>,
-    units: OnceLock<Vec<u64>>,
-    /// By column of the schema: a partition column's value, [`UNIT_ROWS`] times.
-    constants: Vec<OnceLock<ArrayRef>>,
 }
 
 impl Segment {
-    pub(super) fn new(backend: Arc<dyn Backend>, root: PathBuf, schema: &Schema, meta: SegmentMeta) -> Result<Self> {
-        let in_file = |column: &usize| meta.partition[*column].is_none();
-        let columns: Vec<usize> = (0..schema.len()).filter(in_file).collect();
-        let position = (0..schema.len()).map(|column| columns.iter().position(|stored| *stored == column)).collect();
-        let stored = columns.iter().map(|column| schema.field(*column).clone()).collect();
-        let constants = std::iter::repeat_with(OnceLock::new).take(schema.len()).collect();
-        let mut segment = Self {
-            backend,
-            root,
-            schema: schema.clone(),
-            rows: meta.rows.unwrap_or(0),
-            meta,
-            stored,
-            position,
-            arrow: OnceLock::new(),
-            parquet: OnceLock::new(),
-            units: OnceLock::new(),
-            constants,
+    pub(super) fn new(file: Arc<SegmentFile>, vector: Option<DeletionVector>) -> Result<Self> {
+        let deleted = vector.as_ref().map_or(0, DeletionVector::cardinality);
+        let rows = file.row_count().checked_sub(deleted).ok_or_else(|| {
+            let message = format!("the log says that {deleted} of its {} rows are deleted", file.row_count());
+            Error::damaged(file.parquet_path(), message)
+        })?;
+        Ok(Self { file, vector, hidden: None, deleted: OnceLock::new(), rows })
+    }
+
+    /// The same segment without the rows at these positions, besides those that the log says are gone.
+    pub(super) fn with_hidden(&self, hidden: RoaringBitmap) -> Result<Self> {
+        let deleted = match &self.vector {
+            None => Arc::new(hidden.clone()),
+            Some(_) => Arc::new(&*self.logged_deletions()? | &hidden),
         };
-        if segment.meta.rows.is_none() {
-            segment.rows = segment.parquet()?.unit_rows().iter().sum();
-        }
-        if segment.is_own() && segment.rows > SEGMENT_ROWS_MAX as u64 {
-            let message = format!("the log says that it has {} rows, more than a segment can have", segment.rows);
-            return Err(Error::damaged(segment.parquet_path(), message));
-        }
-        Ok(segment)
+        let rows = self.file.row_count() - deleted.len();
+        Ok(Self {
+            file: Arc::clone(&self.file),
+            vector: self.vector.clone(),
+            hidden: Some(Arc::new(hidden)),
+            deleted: OnceLock::from(deleted),
+            rows,
+        })
     }
 
     /// Its Parquet file, relative to the store.
     pub fn path(&self) -> &str {
-        &self.meta.path
+        self.file.path()
     }
 
-    /// How many rows it has.
+    /// How many rows it has, without deleted ones.
     pub fn row_count(&self) -> u64 {
         self.rows
     }
 
+    /// How many rows of its files are deleted.
+    pub fn deleted_count(&self) -> u64 {
+        self.file.row_count() - self.rows
+    }
+
     /// The size of its Parquet file.
     pub fn parquet_bytes(&self) -> u64 {
-        self.meta.parquet_bytes
+        self.file.parquet_bytes()
     }
 
     /// When it was written, in milliseconds since 1970.
     pub fn modified_ms(&self) -> i64 {
-        self.meta.modified_ms
+        self.file.modified_ms()
     }
 
     /// The size of its Arrow form, if it has one that can be read.
     pub fn arrow_bytes(&self) -> Option<u64> {
-        self.arrow().map(ArrowForm::bytes)
+        self.file.arrow_bytes()
     }
 
     /// Which form is read.
     pub fn form(&self) -> Form {
-        if self.arrow().is_some() { Form::Arrow } else { Form::Parquet }
+        self.file.form()
     }
 
     /// The partition columns and the value that all rows have there, as the log writes it; `None` is NULL.
     pub fn partition_values(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.schema.partition_by().iter().map(|column| {
-            let value = self.meta.partition[*column].as_ref().and_then(|value| value.text.as_deref());
-            (self.schema.field(*column).name(), value)
-        })
+        self.file.partition_values()
     }
 
     /// What the log says of a column of the table.
@@ -196,326 +116,131 @@ impl Segment {
     ///
     /// When there is no such column.
     pub fn bounds(&self, column: usize) -> Bounds {
-        match (&self.meta.partition[column], &self.meta.bounds) {
-            (Some(partition), _) => Bounds::constant(self.rows, partition.value.clone()),
-            (None, Some(bounds)) => bounds[column].clone(),
-            (None, None) => Bounds::unknown(self.rows),
-        }
+        without_deleted(self.file.bounds(column), self.rows)
     }
 
     /// Every file of the segment that a scan may open, absolute.
     pub fn files(&self) -> Vec<PathBuf> {
-        vec![self.parquet_path(), self.arrow_path()]
+        let mut files = self.file.files();
+        files.extend(self.vector.as_ref().and_then(|vector| vector.path(self.file.root())));
+        files
     }
 
-    pub(super) fn parquet_path(&self) -> PathBuf {
-        self.root.join(&self.meta.path)
+    pub(super) fn file(&self) -> &Arc<SegmentFile> {
+        &self.file
     }
 
-    pub(super) fn arrow_path(&self) -> PathBuf {
-        arrow_path(&self.root, &self.meta.path)
+    pub(super) fn vector(&self) -> Option<&DeletionVector> {
+        self.vector.as_ref()
     }
 
-    /// Whether it was written by this crate, so that its units are known without opening it.
-    fn is_own(&self) -> bool {
-        self.meta.checksums_tag.is_some()
+    /// The rows of each of its units, deleted ones included.
+    pub(super) fn units(&self) -> Result<&[u64]> {
+        self.file.units()
     }
 
-    /// The rows of each of its units.
-    pub(crate) fn units(&self) -> Result<&[u64]> {
-        if let Some(units) = self.units.get() {
-            return Ok(units);
+    /// The rows of each of its units, without deleted ones.
+    pub(crate) fn live_units(&self) -> Result<Vec<u64>> {
+        let units = self.file.units()?;
+        if self.deleted_count() == 0 {
+            return Ok(units.to_vec());
         }
-        let units = if self.is_own() {
-            let unit = UNIT_ROWS as u64;
-            let whole = usize::try_from(self.rows / unit).unwrap_or(usize::MAX);
-            let mut units = vec![unit; whole];
-            units.extend((!self.rows.is_multiple_of(unit)).then_some(self.rows % unit));
-            units
-        } else {
-            self.parquet()?.unit_rows()
-        };
-        Ok(self.units.get_or_init(|| units))
+        let deleted = self.deleted()?;
+        let mut start = 0;
+        let live = units.iter().map(|rows| {
+            let gone = deleted.range_cardinality(positions(start, *rows));
+            start += rows;
+            rows - gone
+        });
+        Ok(live.collect())
     }
 
-    /// What is known of a column in a unit.
-    pub(crate) fn unit_bounds(&self, unit: usize, rows: u64, column: usize) -> Bounds {
-        match (&self.meta.partition[column], self.position[column], self.arrow()) {
-            (Some(partition), _, _) => Bounds::constant(rows, partition.value.clone()),
-            (None, Some(position), Some(arrow)) => arrow.bounds(unit, position),
-            _ => Bounds { rows, nulls: self.bounds(column).nulls.filter(|nulls| *nulls == 0), ..self.bounds(column) },
-        }
+    /// What is known of a column in the rows of a unit that are left.
+    pub(crate) fn unit_bounds(&self, unit: usize, live_rows: u64, column: usize) -> Bounds {
+        let rows = self.file.units().ok().and_then(|units| units.get(unit).copied()).unwrap_or(live_rows);
+        without_deleted(self.file.unit_bounds(unit, rows, column), live_rows)
     }
 
-    /// The Arrow form, if there is one that can be read.
-    fn arrow(&self) -> Option<&ArrowForm> {
-        let open = || {
-            let path = self.arrow_path();
-            paths::check_inside(&self.root, &path).ok()?;
-            let form = ArrowForm::open(&*self.backend, &path, &self.stored).ok()?;
-            (form.rows() == self.rows).then_some(form)
-        };
-        self.arrow.get_or_init(|| if self.is_own() { open() } else { None }).as_ref()
-    }
-
-    fn parquet(&self) -> Result<&ParquetForm> {
-        if let Some(parquet) = self.parquet.get() {
-            return Ok(parquet);
-        }
-        let form = self.open_parquet()?;
-        Ok(self.parquet.get_or_init(|| form))
-    }
-
-    fn open_parquet(&self) -> Result<ParquetForm> {
-        let path = self.parquet_path();
-        paths::check_inside(&self.root, &path)?;
-        let checksums = match &self.meta.checksums_tag {
-            None => None,
-            Some(tag) => Some(
-                Checksums::from_tag(tag).ok_or_else(|| Error::damaged(&path, "its checksums in the log are none"))?,
-            ),
-        };
-        let form = ParquetForm::open(&self.backend, &path, &self.stored, self.meta.parquet_bytes, checksums)?;
-        if self.meta.rows.is_some_and(|rows| rows != form.unit_rows().iter().sum::<u64>()) {
-            return Err(Error::damaged(&path, format!("it does not have the {} rows that the log says", self.rows)));
-        }
-        if self.is_own() && form.unit_rows() != self.units()? {
-            return Err(Error::damaged(&path, "its row groups are not those of a segment"));
-        }
-        Ok(form)
-    }
-
-    /// Columns of a unit, in their Arrow types. A damaged Arrow form is read around where Parquet is good.
+    /// Columns of the rows of a unit that are left, in their Arrow types.
     pub(crate) fn read(&self, unit: usize, columns: &[usize]) -> Result<Vec<ArrayRef>> {
-        let units = self.units()?;
-        let rows =
-            usize::try_from(units[unit]).map_err(|_| Error::damaged(self.parquet_path(), "a unit is too large"))?;
-        let stored: Vec<usize> = columns.iter().filter_map(|column| self.position[*column]).collect();
-        let mut arrays = match self.read_arrow(unit, &stored) {
-            Some(Ok(arrays)) => arrays,
-            Some(Err(damage)) => {
-                self.parquet().and_then(|parquet| parquet.columns(unit, &stored)).map_err(|_| damage)?
-            }
-            None if stored.is_empty() => Vec::new(),
-            None => self.parquet()?.columns(unit, &stored)?,
+        let arrays = self.file.read(unit, columns)?;
+        let Some(live) = self.live(unit)? else { return Ok(arrays) };
+        let filtered = arrays.iter().map(|array| filter(array, &live));
+        filtered.collect::<Result<_, _>>().map_err(Error::arrow("cannot leave deleted rows out"))
+    }
+
+    /// Which rows of a unit are left; `None` if all are.
+    fn live(&self, unit: usize) -> Result<Option<BooleanArray>> {
+        if self.deleted_count() == 0 {
+            return Ok(None);
         }
-        .into_iter();
-        columns
-            .iter()
-            .map(|column| match self.position[*column] {
-                Some(_) => arrays.next().ok_or_else(|| Error::damaged(self.parquet_path(), "a column is missing")),
-                None => self.constant(*column, rows),
-            })
-            .collect()
-    }
-
-    fn read_arrow(&self, unit: usize, stored: &[usize]) -> Option<Result<Vec<ArrayRef>>> {
-        let arrow = self.arrow()?;
-        Some(stored.iter().map(|column| arrow.column(unit, *column)).collect())
-    }
-
-    fn constant(&self, column: usize, rows: usize) -> Result<ArrayRef> {
-        let field = self.schema.field(column);
-        let value = self.meta.partition[column].as_ref();
-        let make = |rows| {
-            value.and_then(|value| value.to_array(field.data_type(), rows)).ok_or_else(|| {
-                Error::value(
-                    field.name(),
-                    format!("the partition value {value:?} of \"{}\" does not fit", self.meta.path),
-                )
-            })
-        };
-        if rows > UNIT_ROWS {
-            return make(rows);
+        let units = self.file.units()?;
+        let start: u64 = units[..unit].iter().sum();
+        let deleted = self.deleted()?;
+        let range = positions(start, units[unit]);
+        if deleted.range_cardinality(range.clone()) == 0 {
+            return Ok(None);
         }
-        let slot = &self.constants[column];
-        let whole = match slot.get() {
-            Some(array) => array,
-            None => {
-                let array = make(UNIT_ROWS)?;
-                slot.get_or_init(|| array)
-            }
-        };
-        Ok(if rows == UNIT_ROWS { Arc::clone(whole) } else { whole.slice(0, rows) })
+        let rows = usize::try_from(units[unit])
+            .map_err(|_| Error::damaged(self.file.parquet_path(), "a unit is too large"))?;
+        let mut bits = arrow::array::BooleanBufferBuilder::new(rows);
+        bits.append_n(rows, true);
+        for position in deleted.range(range.clone()) {
+            bits.set_bit((position - range.start()) as usize, false);
+        }
+        let bits: BooleanBuffer = bits.finish();
+        Ok(Some(BooleanArray::new(bits, None)))
     }
 
-    /// Checks both forms, each against its checksums and statistics and against the other.
+    /// The positions in the file of the rows that are gone.
+    pub(super) fn deleted(&self) -> Result<Arc<RoaringBitmap>> {
+        if let Some(deleted) = self.deleted.get() {
+            return Ok(Arc::clone(deleted));
+        }
+        let deleted = self.logged_deletions()?;
+        Ok(Arc::clone(self.deleted.get_or_init(|| deleted)))
+    }
+
+    /// The positions in the file of the rows that the log says are gone.
+    pub(super) fn logged_deletions(&self) -> Result<Arc<RoaringBitmap>> {
+        match &self.vector {
+            None => Ok(Arc::default()),
+            Some(_) if self.hidden.is_none() && self.deleted.get().is_some() => self.deleted(),
+            Some(vector) => Ok(Arc::new(vector.read(self.file.backend(), self.file.root(), self.file.row_count())?)),
+        }
+    }
+
+    /// Checks the deletion vector and both forms, each against its checksums and statistics and against the other.
     /// Gives what is wrong, in words; nothing if all is well.
     pub(super) fn verify(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let parquet = match self.open_parquet() {
-            Ok(form) => Some(form),
-            Err(error) => {
-                problems.push(error.to_string());
-                None
-            }
-        };
-        let arrow_path = self.arrow_path();
-        let arrow = match self.backend.stat(&arrow_path) {
-            Ok(_) if self.is_own() => match ArrowForm::open(&*self.backend, &arrow_path, &self.stored) {
-                Ok(form) if form.rows() != self.rows => {
-                    problems.push(
-                        Error::damaged(
-                            &arrow_path,
-                            format!("it does not have the {} rows that the log says", self.rows),
-                        )
-                        .to_string(),
-                    );
-                    None
-                }
-                Ok(form) => Some(form),
-                Err(error) => {
-                    problems.push(error.to_string());
-                    None
-                }
-            },
-            _ => None,
-        };
-        if let Some(Err(error)) = arrow.as_ref().map(ArrowForm::verify) {
+        let mut problems = self.file.verify();
+        if let Some(vector) = &self.vector
+            && let Err(error) = vector.read(self.file.backend(), self.file.root(), self.file.row_count())
+        {
             problems.push(error.to_string());
         }
-        if let Some(parquet) = parquet {
-            problems.extend(self.verify_rows(&parquet, arrow.as_ref()));
-        }
         problems
     }
+}
 
-    fn verify_rows(&self, parquet: &ParquetForm, arrow: Option<&ArrowForm>) -> Vec<String> {
-        let mut problems = Vec::new();
-        let columns: Vec<usize> = (0..self.stored.len()).collect();
-        let mut totals: Vec<ColumnStats> = vec![ColumnStats::EMPTY; self.stored.len()];
-        for unit in 0..parquet.unit_rows().len() {
-            let arrays = match parquet.columns(unit, &columns) {
-                Ok(arrays) => arrays,
-                Err(error) => {
-                    problems.push(error.to_string());
-                    continue;
-                }
-            };
-            for (column, array) in arrays.iter().enumerate() {
-                totals[column] = totals[column].clone().merge(ColumnStats::of(array));
-                let differs = arrow
-                    .and_then(|arrow| arrow.column(unit, column).ok())
-                    .is_some_and(|other| !same_values(array, &other));
-                if differs {
-                    let name = self.stored[column].name();
-                    problems.push(format!(
-                        "\"{}\": column \"{name}\", unit {unit}: the Arrow form and the Parquet file differ",
-                        self.meta.path
-                    ));
-                }
-            }
-        }
-        if problems.is_empty() {
-            problems.extend(self.verify_statistics(&totals));
-        }
-        problems
-    }
-
-    fn verify_statistics(&self, totals: &[ColumnStats]) -> Vec<String> {
-        let Some(bounds) = &self.meta.bounds else { return Vec::new() };
-        let stored = self.position.iter().enumerate().filter_map(|(column, position)| Some((column, (*position)?)));
-        stored
-            .filter_map(|(column, position)| {
-                let logged = &bounds[column];
-                let claimed = ColumnStats {
-                    nulls: logged.nulls.unwrap_or(totals[position].nulls),
-                    min: logged.min.clone(),
-                    max: logged.max.clone(),
-                    has_nan: false,
-                };
-                let all_null = totals[position].min.is_none() && claimed.min.is_some();
-                let fits = claimed.nulls == totals[position].nulls
-                    && !all_null
-                    && arrow_form::encloses(&claimed, &totals[position]);
-                (!fits).then(|| {
-                    let name = self.schema.field(column).name();
-                    format!(
-                        "\"{}\": column \"{name}\": the log's statistics exclude values that are there",
-                        self.meta.path
-                    )
-                })
-            })
-            .collect()
+/// The positions of `rows` rows from `start` on. No file has a deletion vector and more rows than fit in 32 bits.
+fn positions(start: u64, rows: u64) -> std::ops::RangeInclusive<u32> {
+    let last = (start + rows).saturating_sub(1);
+    let clamp = |position: u64| u32::try_from(position).unwrap_or(u32::MAX);
+    match rows {
+        // Any range without elements.
+        0 => std::ops::RangeInclusive::new(1, 0),
+        _ => clamp(start)..=clamp(last),
     }
 }
 
-/// Whether two arrays hold the same values, bit by bit where they are floats.
-fn same_values(a: &ArrayRef, b: &ArrayRef) -> bool {
-    // Arrow's equality of floats is that of their bits, but for NaN, all of whose bit patterns differ.
-    a.to_data() == b.to_data() || {
-        use arrow::array::AsArray;
-        use arrow::datatypes::{DataType as ArrowType, Float32Type, Float64Type};
-        let nulls = a.nulls() == b.nulls();
-        match (a.data_type(), b.data_type()) {
-            (ArrowType::Float64, ArrowType::Float64) => {
-                let bits = |array: &ArrayRef| {
-                    array.as_primitive::<Float64Type>().iter().map(|v| v.map(f64::to_bits)).collect::<Vec<_>>()
-                };
-                nulls && bits(a) == bits(b)
-            }
-            (ArrowType::Float32, ArrowType::Float32) => {
-                let bits = |array: &ArrayRef| {
-                    array.as_primitive::<Float32Type>().iter().map(|v| v.map(f32::to_bits)).collect::<Vec<_>>()
-                };
-                nulls && bits(a) == bits(b)
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Where the Arrow form of a segment is.
-pub(super) fn arrow_path(root: &std::path::Path, parquet: &str) -> PathBuf {
-    let name = parquet.rsplit('/').next().unwrap_or(parquet);
-    let stem = name.strip_suffix(".parquet").unwrap_or(name);
-    root.join(paths::ARROW_DIR).join(format!("{stem}.arrow"))
-}
-
-/// `rows` times the same value, or `None` if the type cannot hold it.
-fn constant_array(data_type: &DataType, value: Option<&Scalar>, rows: usize) -> Option<ArrayRef> {
-    let Some(value) = value else { return Some(new_null_array(&data_type.to_arrow(), rows)) };
-    macro_rules! ints {
-        ($array:ident, $value:expr) => {
-            Arc::new($array::from_value(<_>::try_from(*$value).ok()?, rows)) as ArrayRef
-        };
-    }
-    Some(match (data_type, value) {
-        (DataType::Bool, Scalar::Bool(value)) => Arc::new(BooleanArray::from(vec![*value; rows])),
-        (DataType::Int8, Scalar::Int(value)) => ints!(Int8Array, value),
-        (DataType::Int16, Scalar::Int(value)) => ints!(Int16Array, value),
-        (DataType::Int32, Scalar::Int(value)) => ints!(Int32Array, value),
-        (DataType::Int64, Scalar::Int(value)) => ints!(Int64Array, value),
-        (DataType::UInt8, Scalar::Int(value)) => ints!(UInt8Array, value),
-        (DataType::UInt16, Scalar::Int(value)) => ints!(UInt16Array, value),
-        (DataType::UInt32, Scalar::Int(value)) => ints!(UInt32Array, value),
-        (DataType::UInt64, Scalar::Int(value)) => ints!(UInt64Array, value),
-        (DataType::Date, Scalar::Int(value)) => ints!(Date32Array, value),
-        (DataType::Timestamp { utc }, Scalar::Int(value)) => {
-            let array = TimestampMicrosecondArray::from_value(i64::try_from(*value).ok()?, rows);
-            Arc::new(array.with_timezone_opt(utc.then_some("UTC")))
-        }
-        (DataType::Decimal { precision, scale }, Scalar::Int(value)) => {
-            let array = Decimal128Array::from_value(*value, rows);
-            Arc::new(array.with_precision_and_scale(*precision, i8::try_from(*scale).ok()?).ok()?)
-        }
-        (DataType::Utf8, Scalar::Utf8(value)) => {
-            Arc::new(StringViewArray::from_iter_values(std::iter::repeat_n(value, rows)))
-        }
-        (DataType::Binary, Scalar::Binary(value)) => {
-            Arc::new(BinaryViewArray::from_iter_values(std::iter::repeat_n(value, rows)))
-        }
-        (DataType::Enum(variants), Scalar::Utf8(value)) => {
-            let key = u8::try_from(variants.index_of(value)?).ok()?;
-            let keys = UInt8Array::from_value(key, rows);
-            Arc::new(DictionaryArray::try_new(keys, enum_dictionary(variants)).ok()?)
-        }
-        _ => return None,
-    })
-}
-
-impl std::fmt::Debug for Segment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Segment").field("path", &self.meta.path).field("rows", &self.rows).finish_non_exhaustive()
-    }
+/// What bounds of all rows of a file or unit say of those that are left.
+fn without_deleted(all: Bounds, rows: u64) -> Bounds {
+    let nulls = match all.nulls {
+        Some(nulls) if nulls == all.rows => Some(rows),
+        Some(0) => Some(0),
+        Some(nulls) if rows == all.rows => Some(nulls),
+        _ => None,
+    };
+    Bounds { rows, nulls, ..all }
 }

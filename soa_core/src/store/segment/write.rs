@@ -7,7 +7,8 @@ use arrow::datatypes::DataType as ArrowType;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-use super::{arrow_form, arrow_path, parquet_form};
+use super::file::arrow_path;
+use super::{arrow_form, parquet_form};
 use crate::error::{Error, Result};
 use crate::schema::{Field, Schema};
 use crate::store::UNIT_ROWS;

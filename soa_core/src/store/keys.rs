@@ -1,0 +1,195 @@
+//! Sets of keys, and where in a segment they are.
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{ArrowPrimitiveType, DataType as ArrowType, Int64Type, TimestampMicrosecondType, UInt64Type};
+use arrow::util::display::array_value_to_string;
+use hashbrown::HashSet;
+use roaring::RoaringBitmap;
+
+use super::segment::Segment;
+use super::stats::ColumnStats;
+use crate::error::{Error, Result};
+use crate::predicate::Predicate;
+use crate::schema::{DataType, Schema};
+
+/// Some keys of a keyed store.
+#[derive(Debug)]
+pub(super) struct KeySet {
+    column: usize,
+    name: String,
+    seen: Seen,
+    /// Bounds of the keys, by which segments without any of them are told.
+    stats: ColumnStats,
+}
+
+/// Integers are told apart by value, other keys by a 128-bit hash: that two differ and have the same one
+/// is less likely than a fault of memory.
+#[derive(Debug)]
+enum Seen {
+    Exact(HashSet<u64>),
+    Hashed(HashSet<u128>),
+}
+
+impl KeySet {
+    /// An empty set for the key of a table; `None` if it has none.
+    pub(super) fn new(schema: &Schema) -> Option<Self> {
+        let column = schema.key()?;
+        let seen = match schema.field(column).data_type() {
+            DataType::Utf8 | DataType::Binary | DataType::Decimal { .. } => Seen::Hashed(HashSet::new()),
+            _ => Seen::Exact(HashSet::new()),
+        };
+        Some(Self { column, name: schema.field(column).name().to_owned(), seen, stats: ColumnStats::EMPTY })
+    }
+
+    /// The key's position in the schema.
+    pub(super) fn column(&self) -> usize {
+        self.column
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.seen {
+            Seen::Exact(seen) => seen.is_empty(),
+            Seen::Hashed(seen) => seen.is_empty(),
+        }
+    }
+
+    /// Adds the keys of an array of the key's Arrow type. For each row: whether its key is new.
+    pub(super) fn insert(&mut self, array: &ArrayRef) -> Vec<bool> {
+        self.stats = self.stats.clone().merge(ColumnStats::of(array));
+        match &mut self.seen {
+            Seen::Exact(seen) => {
+                seen.reserve(array.len());
+                exact_keys(array).iter().map(|key| seen.insert(*key)).collect()
+            }
+            Seen::Hashed(seen) => {
+                seen.reserve(array.len());
+                hashed_keys(array).iter().map(|key| seen.insert(*key)).collect()
+            }
+        }
+    }
+
+    /// Adds keys, and refuses one that is there already.
+    ///
+    /// # Errors
+    ///
+    /// When a key is there already, or twice in the array.
+    pub(super) fn insert_new(&mut self, array: &ArrayRef) -> Result<()> {
+        let taken = self.insert(array).iter().position(|is_new| !is_new);
+        taken.map_or(Ok(()), |row| Err(self.duplicate(array, row)))
+    }
+
+    /// The positions in a segment's file of the rows with one of these keys, whether they are deleted or not.
+    ///
+    /// # Errors
+    ///
+    /// When the segment's files cannot be read.
+    pub(super) fn find(&self, segment: &Segment) -> Result<RoaringBitmap> {
+        let mut found = RoaringBitmap::new();
+        let (Some(min), Some(max)) = (&self.stats.min, &self.stats.max) else { return Ok(found) };
+        let range = Predicate::between(self.column, min.clone(), max.clone());
+        if !range.prune(&|column| segment.file().bounds(column)).can_be_true {
+            return Ok(found);
+        }
+        let mut start = 0_u64;
+        for (unit, rows) in segment.units()?.iter().enumerate() {
+            let first = start;
+            start += rows;
+            if !range.prune(&|column| segment.file().unit_bounds(unit, *rows, column)).can_be_true {
+                continue;
+            }
+            let arrays = segment.file().read(unit, &[self.column])?;
+            let array = arrays.first().ok_or_else(|| Error::mismatch("the key column is missing"))?;
+            let first = u32::try_from(first)
+                .ok()
+                .filter(|first| u32::try_from(array.len()).is_ok_and(|len| first.checked_add(len).is_some()));
+            let first = first.ok_or_else(|| Error::Unsupported {
+                path: segment.file().parquet_path(),
+                message: "it has more than 2^32 rows, too many to find keys in".to_owned(),
+            })?;
+            found.extend((first..).zip(self.members(array)).filter_map(|(position, is_in)| is_in.then_some(position)));
+        }
+        Ok(found)
+    }
+
+    /// For each row of an array of the key's Arrow type: whether its key is in the set.
+    fn members(&self, array: &ArrayRef) -> Vec<bool> {
+        match &self.seen {
+            Seen::Exact(seen) => exact_keys(array).iter().map(|key| seen.contains(key)).collect(),
+            Seen::Hashed(seen) => hashed_keys(array).iter().map(|key| seen.contains(key)).collect(),
+        }
+    }
+
+    /// Refuses a segment in which one of the keys lives.
+    ///
+    /// # Errors
+    ///
+    /// When it does, naming the key, or the segment's files cannot be read.
+    pub(super) fn check_against(&self, segment: &Segment) -> Result<()> {
+        let found = self.find(segment)?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let Some(position) = (found - &*segment.deleted()?).min() else { return Ok(()) };
+        let mut row = u64::from(position);
+        for (unit, rows) in segment.units()?.iter().enumerate() {
+            if row < *rows {
+                let arrays = segment.file().read(unit, &[self.column])?;
+                return Err(self.duplicate(&arrays[0], usize::try_from(row).unwrap_or(usize::MAX)));
+            }
+            row -= rows;
+        }
+        Ok(())
+    }
+
+    fn duplicate(&self, array: &ArrayRef, row: usize) -> Error {
+        let key = array_value_to_string(array, row).unwrap_or_else(|_| format!("in row {row}"));
+        Error::DuplicateKey { column: self.name.clone(), key }
+    }
+}
+
+/// The 64 bits of each key of a fixed width up to that.
+fn exact_keys(array: &ArrayRef) -> ScalarBuffer<u64> {
+    let cast = |array: &ArrayRef, to: ArrowType| {
+        arrow::compute::cast(array, &to).expect("every key that is not hashed is an integer, a date or a timestamp")
+    };
+    match array.data_type() {
+        ArrowType::UInt64 => array.as_primitive::<UInt64Type>().values().clone(),
+        ArrowType::Int64 => same_bits::<Int64Type>(array),
+        ArrowType::Timestamp(_, _) => same_bits::<TimestampMicrosecondType>(array),
+        ArrowType::UInt8 | ArrowType::UInt16 | ArrowType::UInt32 => {
+            cast(array, ArrowType::UInt64).as_primitive::<UInt64Type>().values().clone()
+        }
+        other => {
+            // Arrow takes days to a longer integer by way of a shorter one only.
+            let days = (*other == ArrowType::Date32).then(|| cast(array, ArrowType::Int32));
+            same_bits::<Int64Type>(&cast(days.as_ref().unwrap_or(array), ArrowType::Int64))
+        }
+    }
+}
+
+fn same_bits<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef) -> ScalarBuffer<u64> {
+    ScalarBuffer::from(array.as_primitive::<T>().values().inner().clone())
+}
+
+fn hashed_keys(array: &ArrayRef) -> Vec<u128> {
+    use xxhash_rust::xxh3::xxh3_128;
+    match array.data_type() {
+        ArrowType::Utf8View => {
+            array.as_string_view().iter().map(|key| xxh3_128(key.unwrap_or_default().as_bytes())).collect()
+        }
+        ArrowType::BinaryView => array.as_binary_view().iter().map(|key| xxh3_128(key.unwrap_or_default())).collect(),
+        _ => {
+            let keys = array.as_primitive::<arrow::datatypes::Decimal128Type>().values();
+            keys.iter().map(|key| key.cast_unsigned()).collect()
+        }
+    }
+}
+
+/// A number for each key such that equal keys, and only they, have equal numbers (see [`Seen`]).
+pub(super) fn key_numbers(array: &ArrayRef) -> Vec<u128> {
+    match array.data_type() {
+        ArrowType::Utf8View | ArrowType::BinaryView | ArrowType::Decimal128(_, _) => hashed_keys(array),
+        _ => exact_keys(array).iter().map(|key| u128::from(*key)).collect(),
+    }
+}

@@ -1,0 +1,273 @@
+//! Commits that may meet others: what is to change is worked out anew on every version that it is tried on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use roaring::RoaringBitmap;
+use serde_json::{Map, Value, json};
+
+use super::log::{self, Outcome};
+use super::segment::{self, Segment, Written};
+use super::snapshot::Snapshot;
+use super::{Store, delta_schema, paths, vector};
+use crate::error::{Error, Result};
+
+/// How often a commit is tried against others that keep being faster.
+const ATTEMPTS_MAX: u32 = 100;
+/// The longest wait before another attempt.
+const BACKOFF_MS_MAX: u64 = 50;
+
+/// What a commit does to a table.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// What Delta calls it: `WRITE`, `DELETE`, …
+    pub(super) operation: &'static str,
+    /// Whether rows come, go or change; not if they are only stored in another way.
+    pub(super) is_data_change: bool,
+    pub(super) added: Vec<Added>,
+    pub(super) removed: Vec<Arc<Segment>>,
+    /// Segments of which other rows are gone than before: all of those, as positions in the file.
+    pub(super) deletions: Vec<(Arc<Segment>, RoaringBitmap)>,
+    /// The application and its version that this is, for what must happen once.
+    pub(super) txn: Option<(String, i64)>,
+    /// Actions that change the table itself.
+    pub(super) table: Vec<Value>,
+    /// How many rows are new, and how many are gone.
+    pub(super) rows_added: u64,
+    pub(super) rows_deleted: u64,
+}
+
+/// A segment that a commit adds.
+#[derive(Debug)]
+pub(super) struct Added {
+    /// The action, but for its time.
+    action: Value,
+    parquet_bytes: u64,
+    /// The time by which it takes its place among the segments; the last, if there is none.
+    modified_ms: Option<i64>,
+}
+
+impl Added {
+    /// Added behind all others.
+    pub(super) fn last(written: &Written) -> Self {
+        Self { action: written.add.clone(), parquet_bytes: written.parquet_bytes, modified_ms: None }
+    }
+
+    /// Added in the place of another one.
+    pub(super) fn in_place_of(segment: &Segment, written: &Written) -> Self {
+        Self { modified_ms: Some(segment.modified_ms()), ..Self::last(written) }
+    }
+}
+
+/// Why there was no commit.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nothing has changed.
+    Nothing(Error),
+    /// The commit may be there: the files that it names must stay.
+    Unknown(Error),
+}
+
+impl Failure {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Nothing(error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Nothing(error)
+    }
+}
+
+/// Commits what `plan` works out for the version that `base` is of or, where others are faster, for later ones.
+/// Returns the version made, or that on which there was nothing to do.
+pub(super) fn commit(
+    store: &Store,
+    base: &Arc<Snapshot>,
+    plan: &mut dyn FnMut(&Arc<Snapshot>) -> Result<Option<Change>>,
+) -> Result<u64, Failure> {
+    let first = Arc::clone(base);
+    let mut base = Arc::clone(base);
+    for attempt in 0..ATTEMPTS_MAX {
+        check_writable(&base)?;
+        let Some(change) = plan(&base)? else { return Ok(base.version()) };
+        if !base.is_still_there(store.backend()) {
+            let path = store.path().display();
+            return Err(Error::mismatch(format!(
+                "the store at \"{path}\" was replaced by another one meanwhile; try again"
+            ))
+            .into());
+        }
+        let version = base.version() + 1;
+        let (actions, file) = actions(store, &base, &change)?;
+        let outcome = log::commit(store.backend(), store.path(), version, change.operation, metrics(&change), &actions);
+        // The file is of this attempt alone.
+        let discard = || segment::remove(store.backend(), &file.into_iter().collect::<Vec<PathBuf>>());
+        match outcome {
+            Outcome::Committed => {
+                store.after_commit(version);
+                return Ok(version);
+            }
+            Outcome::Conflict => discard(),
+            Outcome::Unknown(error) => return Err(Failure::Unknown(error)),
+            Outcome::Failed(error) => {
+                discard();
+                return Err(error.into());
+            }
+        }
+        back_off(attempt);
+        base = store.published()?;
+        if base.schema() != first.schema() {
+            let path = store.path().display();
+            return Err(Error::mismatch(format!(
+                "the columns of \"{path}\" were changed by another writer meanwhile; try again"
+            ))
+            .into());
+        }
+    }
+    Err(Error::Conflict { path: store.path().to_owned(), attempts: ATTEMPTS_MAX }.into())
+}
+
+/// The actions of a change on a version, and the file that was written for them, if any.
+fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result<(Vec<Value>, Option<PathBuf>)> {
+    let now = log::now_ms();
+    let mut actions = Vec::new();
+    if let Some((app, version)) = &change.txn {
+        actions.push(json!({"txn": {"appId": app, "version": version, "lastUpdated": now}}));
+    }
+    actions.extend(change.table.iter().cloned());
+    if !change.deletions.is_empty() && change.table.is_empty() {
+        actions.extend(delta_schema::enable_deletion_vectors(base.delta())?);
+    }
+    for segment in &change.removed {
+        actions.push(remove_action(segment, now, change.is_data_change));
+    }
+    let bitmaps: Vec<RoaringBitmap> = change.deletions.iter().map(|(_, deleted)| deleted.clone()).collect();
+    let (file, vectors) = vector::write(store.backend(), store.path(), &bitmaps)?;
+    for ((segment, _), vector) in change.deletions.iter().zip(vectors) {
+        actions.push(remove_action(segment, now, change.is_data_change));
+        let mut action = add_action(segment, change.is_data_change);
+        action["add"]["deletionVector"] = vector.to_json();
+        actions.push(action);
+    }
+    // Readers put segments in the order of these times, so that rows come in the order of commits.
+    let newest = base.segments().iter().map(|segment| segment.modified_ms()).max().unwrap_or(0);
+    let first_ms = now.max(newest + 1);
+    for (added, time) in change.added.iter().zip(first_ms..) {
+        let mut action = added.action.clone();
+        action["add"]["modificationTime"] = added.modified_ms.unwrap_or(time).into();
+        action["add"]["dataChange"] = change.is_data_change.into();
+        actions.push(action);
+    }
+    Ok((actions, file))
+}
+
+fn metrics(change: &Change) -> Map<String, Value> {
+    let bytes: u64 = change.added.iter().map(|added| added.parquet_bytes).sum();
+    let mut metrics =
+        vec![("numFiles", change.added.len() as u64), ("numOutputRows", change.rows_added), ("numOutputBytes", bytes)];
+    if !change.removed.is_empty() {
+        metrics.push(("numRemovedFiles", change.removed.len() as u64));
+    }
+    if !change.deletions.is_empty() {
+        metrics.push(("numDeletionVectorsUpdated", change.deletions.len() as u64));
+    }
+    if change.rows_deleted > 0 {
+        metrics.push(("numDeletedRows", change.rows_deleted));
+    }
+    metrics.into_iter().map(|(name, value)| (name.to_owned(), value.to_string().into())).collect()
+}
+
+/// The action by which a segment of a snapshot is removed.
+fn remove_action(segment: &Segment, now_ms: i64, is_data_change: bool) -> Value {
+    let mut action = json!({
+        "path": paths::encode(segment.path()),
+        "deletionTimestamp": now_ms,
+        "dataChange": is_data_change,
+        "extendedFileMetadata": true,
+        "partitionValues": partition_values(segment),
+        "size": segment.parquet_bytes(),
+    });
+    if let Some(vector) = segment.vector() {
+        action["deletionVector"] = vector.to_json();
+    }
+    json!({"remove": action})
+}
+
+/// The action by which a segment of a snapshot is added again, with all its rows.
+pub(super) fn add_action(segment: &Segment, is_data_change: bool) -> Value {
+    let meta = segment.file().meta();
+    let mut action = json!({
+        "path": paths::encode(segment.path()),
+        "partitionValues": partition_values(segment),
+        "size": segment.parquet_bytes(),
+        "modificationTime": segment.modified_ms(),
+        "dataChange": is_data_change,
+    });
+    // Bounds of all rows need not be attained by those that are left. A vector needs the number of rows there were.
+    let stats = meta.stats.as_deref().and_then(|stats| serde_json::from_str::<Map<String, Value>>(stats).ok());
+    let mut stats = stats.unwrap_or_default();
+    stats.entry("numRecords").or_insert_with(|| segment.file().row_count().into());
+    stats.insert("tightBounds".to_owned(), false.into());
+    action["stats"] = Value::from(Value::Object(stats).to_string());
+    if !meta.tags.is_empty() {
+        action["tags"] =
+            meta.tags.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>().into();
+    }
+    json!({"add": action})
+}
+
+fn partition_values(segment: &Segment) -> Map<String, Value> {
+    segment.partition_values().map(|(name, value)| (name.to_owned(), json!(value))).collect()
+}
+
+/// Refuses tables whose rules for writers this release does not know.
+pub(super) fn check_writable(snapshot: &Snapshot) -> Result<()> {
+    let protocol = snapshot.delta().table_configuration().protocol();
+    let refuse = |message: String| Err(Error::Unsupported { path: snapshot.path().to_owned(), message });
+    if protocol.min_writer_version() > 7 || (3..7).contains(&protocol.min_writer_version()) {
+        return refuse(format!(
+            "writing to it needs Delta writer version {}, which this release does not know; it can be read",
+            protocol.min_writer_version()
+        ));
+    }
+    let known = ["appendOnly", "deletionVectors", "invariants", "timestampNtz"];
+    for feature in protocol.writer_features().unwrap_or_default() {
+        let name = feature.to_string();
+        if !known.contains(&name.as_str()) {
+            return refuse(format!(
+                "writing to it needs the Delta feature \"{name}\", which this release does not know; it can be read"
+            ));
+        }
+    }
+    let schema = snapshot.delta().schema();
+    let constrained = schema.fields().find(|field| field.metadata().contains_key("delta.invariants"));
+    match constrained {
+        Some(field) => refuse(format!(
+            "its column \"{}\" has a constraint, which this release cannot check; it can be read",
+            field.name()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to take rows from a table that is declared to only grow.
+pub(super) fn check_deletable(snapshot: &Snapshot) -> Result<()> {
+    let append_only = snapshot.delta().metadata_configuration().get("delta.appendOnly");
+    if append_only.is_some_and(|value| value == "true") {
+        let message = "its property delta.appendOnly is true: rows cannot be deleted or replaced".to_owned();
+        return Err(Error::Unsupported { path: snapshot.path().to_owned(), message });
+    }
+    Ok(())
+}
+
+fn back_off(attempt: u32) {
+    // Any number will do to part two writers that collide; a UUID's bits are at hand.
+    let random = u64::from(uuid::Uuid::new_v4().as_fields().0);
+    let ceiling = (1_u64 << attempt.min(6)).min(BACKOFF_MS_MAX) * 1000;
+    std::thread::sleep(Duration::from_micros(random % ceiling));
+}

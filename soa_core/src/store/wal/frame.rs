@@ -1,0 +1,146 @@
+//! The files of the write-ahead log and the frames in them (format.md, section 4.1).
+
+use memchr::memmem;
+use uuid::Uuid;
+
+/// Begins every file.
+const FILE_MAGIC: [u8; 4] = *b"SOAW";
+/// Begins every frame.
+const FRAME_MAGIC: [u8; 4] = *b"SOAF";
+/// The version of the files that this release writes and reads.
+const FILE_VERSION: u32 = 1;
+pub(super) const FILE_HEADER_LEN: usize = 64;
+pub(super) const FRAME_HEADER_LEN: usize = 40;
+/// The most bytes of a frame's payload; what is longer is damage.
+pub(super) const PAYLOAD_LEN_MAX: usize = 1 << 30;
+
+/// What a frame holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The columns of the frames that follow, as a JSON text.
+    Schema,
+    /// Rows of a table without key.
+    Rows,
+    /// Rows of a keyed table, each in the place of one of the same key.
+    Puts,
+    /// Keys whose rows are gone.
+    Deletes,
+}
+
+impl Kind {
+    fn code(self) -> u8 {
+        match self {
+            Self::Schema => 0,
+            Self::Rows => 1,
+            Self::Puts => 2,
+            Self::Deletes => 3,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        [Self::Schema, Self::Rows, Self::Puts, Self::Deletes].into_iter().find(|kind| kind.code() == code)
+    }
+}
+
+/// The beginning of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileHeader {
+    pub(super) lineage: Uuid,
+    pub(super) number: u64,
+    /// The sequence of the first frame with rows or keys.
+    pub(super) first_sequence: u64,
+}
+
+impl FileHeader {
+    pub(super) fn encode(&self) -> [u8; FILE_HEADER_LEN] {
+        let mut bytes = [0; FILE_HEADER_LEN];
+        bytes[..4].copy_from_slice(&FILE_MAGIC);
+        bytes[4..8].copy_from_slice(&FILE_VERSION.to_le_bytes());
+        bytes[8..24].copy_from_slice(self.lineage.as_bytes());
+        bytes[24..32].copy_from_slice(&self.number.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.first_sequence.to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[..60]);
+        bytes[60..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// The header of a file; an error in words if it has none that this release knows.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let bytes: &[u8; FILE_HEADER_LEN] = bytes.first_chunk().ok_or("it is too short for a header")?;
+        if bytes[..4] != FILE_MAGIC || u32_at(bytes, 60) != crc32c::crc32c(&bytes[..60]) {
+            return Err("its header does not match its checksum".to_owned());
+        }
+        let version = u32_at(bytes, 4);
+        if version != FILE_VERSION {
+            return Err(format!("its version is {version}, which this release does not know; use a newer release"));
+        }
+        let lineage = Uuid::from_slice(&bytes[8..24]).map_err(|error| error.to_string())?;
+        Ok(Self { lineage, number: u64_at(bytes, 24), first_sequence: u64_at(bytes, 32) })
+    }
+}
+
+/// A frame in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Frame<'a> {
+    pub(super) kind: Kind,
+    /// One more than that of the frame with rows or keys before; that frame's own, for a schema.
+    pub(super) sequence: u64,
+    pub(super) rows: u32,
+    /// How many bytes of the file were known to be durable when the frame was written.
+    pub(super) synced: u64,
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// The bytes of the frame in a file.
+    pub(super) fn len(&self) -> usize {
+        FRAME_HEADER_LEN + self.payload.len()
+    }
+
+    /// Fills the header in whose place `frame` has as many bytes, before the payload.
+    pub(super) fn write_header(frame: &mut [u8], kind: Kind, sequence: u64, rows: u32, synced: u64) {
+        let payload_len = u32::try_from(frame.len() - FRAME_HEADER_LEN).unwrap_or(u32::MAX);
+        frame[..4].copy_from_slice(&FRAME_MAGIC);
+        frame[4..8].copy_from_slice(&payload_len.to_le_bytes());
+        frame[12..16].copy_from_slice(&rows.to_le_bytes());
+        frame[16..24].copy_from_slice(&sequence.to_le_bytes());
+        frame[24..32].copy_from_slice(&synced.to_le_bytes());
+        frame[32..40].copy_from_slice(&[kind.code(), 0, 0, 0, 0, 0, 0, 0]);
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame[4..8]), &frame[12..]);
+        frame[8..12].copy_from_slice(&checksum.to_le_bytes());
+    }
+
+    /// The frame at the beginning of `bytes`, if one is there whole.
+    pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let header: &[u8; FRAME_HEADER_LEN] = bytes.first_chunk()?;
+        let len = usize::try_from(u32_at(header, 4)).ok().filter(|len| *len <= PAYLOAD_LEN_MAX)?;
+        if header[..4] != FRAME_MAGIC || header[33..] != [0; 7] {
+            return None;
+        }
+        let frame = bytes.get(..FRAME_HEADER_LEN + len)?;
+        if u32_at(header, 8) != crc32c::crc32c_append(crc32c::crc32c(&frame[4..8]), &frame[12..]) {
+            return None;
+        }
+        Some(Self {
+            kind: Kind::from_code(header[32])?,
+            sequence: u64_at(header, 16),
+            rows: u32_at(header, 12),
+            synced: u64_at(header, 24),
+            payload: &frame[FRAME_HEADER_LEN..],
+        })
+    }
+}
+
+/// How many bytes of a file are surely durable, by what the frames behind `from` say, of which the first is not whole.
+pub(super) fn durable_after(bytes: &[u8], from: usize) -> u64 {
+    let candidates = memmem::find_iter(&bytes[from..], &FRAME_MAGIC);
+    candidates.filter_map(|at| Frame::decode(&bytes[from + at..])).map(|frame| frame.synced).max().unwrap_or(0)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}

@@ -1,0 +1,214 @@
+//! The thread that turns what is in the log into segments.
+
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::writer::{Shared, State, start_file};
+use super::{LogFileName, app_id, file_path, files, tail};
+use crate::error::{Error, Result};
+use crate::store::edit::{Condemned, Edit};
+use crate::store::io::Backend;
+use crate::store::writing::SegmentWriter;
+
+/// The wait after a first failure to publish, which doubles with each further one.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Files that are published are kept for a while: a reader that got its snapshot from another process may still need them.
+const RETIRED_AGE_MIN_MS: i64 = 60_000;
+/// As many bytes of them at most.
+const RETIRED_BYTES_MAX: u64 = 256 << 20;
+
+/// Publishes whenever it is time, until the writer is closed.
+pub(super) fn run(shared: &Shared) {
+    let mut retry_at: Option<(Instant, Duration)> = None;
+    let mut synced_at = Instant::now();
+    loop {
+        let mut state = shared.lock_state();
+        loop {
+            let waits_for = state.wanted.max(if shared.is_due(&state) { state.next_sequence - 1 } else { 0 });
+            let may_try = state.is_urgent || retry_at.is_none_or(|(at, _)| Instant::now() >= at);
+            let is_sync_due = state.durable < state.written && synced_at.elapsed() >= shared.options.sync_interval;
+            if state.is_closing || (waits_for > state.published && may_try) || is_sync_due {
+                break;
+            }
+            let wait = next_look(shared, &state, retry_at.map(|(at, _)| at));
+            state = shared.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.is_closing || state.poison.is_some() {
+            return;
+        }
+        if state.durable < state.written && synced_at.elapsed() >= shared.options.sync_interval {
+            let last = state.written;
+            // A failure poisons the writer; whoever adds next is told.
+            let _ = shared.wait_until(state, last, super::Durability::Sync);
+            synced_at = Instant::now();
+            continue;
+        }
+        state.is_urgent = false;
+        drop(state);
+        let outcome = publish(shared);
+        let mut state = shared.lock_state();
+        match outcome {
+            Ok(()) => {
+                retry_at = None;
+                state.publish_error = None;
+            }
+            Err(error) => {
+                let wait = retry_at.map_or(RETRY_MIN, |(_, wait)| (wait * 2).min(RETRY_MAX));
+                retry_at = Some((Instant::now() + wait, wait));
+                state.publish_error = Some(error.with_causes());
+                state.publish_failures += 1;
+            }
+        }
+        shared.progress.notify_all();
+    }
+}
+
+/// How long there is surely nothing to do.
+fn next_look(shared: &Shared, state: &State, retry_at: Option<Instant>) -> Duration {
+    let mut wait = Duration::from_secs(60);
+    if let Some(oldest) = state.oldest {
+        wait = wait.min(shared.options.publish_age.saturating_sub(oldest.elapsed()));
+    }
+    if state.durable < state.written {
+        wait = wait.min(shared.options.sync_interval);
+    }
+    if let Some(at) = retry_at {
+        wait = wait.max(at.saturating_duration_since(Instant::now()));
+    }
+    wait.max(Duration::from_millis(1))
+}
+
+/// Publishes everything that is in the log.
+fn publish(shared: &Shared) -> Result<()> {
+    let store = &shared.store;
+    let (until, last_number, bytes, rows) = rotate(shared)?;
+    let app = app_id(shared.lineage);
+    let base = store.published()?;
+    let published = base.txn_version(store, &app)?.and_then(|version| u64::try_from(version).ok()).unwrap_or(0);
+    let mut version = base.version();
+    if published < until {
+        let mut tail = tail::Tail::new(shared.lineage, base.schema(), published);
+        let extents = tail::fix(store.backend(), store.path(), shared.lineage)?.unwrap_or_default();
+        if !tail.read(&extents, until)? || tail.sequence() != until {
+            let path = file_path(store.path(), shared.lineage, last_number);
+            return Err(Error::damaged(path, format!("frames up to {until} should be there, and are not")));
+        }
+        let mut writer = SegmentWriter::new(store, base.schema());
+        let overlay = tail.overlay();
+        let columns: Vec<usize> = (0..base.schema().len()).collect();
+        for block in 0..overlay.blocks().count() {
+            writer.write(tail::table_batch(base.schema(), overlay.read(block, &columns)?)?)?;
+        }
+        writer.finish()?;
+        let edit = Edit {
+            operation: if tail.keys().is_some() { "MERGE" } else { "WRITE" },
+            added: writer.written(),
+            new_keys: None,
+            condemned: tail.keys().map(|keys| keys as &dyn Condemned),
+            txn: Some((app, i64::try_from(until).unwrap_or(i64::MAX))),
+        };
+        let edited = edit.commit(store, &base);
+        version = writer.settle(edited)?.version;
+    }
+    let mut state = shared.lock_state();
+    state.published = until;
+    state.version = version;
+    state.unpublished_bytes = state.unpublished_bytes.saturating_sub(bytes);
+    state.unpublished_rows = state.unpublished_rows.saturating_sub(rows);
+    state.oldest = (state.next_sequence - 1 > until).then(Instant::now);
+    drop(state);
+    // What stays is looked at again the next time.
+    let _ = retire(shared, last_number);
+    Ok(())
+}
+
+/// Goes on in a new file, so that everything before it can be published. Gives the last frame before it, the number of its
+/// file, and how many bytes and rows are to be published.
+fn rotate(shared: &Shared) -> Result<(u64, u64, u64, usize)> {
+    let mut state = shared.lock_state();
+    let log = loop {
+        if let Some(poison) = &state.poison {
+            return Err(Error::WriterFailed { path: shared.store.path().to_owned(), message: poison.clone() });
+        }
+        match state.file.take() {
+            Some(log) => break log,
+            None => state = shared.progress.wait(state).unwrap_or_else(PoisonError::into_inner),
+        }
+    };
+    let is_fresh = state.queue.is_empty() && state.next_sequence - 1 == state.published;
+    if is_fresh {
+        let number = log.number;
+        let published = state.published;
+        state.file = Some(log);
+        shared.progress.notify_all();
+        return Ok((published, number - 1, 0, 0));
+    }
+    // A file that is followed by another one is whole and durable.
+    let mut state = shared.write_queue(state, log, true);
+    let Some(log) = state.file.take() else {
+        let message = state.poison.clone().unwrap_or_default();
+        return Err(Error::WriterFailed { path: shared.store.path().to_owned(), message });
+    };
+    let number = log.number;
+    // Who adds meanwhile has its frame queued, for the new file.
+    let until = state.written;
+    let (bytes, rows) = totals(&state, until);
+    drop(state);
+    let started = start_file(&shared.store, &shared.schema, shared.lineage, number + 1, until + 1);
+    let mut state = shared.lock_state();
+    let outcome = match started {
+        Ok(next) => {
+            state.file = Some(next);
+            Ok((until, number, bytes, rows))
+        }
+        Err(error) => {
+            // The old file is as good as it was, as long as it is the last one.
+            let path = file_path(shared.store.path(), shared.lineage, number + 1);
+            match shared.store.backend().remove(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    state.poison = Some(Error::io("remove", &path)(error).with_causes());
+                }
+                _ => state.file = Some(log),
+            }
+            Err(error)
+        }
+    };
+    shared.progress.notify_all();
+    outcome
+}
+
+/// What is to be published of what is counted: all of it, but for frames that came since.
+fn totals(state: &MutexGuard<'_, State>, until: u64) -> (u64, usize) {
+    let queued = state.queue.len() as u64;
+    match state.next_sequence - 1 == until {
+        true => (state.unpublished_bytes, state.unpublished_rows),
+        // Rows that are queued are few; they are counted again when they are published.
+        false => (state.unpublished_bytes.saturating_sub(queued), state.unpublished_rows),
+    }
+}
+
+/// Removes files that have been published long enough, or too many of them.
+fn retire(shared: &Shared, last_number: u64) -> Result<()> {
+    let backend = shared.store.backend();
+    let mut kept_bytes = 0;
+    let published = files(backend, shared.store.path(), shared.lineage)?;
+    for file in published.iter().rev().filter(|file| file.number <= last_number) {
+        kept_bytes += file.len;
+        match kept_bytes > RETIRED_BYTES_MAX {
+            true => backend.remove(&file.path).map_err(Error::io("remove", &file.path))?,
+            false => remove_if_old(backend, file)?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file that is published, unless that may have been a moment ago.
+pub(super) fn remove_if_old(backend: &dyn Backend, file: &LogFileName) -> Result<()> {
+    let age = crate::store::log::now_ms().saturating_sub(file.modified_ms);
+    // A clock that was put back must not keep it for ever.
+    if age.unsigned_abs() < RETIRED_AGE_MIN_MS.unsigned_abs() {
+        return Ok(());
+    }
+    backend.remove(&file.path).map_err(Error::io("remove", &file.path))
+}

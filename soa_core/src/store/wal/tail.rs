@@ -1,0 +1,422 @@
+//! What readers make of a log: its rows and keys above what is published.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use super::frame::{FILE_HEADER_LEN, FileHeader, Frame, Kind, durable_after};
+use super::rows::Decoder;
+use super::{LogFileName, files};
+use crate::convert::{cast_batch, cast_column};
+use crate::error::{Error, Result};
+use crate::schema::{Field, Schema, arrow_schema};
+use crate::store::UNIT_ROWS;
+use crate::store::delta_schema;
+use crate::store::io::{Backend, read_range};
+use crate::store::keys::{KeySet, key_numbers};
+use crate::store::overlay::Overlay;
+use crate::store::segment::Segment;
+
+/// In the place of a row's number: the key's row is deleted.
+const DELETED: u32 = u32::MAX;
+
+/// The frames of a log above a published one. Reads on where it stopped.
+#[derive(Debug)]
+pub(in crate::store) struct Tail {
+    lineage: Uuid,
+    schema: Schema,
+    /// The last frame that is published.
+    base: u64,
+    /// The last frame that was read.
+    sequence: u64,
+    /// How far each file was read, and the columns of its frames.
+    files: HashMap<u64, Progress>,
+    rows: Rows,
+    /// Where in each segment, by path, the rows are that the log replaces or deletes.
+    hidden: HashMap<String, RoaringBitmap>,
+    /// Keys that were read since `hidden` was last brought up to date.
+    fresh: Option<KeySet>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    offset: u64,
+    fields: Option<Vec<Field>>,
+}
+
+/// The rows read, in order, and which of them count.
+#[derive(Debug, Default)]
+struct Rows {
+    /// Blocks of [`UNIT_ROWS`] rows, the last of which may have fewer; each in few parts.
+    blocks: Vec<Vec<RecordBatch>>,
+    count: u32,
+    /// The numbers of rows that later frames replace or delete.
+    dead: Arc<RoaringBitmap>,
+    /// The row of each key, or [`DELETED`].
+    latest: hashbrown::HashMap<u128, u32>,
+    keys: Option<KeySet>,
+}
+
+/// What a file was when a reader looked: how much of it is to be read.
+#[derive(Debug)]
+pub(in crate::store) struct Extent {
+    file: LogFileName,
+    content: Box<dyn crate::store::io::ReadFile>,
+    len: u64,
+}
+
+impl Extent {
+    /// The file's number, and how much of it counts.
+    pub(in crate::store) fn number_and_len(&self) -> (u64, u64) {
+        (self.file.number, self.len)
+    }
+}
+
+/// Opens the files of a log and fixes how much of them counts. `None` if one vanished meanwhile: it has been published.
+pub(in crate::store) fn fix(backend: &dyn Backend, root: &Path, lineage: Uuid) -> Result<Option<Vec<Extent>>> {
+    let mut extents = Vec::new();
+    for file in files(backend, root, lineage)? {
+        let content = match backend.open(&file.path) {
+            Ok(content) => content,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", &file.path)(error)),
+        };
+        let len = content.byte_count().map_err(Error::io("read", &file.path))?;
+        extents.push(Extent { file, content, len });
+    }
+    Ok(Some(extents))
+}
+
+impl Tail {
+    pub(in crate::store) fn new(lineage: Uuid, schema: &Schema, base: u64) -> Self {
+        let keys = KeySet::new(schema);
+        Self {
+            lineage,
+            schema: schema.clone(),
+            base,
+            sequence: base,
+            files: HashMap::new(),
+            rows: Rows { keys, ..Rows::default() },
+            hidden: HashMap::new(),
+            fresh: KeySet::new(schema),
+        }
+    }
+
+    /// Whether it is what it would be if it were made of this anew.
+    pub(in crate::store) fn fits(&self, lineage: Uuid, schema: &Schema, base: u64) -> bool {
+        self.lineage == lineage && self.schema == *schema && self.base == base
+    }
+
+    /// The last frame that was read.
+    pub(in crate::store) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The keys of all rows and deletes; `None` if the table has no key.
+    pub(in crate::store) fn keys(&self) -> Option<&KeySet> {
+        self.rows.keys.as_ref()
+    }
+
+    /// Whether nothing is above what is published.
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        self.sequence == self.base
+    }
+
+    /// Reads frames that were not read yet, up to frame `until`. False if frames are missing that are not published: a
+    /// file has vanished since the published version was looked for.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read, or is damaged where it was durable.
+    pub(in crate::store) fn read(&mut self, extents: &[Extent], until: u64) -> Result<bool> {
+        let last = extents.last().map(|extent| extent.file.number);
+        for extent in extents {
+            let progress = self.files.entry(extent.file.number).or_default();
+            if progress.offset >= extent.len {
+                continue;
+            }
+            let path = &extent.file.path;
+            let len = usize::try_from(extent.len - progress.offset).unwrap_or(usize::MAX);
+            let bytes = read_range(&*extent.content, progress.offset, len).map_err(Error::io("read", path))?;
+            let mut at = 0;
+            if progress.offset == 0 {
+                let Ok(header) = FileHeader::decode(&bytes) else {
+                    // A file is made whole before the next one is.
+                    if Some(extent.file.number) == last {
+                        continue;
+                    }
+                    return Err(Error::damaged(path, "it does not begin as a file of the write-ahead log"));
+                };
+                if header.first_sequence > until {
+                    break;
+                }
+                if header.first_sequence > self.sequence + 1 {
+                    return Ok(false);
+                }
+                at = FILE_HEADER_LEN;
+            }
+            let offset = progress.offset;
+            let mut fields = progress.fields.take();
+            let read = self.read_frames(path, &bytes, &mut at, offset, until, &mut fields);
+            self.files.insert(extent.file.number, Progress { offset: offset + at as u64, fields });
+            if !read? {
+                return Ok(false);
+            }
+            if at < bytes.len() && self.sequence < until {
+                let durable = durable_after(&bytes, at);
+                let is_last = Some(extent.file.number) == last;
+                if !is_last || durable > offset + at as u64 {
+                    let message = format!(
+                        "frame {} at byte {} does not match its checksum",
+                        self.sequence + 1,
+                        offset + at as u64
+                    );
+                    return Err(Error::damaged(path, message));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads whole frames from `at` on. False if one is missing before them.
+    fn read_frames(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        at: &mut usize,
+        offset: u64,
+        until: u64,
+        fields: &mut Option<Vec<Field>>,
+    ) -> Result<bool> {
+        let mut batcher: Option<Batcher> = None;
+        let damaged =
+            |at: usize, what: &str| Error::damaged(path, format!("frame at byte {}: {what}", offset + at as u64));
+        while let Some(frame) = Frame::decode(&bytes[*at..]) {
+            if frame.sequence > until {
+                break;
+            }
+            if frame.kind == Kind::Schema {
+                if let Some(batcher) = batcher.take() {
+                    self.apply(batcher)?;
+                }
+                let text = std::str::from_utf8(frame.payload).ok();
+                let read = text.map(|text| delta_schema::fields_from_text(path, text)).transpose()?;
+                *fields = Some(read.ok_or_else(|| damaged(*at, "its columns are no text"))?);
+            } else if frame.sequence > self.sequence {
+                if frame.sequence != self.sequence + 1 {
+                    return Ok(false);
+                }
+                let Some(fields) = fields.as_ref() else { return Err(damaged(*at, "no columns are named before it")) };
+                let batcher = batcher.get_or_insert_with(|| Batcher::new(&self.schema, fields));
+                batcher.read(&frame).ok_or_else(|| damaged(*at, "it does not hold the rows that it says"))?;
+                self.sequence = frame.sequence;
+            }
+            *at += frame.len();
+            if batcher.as_ref().is_some_and(|batcher| batcher.puts.rows() >= UNIT_ROWS)
+                && let Some(batcher) = batcher.take()
+            {
+                self.apply(batcher)?;
+            }
+        }
+        batcher.map_or(Ok(()), |batcher| self.apply(batcher))?;
+        Ok(true)
+    }
+
+    fn apply(&mut self, mut batcher: Batcher) -> Result<()> {
+        let puts = cast_batch(&batcher.puts.take()?, &self.schema)?;
+        let first = self.rows.count;
+        let count =
+            u32::try_from(puts.num_rows()).ok().and_then(|count| first.checked_add(count)).filter(|end| *end < DELETED);
+        let end = count.ok_or_else(|| Error::argument("the write-ahead log has more than 2^32 rows; publish it"))?;
+        if let Some(key) = self.schema.key() {
+            let field = self.schema.field(key);
+            let deletes = match &mut batcher.deletes {
+                Some(deletes) => Some(cast_column(deletes.take()?.column(0), field)?),
+                None => None,
+            };
+            self.apply_keys(first, puts.column(key), deletes.as_ref(), &batcher.steps);
+        }
+        self.rows.count = end;
+        self.rows.push(puts)
+    }
+
+    /// Brings the row of each key up to date.
+    fn apply_keys(&mut self, first: u32, puts: &ArrayRef, deletes: Option<&ArrayRef>, steps: &[Step]) {
+        for array in std::iter::once(puts).chain(deletes).filter(|array| !array.is_empty()) {
+            for set in self.rows.keys.iter_mut().chain(&mut self.fresh) {
+                set.insert(array);
+            }
+        }
+        let dead = Arc::make_mut(&mut self.rows.dead);
+        let mut put_numbers = (first..).zip(key_numbers(puts));
+        let mut delete_numbers = deletes.map(key_numbers).unwrap_or_default().into_iter();
+        for step in steps {
+            let mut replace = |key: u128, row: u32| {
+                if let Some(before) = self.rows.latest.insert(key, row).filter(|before| *before != DELETED) {
+                    dead.insert(before);
+                }
+            };
+            match step.is_put {
+                true => put_numbers.by_ref().take(step.count).for_each(|(row, key)| replace(key, row)),
+                false => delete_numbers.by_ref().take(step.count).for_each(|key| replace(key, DELETED)),
+            }
+        }
+    }
+
+    /// The rows that count.
+    pub(in crate::store) fn overlay(&self) -> Overlay {
+        Overlay::new(&self.rows.blocks, &self.rows.dead, self.sequence)
+    }
+
+    /// The segments of a version, without the rows that the log replaces or deletes.
+    ///
+    /// # Errors
+    ///
+    /// When a segment cannot be read.
+    pub(in crate::store) fn hide(&mut self, segments: &[Arc<Segment>]) -> Result<Vec<Arc<Segment>>> {
+        let (Some(all), Some(fresh)) = (&self.rows.keys, &self.fresh) else { return Ok(segments.to_vec()) };
+        let mut hidden = HashMap::new();
+        let mut shown = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let found = match self.hidden.remove(segment.path()) {
+                Some(known) if fresh.is_empty() => known,
+                Some(known) => known | fresh.find(segment)?,
+                None => all.find(segment)?,
+            };
+            shown.push(match found.is_empty() {
+                true => Arc::clone(segment),
+                false => Arc::new(segment.with_hidden(found.clone())?),
+            });
+            hidden.insert(segment.path().to_owned(), found);
+        }
+        self.hidden = hidden;
+        self.fresh = KeySet::new(&self.schema);
+        Ok(shown)
+    }
+}
+
+impl Rows {
+    /// Adds rows. Where blocks begin depends on nothing but the rows, so that processes agree on it however often they
+    /// have looked.
+    fn push(&mut self, mut batch: RecordBatch) -> Result<()> {
+        while batch.num_rows() > 0 {
+            let used = self.blocks.last().map_or(UNIT_ROWS, |block| block.iter().map(RecordBatch::num_rows).sum());
+            if used == UNIT_ROWS {
+                self.blocks.push(Vec::new());
+            }
+            let taken = batch.num_rows().min(UNIT_ROWS - used % UNIT_ROWS);
+            if let Some(block) = self.blocks.last_mut() {
+                push_part(block, batch.slice(0, taken))?;
+            }
+            batch = batch.slice(taken, batch.num_rows() - taken);
+        }
+        Ok(())
+    }
+}
+
+/// Adds a part to a block. Small ones are joined, so that every part is much larger than the next: there are never many.
+fn push_part(block: &mut Vec<RecordBatch>, part: RecordBatch) -> Result<()> {
+    let mut last = part;
+    while let Some(before) = block.pop_if(|before| before.num_rows() <= 2 * last.num_rows()) {
+        let schema = before.schema();
+        last = concat_batches(&schema, [&before, &last]).map_err(Error::arrow("cannot join rows"))?;
+    }
+    block.push(last);
+    Ok(())
+}
+
+/// Frames on their way into one batch.
+struct Batcher {
+    puts: Decoder,
+    deletes: Option<Decoder>,
+    /// In which order rows and keys came.
+    steps: Vec<Step>,
+    is_keyed: bool,
+}
+
+struct Step {
+    is_put: bool,
+    count: usize,
+}
+
+impl Batcher {
+    fn new(schema: &Schema, fields: &[Field]) -> Self {
+        let key = schema.key().map(|key| schema.field(key).name());
+        let key_field = fields.iter().find(|field| Some(field.name()) == key);
+        Self {
+            puts: Decoder::new(fields),
+            deletes: key_field.map(|field| Decoder::new(std::slice::from_ref(field))),
+            steps: Vec::new(),
+            is_keyed: key.is_some(),
+        }
+    }
+
+    fn read(&mut self, frame: &Frame<'_>) -> Option<()> {
+        let count = usize::try_from(frame.rows).ok()?;
+        let is_put = match frame.kind {
+            Kind::Rows if !self.is_keyed => true,
+            Kind::Puts if self.is_keyed => true,
+            Kind::Deletes if self.is_keyed => false,
+            Kind::Rows | Kind::Puts | Kind::Deletes | Kind::Schema => return None,
+        };
+        match is_put {
+            true => self.puts.read(count, frame.payload)?,
+            false => self.deletes.as_mut()?.read(count, frame.payload)?,
+        }
+        match self.steps.last_mut().filter(|last| last.is_put == is_put) {
+            Some(last) => last.count += count,
+            None => self.steps.push(Step { is_put, count }),
+        }
+        Some(())
+    }
+}
+
+/// What the last file of a log has that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    /// The last whole frame; `None` if the file has none.
+    pub(super) sequence: Option<u64>,
+    /// The bytes up to its end; none if not even the header is whole.
+    pub(super) len: u64,
+}
+
+/// Finds where a log file ends that its owner may have left in the middle of a frame.
+///
+/// # Errors
+///
+/// When it is damaged where it was durable.
+pub(super) fn find_end(path: &Path, bytes: &[u8]) -> Result<End> {
+    if FileHeader::decode(bytes).is_err() {
+        return match durable_after(bytes, 0) {
+            0 => Ok(End { sequence: None, len: 0 }),
+            _ => Err(Error::damaged(path, "it does not begin as a file of the write-ahead log")),
+        };
+    }
+    let mut at = FILE_HEADER_LEN;
+    let mut sequence = None;
+    while let Some(frame) = Frame::decode(&bytes[at..]) {
+        if frame.kind != Kind::Schema {
+            sequence = Some(frame.sequence);
+        }
+        at += frame.len();
+    }
+    if durable_after(bytes, at) > at as u64 {
+        return Err(Error::damaged(path, format!("the frame at byte {at} does not match its checksum")));
+    }
+    Ok(End { sequence, len: at as u64 })
+}
+
+/// The table's columns as log files name them.
+pub(super) fn fields_text(schema: &Schema) -> String {
+    delta_schema::fields_to_text(schema)
+}
+
+/// A batch of a table's columns, as its rows are encoded.
+pub(super) fn table_batch(schema: &Schema, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    RecordBatch::try_new(arrow_schema(schema), columns).map_err(Error::arrow("cannot put columns together"))
+}

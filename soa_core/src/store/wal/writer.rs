@@ -1,0 +1,556 @@
+//! The owner of a store's write-ahead log: adds rows that are durable and visible when `add` returns.
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, RecordBatch};
+use uuid::Uuid;
+
+use super::frame::{FILE_HEADER_LEN, FRAME_HEADER_LEN, FileHeader, Frame, Kind, PAYLOAD_LEN_MAX};
+use super::tail::{self, End};
+use super::{LOCK_FILE, app_id, file_path, files, publisher, rows};
+use crate::convert::{cast_batch, cast_column};
+use crate::error::{Error, Result};
+use crate::kernel::{Record, Rows as _};
+use crate::schema::Schema;
+use crate::store::io::{LockGuard, LockMode, LogFile};
+use crate::store::paths::{self, WAL_DIR};
+use crate::store::transaction::{self, Change, Failure};
+use crate::store::{Store, UNIT_ROWS, delta_schema};
+
+/// When a row that was added is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When `add` returns it is on disk: nothing takes it back, not even a power cut.
+    #[default]
+    Sync,
+    /// When `add` returns the operating system has it: it outlives the process, but a power cut may take back what was added
+    /// in the last [`sync_interval`](WriterOptions::sync_interval).
+    Buffered,
+}
+
+/// How a [`Writer`] works. [`Default`] suits most stores.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct WriterOptions {
+    /// When a row that was added is safe.
+    pub durability: Durability,
+    /// Rows are published when so many are in the log,
+    pub publish_rows: usize,
+    /// or when they take so many bytes there,
+    pub publish_bytes: u64,
+    /// or when the oldest has been there for so long.
+    pub publish_age: Duration,
+    /// `add` waits for publishing when rows take so many bytes in the log.
+    pub log_bytes_max: u64,
+    /// What is [`Buffered`](Durability::Buffered) is synced at least so often.
+    pub sync_interval: Duration,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            publish_rows: 4 * UNIT_ROWS,
+            publish_bytes: 32 << 20,
+            publish_age: Duration::from_secs(10),
+            log_bytes_max: 64 << 20,
+            sync_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Adds rows to a store, one at a time or many, from any number of threads. There is one writer of a store at a time, in all
+/// processes together.
+///
+/// Rows are visible to [`Store::snapshot`], and so to DuckDB and Postgres, as soon as they were added. Now and then, as
+/// the options say, they are published: then every reader of Delta Lake sees them. In a store with a key each row takes the
+/// place of the one with the same key.
+///
+/// [`close`](Self::close) publishes what is left and says whether that succeeded; dropping the writer does the same as well
+/// as it can. A process that ends without either loses nothing: the rows stay in the log, where readers see them, and
+/// the next writer publishes them.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    publisher: Option<JoinHandle<()>>,
+}
+
+/// What the threads that add and the one that publishes share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) schema: Schema,
+    pub(super) lineage: Uuid,
+    pub(super) options: WriterOptions,
+    pub(super) state: Mutex<State>,
+    /// Somebody may go on who waited for a write, a sync or publishing.
+    pub(super) progress: Condvar,
+    /// There is something for the publisher to look at.
+    pub(super) work: Condvar,
+    _lock: Box<dyn LockGuard>,
+}
+
+/// What is known of the log. Sequences are those of frames.
+#[derive(Debug)]
+pub(super) struct State {
+    /// The file that is added to; none while somebody writes or syncs it.
+    pub(super) file: Option<OpenLog>,
+    /// Frames that are not in the file yet.
+    pub(super) queue: Vec<u8>,
+    pub(super) next_sequence: u64,
+    pub(super) written: u64,
+    pub(super) durable: u64,
+    pub(super) published: u64,
+    /// The version that has what is published.
+    pub(super) version: u64,
+    pub(super) unpublished_rows: usize,
+    pub(super) unpublished_bytes: u64,
+    pub(super) oldest: Option<Instant>,
+    /// Somebody waits for these to be published.
+    pub(super) wanted: u64,
+    /// Why the last attempt to publish failed, and how many have.
+    pub(super) publish_error: Option<String>,
+    pub(super) publish_failures: u64,
+    /// Why nothing can be added any more.
+    pub(super) poison: Option<String>,
+    /// Somebody waits who does not want to wait for another attempt's time.
+    pub(super) is_urgent: bool,
+    pub(super) is_closing: bool,
+}
+
+/// A log file and how much of it there is.
+#[derive(Debug)]
+pub(super) struct OpenLog {
+    pub(super) file: Box<dyn LogFile>,
+    pub(super) number: u64,
+    pub(super) len: u64,
+    pub(super) synced: u64,
+}
+
+impl Store {
+    /// Becomes the one writer of the store's write-ahead log. Rows that an earlier writer left in it are published first
+    /// thing, in the background.
+    ///
+    /// # Errors
+    ///
+    /// When there is another writer, in this process or another; the file system has no locks that can be relied on; the
+    /// log is damaged; or a file cannot be written.
+    pub fn writer(&self, options: WriterOptions) -> Result<Writer> {
+        let dir = self.path().join(WAL_DIR);
+        self.backend().create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        paths::check_inside(self.path(), &dir)?;
+        let lock = lock(self, LockMode::Exclusive)?;
+        let _ = lock.describe(&format!("process {}\n", std::process::id()));
+        let lineage = enable(self)?;
+        let base = self.published()?;
+        let published = base.txn_version(self, &app_id(lineage))?.and_then(|version| u64::try_from(version).ok());
+        let recovered = recover(self, lineage, published.unwrap_or(0))?;
+        let schema = base.schema().clone();
+        let file = start_file(self, &schema, lineage, recovered.next_number, recovered.next_sequence)?;
+        let state = State {
+            file: Some(file),
+            queue: Vec::new(),
+            next_sequence: recovered.next_sequence,
+            written: recovered.next_sequence - 1,
+            durable: recovered.next_sequence - 1,
+            published: published.unwrap_or(0),
+            version: base.version(),
+            unpublished_rows: 0,
+            unpublished_bytes: recovered.bytes,
+            oldest: (recovered.bytes > 0).then(Instant::now),
+            // What is left of an earlier writer is not kept waiting.
+            wanted: if recovered.bytes > 0 { recovered.next_sequence - 1 } else { 0 },
+            publish_error: None,
+            publish_failures: 0,
+            poison: None,
+            is_urgent: false,
+            is_closing: false,
+        };
+        let shared = Arc::new(Shared {
+            store: self.clone(),
+            schema,
+            lineage,
+            options,
+            state: Mutex::new(state),
+            progress: Condvar::new(),
+            work: Condvar::new(),
+            _lock: lock,
+        });
+        let thread = std::thread::Builder::new().name("soa-publisher".to_owned());
+        let publisher = thread.spawn({
+            let shared = Arc::clone(&shared);
+            move || publisher::run(&shared)
+        });
+        let publisher = publisher.map_err(Error::io("start a thread for", self.path()))?;
+        Ok(Writer { shared, publisher: Some(publisher) })
+    }
+}
+
+impl Writer {
+    /// The store that is written.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Adds a row; in a store with a key, in the place of the one with the same key.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_batch`](Self::add_batch).
+    pub fn add<R: Record>(&self, record: R) -> Result<()> {
+        let mut rows = R::Soa::default();
+        rows.try_push(record)?;
+        self.add_batch(&rows.into_record_batch())
+    }
+
+    /// Adds rows, all or none; in a store with a key, each in the place of the one with the same key. Columns are matched
+    /// by name and converted to the table's types. A batch of [`UNIT_ROWS`] rows or more does not go through the log: it is
+    /// published at once.
+    ///
+    /// # Errors
+    ///
+    /// When the rows do not fit the table: then nothing was added, and the writer can be used further. When the log could
+    /// not be written: then it is not known whether the rows are durable, and nothing more can be added; open another writer.
+    /// When publishing keeps failing while the log is full: then nothing was added.
+    pub fn add_batch(&self, batch: &RecordBatch) -> Result<()> {
+        let batch = cast_batch(batch, &self.shared.schema)?;
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        if batch.num_rows() >= UNIT_ROWS {
+            return self.publish_directly(&batch);
+        }
+        let kind = if self.shared.schema.key().is_some() { Kind::Puts } else { Kind::Rows };
+        let mut frame = vec![0; FRAME_HEADER_LEN];
+        rows::encode(self.shared.schema.fields(), &batch, &mut frame)?;
+        match frame.len() - FRAME_HEADER_LEN
+            > PAYLOAD_LEN_MAX.min(usize::try_from(self.shared.options.log_bytes_max / 2).unwrap_or(usize::MAX))
+        {
+            true => self.publish_directly(&batch),
+            false => self.shared.log(frame, kind, batch.num_rows()),
+        }
+    }
+
+    /// Deletes the rows with these keys. Keys that there are not are passed over.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_batch`](Self::add_batch), and when the table has no key.
+    pub fn delete(&self, keys: &ArrayRef) -> Result<()> {
+        let Some(key) = self.shared.schema.key() else {
+            let path = self.shared.store.path().display();
+            return Err(Error::argument(format!("the store at \"{path}\" has no key to delete rows by")));
+        };
+        let field = self.shared.schema.field(key);
+        let keys = cast_column(keys, field)?;
+        for start in (0..keys.len()).step_by(UNIT_ROWS) {
+            let keys = keys.slice(start, UNIT_ROWS.min(keys.len() - start));
+            let arrow = Arc::new(arrow::datatypes::Schema::new(vec![crate::schema::arrow_field(field)]));
+            let count = keys.len();
+            let batch = RecordBatch::try_new(arrow, vec![keys]).map_err(Error::arrow("cannot put keys together"))?;
+            let mut frame = vec![0; FRAME_HEADER_LEN];
+            rows::encode(std::slice::from_ref(field), &batch, &mut frame)?;
+            self.shared.log(frame, Kind::Deletes, count)?;
+        }
+        Ok(())
+    }
+
+    fn publish_directly(&self, batch: &RecordBatch) -> Result<()> {
+        let store = &self.shared.store;
+        match self.shared.schema.key() {
+            None => store.append_unguarded(std::slice::from_ref(batch)).map(|_| ()),
+            Some(_) => {
+                // Rows in the log count more than published ones, so earlier ones must not be there any more.
+                self.flush()?;
+                store.upsert_unguarded(std::slice::from_ref(batch)).map(|_| ())
+            }
+        }
+    }
+
+    /// Makes everything that was added durable, whatever the [`Durability`].
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be synced.
+    pub fn sync(&self) -> Result<()> {
+        let state = self.shared.lock_state();
+        let wanted = state.next_sequence - 1;
+        self.shared.wait_until(state, wanted, Durability::Sync)
+    }
+
+    /// Publishes everything that was added, and returns the version that has it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be published; it stays in the log, where readers see it, and is tried again.
+    pub fn flush(&self) -> Result<u64> {
+        let mut state = self.shared.lock_state();
+        let wanted = state.next_sequence - 1;
+        state.wanted = state.wanted.max(wanted);
+        state.is_urgent = true;
+        let failures = state.publish_failures;
+        self.shared.work.notify_all();
+        while state.published < wanted {
+            if let Some(poison) = &state.poison {
+                return Err(self.shared.poisoned(poison));
+            }
+            if state.publish_failures > failures {
+                return Err(self.shared.unpublished(&state));
+            }
+            state = self.shared.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(state.version)
+    }
+
+    /// Publishes everything that was added and gives the log up.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be published: it stays in the log, and the next writer tries again.
+    pub fn close(mut self) -> Result<u64> {
+        let flushed = self.flush();
+        self.stop();
+        flushed
+    }
+
+    fn stop(&mut self) {
+        self.shared.lock_state().is_closing = true;
+        self.shared.work.notify_all();
+        if let Some(publisher) = self.publisher.take() {
+            // A publisher that panicked has published nothing that the log does not still have.
+            let _ = publisher.join();
+        }
+        let state = self.shared.lock_state();
+        if let Some(log) = state.file.as_ref().filter(|_| state.published + 1 == state.next_sequence) {
+            // It has nothing that counts. The next writer would remove it.
+            let path = file_path(self.shared.store.path(), self.shared.lineage, log.number);
+            let _ = self.shared.store.backend().remove(&path);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.publisher.is_none() {
+            return;
+        }
+        // In a panic there may be no time; what is in the log is safe there once it is synced.
+        let _ = match std::thread::panicking() {
+            true => self.sync(),
+            false => self.flush().map(|_| ()).or_else(|_| self.sync()),
+        };
+        self.stop();
+    }
+}
+
+impl Shared {
+    pub(super) fn lock_state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a frame and waits until it is as safe as the durability says.
+    fn log(&self, mut frame: Vec<u8>, kind: Kind, rows: usize) -> Result<()> {
+        let mut state = self.lock_state();
+        let failures = state.publish_failures;
+        while state.poison.is_none() && state.unpublished_bytes + frame.len() as u64 > self.options.log_bytes_max {
+            if state.publish_failures > failures || state.publish_error.is_some() {
+                return Err(self.unpublished(&state));
+            }
+            state.wanted = state.wanted.max(state.next_sequence - 1);
+            self.work.notify_all();
+            state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(poison) = &state.poison {
+            return Err(self.poisoned(poison));
+        }
+        let sequence = state.next_sequence;
+        state.next_sequence += 1;
+        let synced = state.file.as_ref().map_or(0, |file| file.synced);
+        Frame::write_header(&mut frame, kind, sequence, u32::try_from(rows).unwrap_or(u32::MAX), synced);
+        state.queue.extend_from_slice(&frame);
+        state.unpublished_rows += rows;
+        state.unpublished_bytes += frame.len() as u64;
+        if state.oldest.is_none() {
+            state.oldest = Some(Instant::now());
+            self.work.notify_all();
+        }
+        if self.is_due(&state) {
+            self.work.notify_all();
+        }
+        self.wait_until(state, sequence, self.options.durability)
+    }
+
+    /// Whether the options say that it is time to publish.
+    pub(super) fn is_due(&self, state: &State) -> bool {
+        state.unpublished_rows >= self.options.publish_rows
+            || state.unpublished_bytes >= self.options.publish_bytes
+            || state.oldest.is_some_and(|oldest| oldest.elapsed() >= self.options.publish_age)
+    }
+
+    /// Waits until a frame is in the file, or durable; and does the work if nobody else does. Whoever writes takes the
+    /// frames of all who wait.
+    pub(super) fn wait_until<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        sequence: u64,
+        durability: Durability,
+    ) -> Result<()> {
+        loop {
+            let reached = match durability {
+                Durability::Sync => state.durable,
+                Durability::Buffered => state.written,
+            };
+            if reached >= sequence {
+                return Ok(());
+            }
+            if let Some(poison) = &state.poison {
+                return Err(self.poisoned(poison));
+            }
+            state = match state.file.take() {
+                Some(file) => self.write_queue(state, file, durability == Durability::Sync),
+                None => self.progress.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Writes what is queued, and syncs it if asked to.
+    pub(super) fn write_queue<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        mut log: OpenLog,
+        sync: bool,
+    ) -> MutexGuard<'a, State> {
+        let frames = std::mem::take(&mut state.queue);
+        let last = state.next_sequence - 1;
+        drop(state);
+        let written = if frames.is_empty() { Ok(()) } else { log.file.append(&frames) };
+        let done = written.and_then(|()| if sync { log.file.sync() } else { Ok(()) });
+        let mut state = self.lock_state();
+        match done {
+            Ok(()) => {
+                log.len += frames.len() as u64;
+                state.written = last;
+                if sync {
+                    log.synced = log.len;
+                    state.durable = last;
+                }
+                state.file = Some(log);
+            }
+            // What is durable of it nobody knows. Trying again could call durable what is not.
+            Err(error) => {
+                let path = file_path(self.store.path(), self.lineage, log.number);
+                state.poison = Some(Error::io("write", &path)(error).with_causes());
+            }
+        }
+        self.progress.notify_all();
+        state
+    }
+
+    fn poisoned(&self, cause: &str) -> Error {
+        Error::WriterFailed { path: self.store.path().to_owned(), message: cause.to_owned() }
+    }
+
+    fn unpublished(&self, state: &State) -> Error {
+        let message = state.publish_error.clone().unwrap_or_default();
+        Error::NotPublished { path: self.store.path().to_owned(), message }
+    }
+}
+
+/// Takes the lock of a store's log.
+///
+/// # Errors
+///
+/// When somebody else has it, or the file system has none to rely on.
+pub(in crate::store) fn lock(store: &Store, mode: LockMode) -> Result<Box<dyn LockGuard>> {
+    let path = store.path().join(LOCK_FILE);
+    store.backend().lock(&path, mode).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => {
+            let owner = store.backend().read(&path).ok().and_then(|owner| String::from_utf8(owner).ok());
+            let owner = owner.map(|owner| owner.trim().to_owned()).filter(|owner| !owner.is_empty());
+            Error::Owned { path: store.path().to_owned(), owner: owner.unwrap_or_else(|| "another process".to_owned()) }
+        }
+        _ => Error::io("lock", &path)(error),
+    })
+}
+
+/// Makes sure that readers of the table look for a log, and returns its lineage.
+fn enable(store: &Store) -> Result<Uuid> {
+    let plan = &mut |base: &Arc<crate::store::Snapshot>| {
+        let table = delta_schema::enable_log(base.delta(), store.path())?;
+        let operation = "SET TBLPROPERTIES";
+        Ok((!table.is_empty()).then(|| Change { operation, table, ..Change::default() }))
+    };
+    transaction::commit(store, &store.published()?, plan).map_err(Failure::into_error)?;
+    let lineage = delta_schema::lineage(store.published()?.delta(), store.path())?;
+    lineage.ok_or_else(|| Error::damaged(store.path(), "its log has no lineage"))
+}
+
+/// What an earlier owner left.
+#[derive(Debug)]
+struct Recovered {
+    next_number: u64,
+    next_sequence: u64,
+    /// Bytes of frames that are not published.
+    bytes: u64,
+}
+
+/// Brings the files of a log into order after their owner has ended: files that are published go, and what is left of a
+/// frame that was being written when it ended.
+fn recover(store: &Store, lineage: Uuid, published: u64) -> Result<Recovered> {
+    let backend = store.backend();
+    let mut recovered = Recovered { next_number: 1, next_sequence: published + 1, bytes: 0 };
+    let files = files(backend, store.path(), lineage)?;
+    let last = files.last().map(|file| file.number);
+    for file in &files {
+        recovered.next_number = file.number + 1;
+        let bytes = backend.read(&file.path).map_err(Error::io("read", &file.path))?;
+        let End { sequence, len } = tail::find_end(&file.path, &bytes)?;
+        if len < bytes.len() as u64 {
+            if Some(file.number) != last {
+                let message = format!("the frame at byte {len} does not match its checksum");
+                return Err(Error::damaged(&file.path, message));
+            }
+            backend.truncate(&file.path, len).map_err(Error::io("truncate", &file.path))?;
+        }
+        if sequence.is_none_or(|sequence| sequence <= published) {
+            publisher::remove_if_old(backend, file)?;
+            continue;
+        }
+        if len == bytes.len() as u64 {
+            // Read from the page cache it may not be on disk; the next file may only be made if it is.
+            backend.truncate(&file.path, len).map_err(Error::io("sync", &file.path))?;
+        }
+        recovered.bytes += len;
+        recovered.next_sequence = sequence.map_or(recovered.next_sequence, |sequence| sequence + 1);
+    }
+    Ok(recovered)
+}
+
+/// Begins a file of the log, durable when this returns.
+pub(super) fn start_file(
+    store: &Store,
+    schema: &Schema,
+    lineage: Uuid,
+    number: u64,
+    first_sequence: u64,
+) -> Result<OpenLog> {
+    let path = file_path(store.path(), lineage, number);
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = store.backend().create_log(&path)?;
+        let mut content = FileHeader { lineage, number, first_sequence }.encode().to_vec();
+        let mut frame = vec![0; FRAME_HEADER_LEN];
+        frame.extend_from_slice(tail::fields_text(schema).as_bytes());
+        Frame::write_header(&mut frame, Kind::Schema, first_sequence - 1, 0, FILE_HEADER_LEN as u64);
+        content.extend_from_slice(&frame);
+        file.append(&content)?;
+        file.sync()?;
+        store.backend().sync_dir(dir)?;
+        Ok((file, content.len() as u64))
+    };
+    let (file, len) = write().map_err(Error::io("write", &path))?;
+    Ok(OpenLog { file, number, len, synced: len })
+}
