@@ -59,7 +59,8 @@ pub(crate) fn check_segments(context: &Context, folder: &Path, snapshot: &Snapsh
         return Ok(());
     }
     let files = FileSystem::new(context)?;
-    for file in snapshot.segments().iter().flat_map(|segment| segment.files()) {
+    let segments = snapshot.segments().iter().flat_map(|segment| segment.files());
+    for file in segments.chain(snapshot.log_files().iter().cloned()) {
         // DuckDB's rules are about names as they are given, not about where links lead.
         let named = file.strip_prefix(snapshot.path()).map_or_else(|_| file.clone(), |inside| folder.join(inside));
         check_file(&files, &named)?;

@@ -142,20 +142,14 @@ fn command(root: &str, store: &Found, server: &str, u64: U64) -> Result<String> 
     ))
 }
 
-/// A number that no value of a `UInt64` column is above, as the log has it.
+/// A number that no value of a `UInt64` column is above, as far as the log knows.
 fn greatest(snapshot: &Snapshot, column: usize) -> Option<u64> {
-    let mut greatest = 0;
-    for segment in snapshot.segments() {
-        let bounds = segment.bounds(column);
-        if bounds.rows == 0 || bounds.nulls == Some(bounds.rows) {
-            continue;
-        }
-        match bounds.max {
-            Some(Scalar::Int(max)) => greatest = greatest.max(u64::try_from(max).ok()?),
-            _ => return None,
-        }
+    let bounds = snapshot.bounds(column).ok()?;
+    match bounds.max {
+        _ if bounds.nulls == Some(bounds.rows) => Some(0),
+        Some(Scalar::Int(max)) => u64::try_from(max).ok(),
+        _ => None,
     }
-    Some(greatest)
 }
 
 fn quote_name(name: &str) -> String {

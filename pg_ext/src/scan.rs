@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use arrow::array::RecordBatch;
 use soa_core::predicate::Predicate;
 use soa_core::scan::{PlanCounters, ScanPlan, ScanRequest};
-use soa_core::store::{At, Form, Snapshot};
+use soa_core::store::{At, Form, Snapshot, SnapshotId};
 
 use crate::error::{PgError, Result};
 use crate::ffi::{self, SharedScan};
@@ -54,6 +54,7 @@ pub(crate) struct Scan {
 pub(crate) struct Explained {
     pub(crate) store: String,
     pub(crate) version: u64,
+    pub(crate) log_rows: u64,
     pub(crate) counters: PlanCounters,
     pub(crate) form: &'static str,
     pub(crate) columns: Vec<String>,
@@ -74,7 +75,7 @@ impl Scan {
 
     /// Joins a scan that the leader of a parallel query has begun.
     pub(crate) fn join(table: Table, private: Private, shared: SharedScan, shape: Shape) -> Result<Self> {
-        let pin = Pin::new(table.open()?.snapshot_at(At::Version(shared.version()))?);
+        let pin = Pin::new(table.open()?.snapshot_of(shared.snapshot())?);
         Self::new(table, private, pin, Claims::Shared(shared, 0), shape)
     }
 
@@ -84,9 +85,9 @@ impl Scan {
         Ok(Self { table, private, pin, columns, claims, plan: None, rows, rows_read: 0, rows_read_by_all: None })
     }
 
-    /// The version of the store that is read.
-    pub(crate) fn version(&self) -> u64 {
-        self.pin.version()
+    /// The snapshot of the store that is read.
+    pub(crate) fn snapshot(&self) -> SnapshotId {
+        self.pin.id()
     }
 
     /// From now on units are claimed together with other processes.
@@ -187,7 +188,8 @@ impl Scan {
         };
         Ok(Explained {
             store: self.pin.path().display().to_string(),
-            version: self.version(),
+            version: self.pin.version(),
+            log_rows: self.pin.log_row_count(),
             counters,
             form,
             columns: self.columns.iter().map(|column| column.name.clone()).collect(),
@@ -227,7 +229,7 @@ impl Claims {
 /// A number that two processes share if they look for the same rows of the same version.
 fn fingerprint(snapshot: &Snapshot, predicate: Option<&Predicate>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    snapshot.version().hash(&mut hasher);
+    snapshot.id().hash(&mut hasher);
     snapshot.row_count().hash(&mut hasher);
     format!("{predicate:?}").hash(&mut hasher);
     // Zero means that nobody has planned yet.

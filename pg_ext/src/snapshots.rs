@@ -10,7 +10,7 @@
 //!   first; what a statement has seen of stores is forgotten with the last query that has its snapshot.
 //! - **The transaction.** What a transaction has looked at is kept until it ends.
 //!
-//! A parallel worker is told the version by its leader.
+//! A parallel worker is told the version, and how much of the write-ahead log counts, by its leader.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

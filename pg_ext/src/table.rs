@@ -117,8 +117,7 @@ fn check_not_null(attribute: &Attribute, snapshot: &Snapshot) -> Result<()> {
     let Some(column) = schema.index_of(attribute.store_name()).filter(|_| attribute.declared.not_null) else {
         return Ok(());
     };
-    let has_none = || snapshot.segments().iter().all(|segment| segment.bounds(column).nulls == Some(0));
-    if !schema.field(column).is_nullable() || has_none() {
+    if !schema.field(column).is_nullable() || snapshot.bounds(column)?.nulls == Some(0) {
         return Ok(());
     }
     let name = &attribute.declared.name;

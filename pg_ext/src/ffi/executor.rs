@@ -305,12 +305,15 @@ pub(super) unsafe extern "C-unwind" fn explain_foreign_scan(
         // SAFETY: as above.
         let state = unsafe { State::of(node)? };
         let constants = state.constants();
-        let Explained { store, version, counters, form, columns, filter, rows_read } =
+        let Explained { store, version, log_rows, counters, form, columns, filter, rows_read } =
             state.scan()?.explain(&constants)?;
         let text = |label: &str, value: &str| property(label, Property::Text(value), output);
         let number = |label: &str, value: u64| property(label, Property::Number(value), output);
         text("SoA Store", &store)?;
         number("SoA Snapshot", version)?;
+        if log_rows > 0 {
+            number("SoA Log Rows", log_rows)?;
+        }
         text("SoA Segments", &format!("{} of {}", counters.segments_read, counters.segments_total))?;
         text("SoA Units", &format!("{} of {}", counters.units_read, counters.units_total))?;
         text("SoA Form", form)?;

@@ -5,11 +5,15 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pgrx::pg_sys;
+use soa_core::store::SnapshotId;
 
 use super::executor::{self, State};
 use super::run;
 use crate::error::{PgError, Result, Step};
 use crate::scan::Scan;
+
+/// In the place of a frame's number: the leader sees nothing of the write-ahead log.
+const NO_FRAME: u64 = u64::MAX;
 
 /// What the processes of a scan share. There are no pointers in it: each process has it at another address.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ use crate::scan::Scan;
 struct Shared {
     /// The version of the store that the leader reads.
     version: u64,
+    /// The last frame of the write-ahead log that the leader sees, or [`NO_FRAME`].
+    log_sequence: u64,
     /// The position that nobody has claimed yet.
     next_position: AtomicU64,
     /// What the first process to plan looks for; 0 before.
@@ -44,9 +50,10 @@ impl SharedScan {
         unsafe { self.0.as_ref() }
     }
 
-    /// The version of the store that the leader reads.
-    pub(crate) fn version(&self) -> u64 {
-        self.shared().version
+    /// The snapshot of the store that the leader reads.
+    pub(crate) fn snapshot(&self) -> SnapshotId {
+        let Shared { version, log_sequence, .. } = *self.shared();
+        SnapshotId { version, log_sequence: Some(log_sequence).filter(|sequence| *sequence != NO_FRAME) }
     }
 
     /// The next position of a unit that nobody else has claimed; it may be past the last.
@@ -93,8 +100,10 @@ pub(super) unsafe extern "C-unwind" fn initialize_dsm_foreign_scan(
         // SAFETY: as above.
         let state = unsafe { State::of(node)? };
         let scan = state.scan()?;
+        let SnapshotId { version, log_sequence } = scan.snapshot();
         let shared = Shared {
-            version: scan.version(),
+            version,
+            log_sequence: log_sequence.unwrap_or(NO_FRAME),
             next_position: AtomicU64::new(0),
             fingerprint: AtomicU64::new(0),
             rows_read: AtomicU64::new(0),

@@ -1,5 +1,7 @@
 //! What the bounds of many rows say about a predicate.
 
+use std::cmp::Ordering;
+
 use super::{CompareOp, Predicate, Scalar};
 
 /// What is known of one column over a set of rows (a partition, a file or a batch).
@@ -29,6 +31,27 @@ impl Bounds {
     pub fn constant(rows: u64, value: Option<Scalar>) -> Self {
         let nulls = if value.is_none() { rows } else { 0 };
         Self { rows, nulls: Some(nulls), min: value.clone(), max: value, may_hold_nan: false }
+    }
+
+    /// The bounds of these rows and of others.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let wider = |a: &Self, b: &Self, bound: fn(&Self) -> &Option<Scalar>, keep: fn(Ordering) -> bool| {
+            // Rows that are all NULL have no bounds and need none.
+            match (bound(a), bound(b)) {
+                (Some(x), Some(y)) => x.compare(y).map(|order| if keep(order) { x.clone() } else { y.clone() }),
+                (Some(x), None) => b.all_null().then(|| x.clone()),
+                (None, Some(y)) => a.all_null().then(|| y.clone()),
+                (None, None) => None,
+            }
+        };
+        Self {
+            rows: self.rows + other.rows,
+            nulls: self.nulls.zip(other.nulls).map(|(a, b)| a + b),
+            min: wider(&self, &other, |bounds| &bounds.min, Ordering::is_le),
+            max: wider(&self, &other, |bounds| &bounds.max, Ordering::is_ge),
+            may_hold_nan: self.may_hold_nan || other.may_hold_nan,
+        }
     }
 
     fn all_null(&self) -> bool {
@@ -229,6 +252,16 @@ mod tests {
         assert!(prune(&Predicate::eq(0, Scalar::Float(0.0)), &floats(false)).can_be_true);
         // Only NaN: there are no bounds, and nothing is pruned.
         assert_eq!(prune(&above, &Bounds::unknown(3)), Truth::UNKNOWN);
+    }
+
+    #[test]
+    fn bounds_of_two_sets_of_rows_enclose_both() {
+        let both = ints(3, 7, 0).or(ints(5, 9, 2));
+        assert_eq!(both, Bounds { rows: 20, ..ints(3, 9, 2) });
+        let null = Bounds { rows: 10, nulls: Some(10), min: None, max: None, may_hold_nan: false };
+        assert_eq!(ints(3, 7, 0).or(null), Bounds { rows: 20, ..ints(3, 7, 10) });
+        let unknown = ints(3, 7, 0).or(Bounds::unknown(10));
+        assert_eq!((unknown.min, unknown.max, unknown.nulls), (None, None, None));
     }
 
     #[test]

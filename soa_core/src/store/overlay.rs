@@ -1,5 +1,6 @@
 //! The rows of a snapshot that are in the write-ahead log and in no segment yet.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
@@ -7,7 +8,9 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use roaring::RoaringBitmap;
 
 use super::UNIT_ROWS;
+use super::stats::ColumnStats;
 use crate::error::{Error, Result};
+use crate::predicate::Bounds;
 
 /// Rows of the write-ahead log, as of one moment, in blocks of [`UNIT_ROWS`] rows before any is left out.
 #[derive(Debug)]
@@ -15,6 +18,8 @@ pub(crate) struct Overlay {
     blocks: Vec<Block>,
     /// The last frame whose rows are here.
     sequence: u64,
+    /// The files that they were read from.
+    files: Vec<PathBuf>,
     rows: u64,
 }
 
@@ -32,7 +37,12 @@ struct Block {
 }
 
 impl Overlay {
-    pub(super) fn new(blocks: &[Vec<RecordBatch>], dead: &Arc<RoaringBitmap>, sequence: u64) -> Self {
+    pub(super) fn new(
+        blocks: &[Vec<RecordBatch>],
+        dead: &Arc<RoaringBitmap>,
+        sequence: u64,
+        files: Vec<PathBuf>,
+    ) -> Self {
         let firsts = (0_u32..).step_by(UNIT_ROWS);
         let blocks: Vec<Block> = blocks
             .iter()
@@ -46,7 +56,7 @@ impl Overlay {
             })
             .collect();
         let rows = blocks.iter().map(|block| block.rows as u64).sum();
-        Self { blocks, sequence, rows }
+        Self { blocks, sequence, files, rows }
     }
 
     /// The last frame whose rows are here.
@@ -54,8 +64,26 @@ impl Overlay {
         self.sequence
     }
 
+    pub(super) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     pub(super) fn row_count(&self) -> u64 {
         self.rows
+    }
+
+    /// The bounds of a column.
+    ///
+    /// # Errors
+    ///
+    /// When rows cannot be put together.
+    pub(super) fn bounds(&self, column: usize) -> Result<Bounds> {
+        let mut stats = ColumnStats::EMPTY;
+        for block in self.blocks.iter().filter(|block| block.rows > 0) {
+            stats = stats.merge(ColumnStats::of(block.live()?.column(column)));
+        }
+        let (nulls, may_hold_nan) = (Some(stats.nulls), stats.has_nan);
+        Ok(Bounds { rows: self.rows, nulls, min: stats.min, max: stats.max, may_hold_nan })
     }
 
     /// How many rows of each block are left.

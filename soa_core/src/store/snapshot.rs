@@ -20,6 +20,7 @@ use super::vector::DeletionVector;
 use super::wal::tail::Tail;
 use super::{Store, delta_schema, log, stats};
 use crate::error::{Error, Result};
+use crate::predicate::Bounds;
 use crate::schema::Schema;
 
 /// How many stores' newest snapshots a process keeps.
@@ -67,6 +68,33 @@ impl Snapshot {
     /// How many of the rows are in the write-ahead log and in no segment yet.
     pub fn log_row_count(&self) -> u64 {
         self.overlay.as_ref().map_or(0, |overlay| overlay.row_count())
+    }
+
+    /// The bounds of a column over all rows: what the log says of segments, and what is in the write-ahead log.
+    ///
+    /// # Errors
+    ///
+    /// When rows of the write-ahead log cannot be put together.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such column.
+    pub fn bounds(&self, column: usize) -> Result<Bounds> {
+        let parts = self.segments.iter().map(|segment| segment.bounds(column)).filter(|bounds| bounds.rows > 0);
+        let logged = self.overlay.as_ref().map(|overlay| overlay.bounds(column)).transpose()?;
+        let mut all: Option<Bounds> = None;
+        for part in parts.chain(logged.filter(|bounds| bounds.rows > 0)) {
+            all = Some(match all {
+                None => part,
+                Some(before) => before.or(part),
+            });
+        }
+        Ok(all.unwrap_or(Bounds { rows: 0, nulls: Some(0), min: None, max: None, may_hold_nan: false }))
+    }
+
+    /// The files of the write-ahead log that it was read from, absolute.
+    pub fn log_files(&self) -> &[PathBuf] {
+        self.overlay.as_ref().map_or(&[], |overlay| overlay.files())
     }
 
     /// The rows that are in the write-ahead log alone.

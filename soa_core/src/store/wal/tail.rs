@@ -1,7 +1,7 @@
 //! What readers make of a log: its rows and keys above what is published.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -45,6 +45,7 @@ pub(in crate::store) struct Tail {
 
 #[derive(Debug, Default)]
 struct Progress {
+    path: PathBuf,
     offset: u64,
     fields: Option<Vec<Field>>,
 }
@@ -163,7 +164,7 @@ impl Tail {
             let offset = progress.offset;
             let mut fields = progress.fields.take();
             let read = self.read_frames(path, &bytes, &mut at, offset, until, &mut fields);
-            self.files.insert(extent.file.number, Progress { offset: offset + at as u64, fields });
+            self.files.insert(extent.file.number, Progress { path: path.clone(), offset: offset + at as u64, fields });
             if !read? {
                 return Ok(false);
             }
@@ -270,7 +271,8 @@ impl Tail {
 
     /// The rows that count.
     pub(in crate::store) fn overlay(&self) -> Overlay {
-        Overlay::new(&self.rows.blocks, &self.rows.dead, self.sequence)
+        let files = self.files.values().map(|progress| progress.path.clone()).collect();
+        Overlay::new(&self.rows.blocks, &self.rows.dead, self.sequence, files)
     }
 
     /// The segments of a version, without the rows that the log replaces or deletes.
