@@ -8,12 +8,14 @@
 //! | scan | claims units from a shared counter, drops rows that no filter wants, and copies the others chunk by chunk |
 //! | partition | gives the unit's number, by which DuckDB keeps rows in order while all threads work |
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{filter, filter_record_batch};
 use duckdb_neo::bind_arguments::BindArgument;
 use duckdb_neo::connection::Context;
 use duckdb_neo::data_chunk::DataChunkRef;
@@ -107,8 +109,8 @@ struct Running {
 struct Worker {
     unit: usize,
     columns: Vec<Column>,
-    rows: usize,
-    next_row: usize,
+    /// The rows that are left to hand over, as runs within the columns; the last run comes first.
+    runs: Vec<Range<usize>>,
     has_checked_types: bool,
     /// Units in a row that had nothing to give.
     barren_units: usize,
@@ -194,16 +196,15 @@ impl Running {
             worker.has_checked_types = true;
         }
         // A chunk without rows means that this thread has finished, so units without rows are passed over.
-        while worker.next_row == worker.rows {
+        while worker.runs.is_empty() {
             if !self.claim(context, worker)? {
                 return chunk.set_empty();
             }
         }
-        let rows = CHUNK_ROWS.min(worker.rows - worker.next_row);
+        let (runs, rows) = next_runs(&mut worker.runs);
         for (index, column) in worker.columns.iter_mut().enumerate() {
-            column.write(worker.next_row, rows, &mut chunk.column(index, rows)?)?;
+            column.write(&runs, rows, &mut chunk.column(index, rows)?)?;
         }
-        worker.next_row += rows;
         Ok(())
     }
 
@@ -215,20 +216,27 @@ impl Running {
             self.next_unit.store(self.plan.units().len(), Ordering::Relaxed);
             return Ok(false);
         }
-        let batch = self.plan.read(unit).into_duckdb()?;
+        let (batch, live) = self.plan.read_in_place(unit).into_duckdb()?;
         let (wanted, whole_units) = match &self.predicate {
-            Some(predicate) if worker.whole_units == 0 => self.wanted_rows(predicate, &batch)?,
-            _ => (batch.clone(), worker.whole_units.saturating_sub(1)),
+            Some(predicate) if worker.whole_units == 0 => self.wanted_rows(predicate, &batch, live.as_ref())?,
+            _ => (Wanted { live: live.clone(), batch: batch.clone() }, worker.whole_units.saturating_sub(1)),
         };
-        let barren_units = if wanted.num_rows() == 0 { worker.barren_units + 1 } else { 0 };
-        // DuckDB can interrupt a query between two chunks only, so now and then it gets rows that it will drop.
-        let batch =
-            if barren_units < BARREN_UNITS_MAX { wanted } else { batch.slice(0, CHUNK_ROWS.min(batch.num_rows())) };
+        let mut runs = wanted.runs();
+        let barren_units = if runs.is_empty() { worker.barren_units + 1 } else { 0 };
+        let mut wanted = wanted;
+        if barren_units >= BARREN_UNITS_MAX {
+            // DuckDB can interrupt a query between two chunks only, so now and then it gets rows that it will drop.
+            wanted = Wanted { batch, live };
+            runs = wanted.runs();
+            let few = next_runs(&mut runs);
+            runs = few.0;
+            runs.reverse();
+        }
+        let columns = self.columns_of(context, &wanted)?;
         *worker = Worker {
             unit,
-            columns: self.columns_of(context, &batch)?,
-            rows: batch.num_rows(),
-            next_row: 0,
+            columns,
+            runs,
             has_checked_types: worker.has_checked_types,
             barren_units: barren_units % BARREN_UNITS_MAX,
             whole_units,
@@ -238,35 +246,90 @@ impl Running {
 
     /// The rows of a unit that match, and others between them where copying fewer rows costs more than it saves; and
     /// for how many units it is not worth while to look.
-    fn wanted_rows(&self, predicate: &Predicate, batch: &RecordBatch) -> Result<(RecordBatch, usize)> {
+    fn wanted_rows(
+        &self,
+        predicate: &Predicate,
+        batch: &RecordBatch,
+        live: Option<&BooleanBuffer>,
+    ) -> Result<(Wanted, usize)> {
         let position = |column: usize| self.columns.iter().position(|known| *known == column);
         let selected = predicate.select(batch, &position).into_duckdb()?;
-        let bits = selected.values();
+        let bits = live.map_or_else(|| selected.values().clone(), |live| selected.values() & live);
         let count = bits.count_set_bits();
         let whole_units = if count * GATHERED_SHARE < batch.num_rows() { 0 } else { WHOLE_UNITS };
-        let Some(first) = bits.set_indices().next() else { return Ok((batch.slice(0, 0), 0)) };
+        let none = || Wanted { batch: batch.slice(0, 0), live: None };
+        let Some(first) = bits.set_indices().next() else { return Ok((none(), 0)) };
         let end = bits.set_slices().last().map_or(first, |(_, end)| end);
         if count * GATHERED_SHARE >= end - first {
-            return Ok((batch.slice(first, end - first), whole_units));
+            let live = live.map(|live| live.slice(first, end - first));
+            return Ok((Wanted { batch: batch.slice(first, end - first), live }, whole_units));
         }
-        let gathered = filter_record_batch(batch, &selected)
-            .map_err(|error| invalid(format!("the rows of a unit cannot be filtered: {error}")))?;
-        Ok((gathered, whole_units))
+        let gathered = filter_record_batch(batch, &BooleanArray::new(bits, None)).map_err(unfiltered)?;
+        Ok((Wanted { batch: gathered, live: None }, whole_units))
     }
 
-    fn columns_of(&self, context: &Context, batch: &RecordBatch) -> Result<Vec<Column>> {
-        let columns = self.columns.iter().zip(batch.columns());
+    fn columns_of(&self, context: &Context, wanted: &Wanted) -> Result<Vec<Column>> {
+        let live = wanted.live.as_ref().map(|live| BooleanArray::new(live.clone(), None));
+        let columns = self.columns.iter().zip(wanted.batch.columns());
         columns
             .map(|(&column, array)| {
                 let field = self.schema.field(column);
+                // What is handed over in place must not have rows that are gone.
+                let left = |array: &ArrayRef| match &live {
+                    Some(live) => filter(array, live).map_err(unfiltered),
+                    None => Ok(Arc::clone(array)),
+                };
                 // `count(*)` asks for the first declared column, and nothing tells it from a query of that column.
                 match self.columns.as_slice() {
-                    [0] => Column::in_place_or_new(context, field.name(), field.data_type(), array),
+                    [0] if live.is_none() => Column::in_place_or_new(context, field.name(), field.data_type(), array),
+                    _ if Column::is_in_place(field.data_type(), array) => {
+                        Column::new(context, field.name(), field.data_type(), &left(array)?)
+                    }
                     _ => Column::new(context, field.name(), field.data_type(), array),
                 }
             })
             .collect()
     }
+}
+
+/// Rows of a unit, and which of them are not deleted; `None` if all are.
+struct Wanted {
+    batch: RecordBatch,
+    live: Option<BooleanBuffer>,
+}
+
+impl Wanted {
+    /// The rows as runs, the last first.
+    fn runs(&self) -> Vec<Range<usize>> {
+        let mut runs: Vec<Range<usize>> = match &self.live {
+            Some(live) => live.set_slices().map(|(start, end)| start..end).collect(),
+            None if self.batch.num_rows() == 0 => Vec::new(),
+            None => std::iter::once(0..self.batch.num_rows()).collect(),
+        };
+        runs.reverse();
+        runs
+    }
+}
+
+/// Takes the rows of one chunk off runs whose last comes first. Gives them in order, and how many they are.
+fn next_runs(runs: &mut Vec<Range<usize>>) -> (Vec<Range<usize>>, usize) {
+    let (mut taken, mut rows) = (Vec::new(), 0);
+    while let Some(run) = runs.pop() {
+        let end = run.end.min(run.start + CHUNK_ROWS - rows);
+        if end < run.end {
+            runs.push(end..run.end);
+        }
+        rows += end - run.start;
+        taken.push(run.start..end);
+        if rows == CHUNK_ROWS {
+            break;
+        }
+    }
+    (taken, rows)
+}
+
+fn unfiltered(error: arrow::error::ArrowError) -> duckdb_neo::Error {
+    invalid(format!("the rows of a unit cannot be filtered: {error}"))
 }
 
 impl TableFunctionCallbacks for SoaScan {

@@ -17,8 +17,13 @@
 //! [`logical_type`] goes from the store to DuckDB, [`scalar`] takes DuckDB's constants to the store, and
 //! [`Column::new`] chooses once per column how its values are written into vectors.
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, StringArray, StringViewArray};
-use arrow::buffer::{Buffer, NullBuffer};
+use std::borrow::Cow;
+use std::ops::Range;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, BooleanBufferBuilder, StringArray, StringViewArray,
+};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
@@ -228,6 +233,11 @@ enum Values {
 }
 
 impl Column {
+    /// Whether a column is handed over in place by [`new`](Self::new): then it must have no other rows than those wanted.
+    pub(crate) fn is_in_place(data_type: &DataType, array: &ArrayRef) -> bool {
+        matches!(data_type, DataType::Enum(_)) && is_small(array)
+    }
+
     /// The same as [`new`](Self::new), for a column whose values are perhaps not looked at: handing it over in place
     /// costs a little more than copying it if they are, and much less if they are not.
     ///
@@ -294,35 +304,54 @@ impl Column {
         Ok(Self { nulls, values })
     }
 
-    /// Writes the rows `first..first + count` to the beginning of `vector`. Chunks must be asked for in order.
-    pub(crate) fn write(&mut self, first: usize, count: usize, vector: &mut OutputVector<'_>) -> Result<()> {
-        let nulls = self.nulls.as_ref().map(|nulls| nulls.slice(first, count)).filter(|nulls| nulls.null_count() > 0);
+    /// Writes rows, `count` in all, to the beginning of `vector`. `runs` are theirs, ascending. Chunks must be asked for in
+    /// order; a column that is handed over in place has no other rows than those asked for.
+    pub(crate) fn write(&mut self, runs: &[Range<usize>], count: usize, vector: &mut OutputVector<'_>) -> Result<()> {
+        let nulls = self.nulls.as_ref().map(|nulls| gather_bits(nulls.inner(), runs, count));
+        let nulls = nulls.map(NullBuffer::new).filter(|nulls| nulls.null_count() > 0);
         match &mut self.values {
             // With its NULLs.
             Values::InPlace(feed) => return feed.write_next(vector),
-            Values::Bits(bits) => vector.write_bits(&bits.values().slice(first, count))?,
-            Values::Fixed { bytes, width } => {
-                vector.write_bytes(&bytes[first * *width..(first + count) * *width], *width)?;
-            }
+            Values::Bits(bits) => vector.write_bits(&gather_bits(bits.values(), runs, count))?,
+            Values::Fixed { bytes, width } => vector.write_runs(bytes, *width, runs)?,
             Values::Narrow { bytes, width } => {
-                const FULL: usize = size_of::<i128>();
-                vector.write_narrowed(&bytes[first * FULL..(first + count) * FULL], *width)?;
+                vector.write_narrowed(&gather(bytes, size_of::<i128>(), runs), *width)?;
             }
             Values::Text(text) => {
-                let (views, buffers) = (&text.views()[first..first + count], text.data_buffers());
-                vector.write_views(views, buffers, nulls.as_ref())?;
+                vector.write_views(&gather(text.views(), 1, runs), text.data_buffers(), nulls.as_ref())?;
             }
             Values::Bytes(bytes) => {
-                let (views, buffers) = (&bytes.views()[first..first + count], bytes.data_buffers());
-                vector.write_views(views, buffers, nulls.as_ref())?;
+                vector.write_views(&gather(bytes.views(), 1, runs), bytes.data_buffers(), nulls.as_ref())?;
             }
-            Values::Names { keys, names } => vector.write_names(&keys[first..first + count], names, nulls.as_ref())?,
+            Values::Names { keys, names } => vector.write_names(&gather(keys, 1, runs), names, nulls.as_ref())?,
         }
         match nulls {
             Some(nulls) => vector.write_validity(&nulls),
             None => Ok(()),
         }
     }
+}
+
+/// The values of some rows, `width` elements each, one after the other.
+fn gather<'a, T: Copy>(values: &'a [T], width: usize, runs: &[Range<usize>]) -> Cow<'a, [T]> {
+    match runs {
+        [run] => Cow::Borrowed(&values[run.start * width..run.end * width]),
+        runs => {
+            let parts = runs.iter().map(|run| &values[run.start * width..run.end * width]);
+            Cow::Owned(parts.collect::<Vec<_>>().concat())
+        }
+    }
+}
+
+fn gather_bits(bits: &BooleanBuffer, runs: &[Range<usize>], count: usize) -> BooleanBuffer {
+    if let [run] = runs {
+        return bits.slice(run.start, run.len());
+    }
+    let mut gathered = BooleanBufferBuilder::new(count);
+    for run in runs {
+        gathered.append_packed_range(bits.offset() + run.start..bits.offset() + run.end, bits.values());
+    }
+    gathered.finish()
 }
 
 fn fixed<T: ArrowPrimitiveType>(array: &ArrayRef) -> Option<Values> {

@@ -199,8 +199,8 @@ fn reopen(folder: &Path) -> Answer {
     let _ = fs::remove_dir_all(&copy);
     copy_folder(&path, &copy)?;
     drop(writer);
-    let store = Store::open(&copy)?;
     let start = Instant::now();
+    let store = Store::open(&copy)?;
     let snapshot = store.snapshot()?;
     let read = start.elapsed();
     let start = Instant::now();
@@ -222,7 +222,10 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), std::io::Error> {
         let target = to.join(entry.file_name());
         match entry.metadata()?.is_dir() {
             true => copy_folder(&entry.path(), &target)?,
-            false => drop(fs::copy(entry.path(), target)?),
+            false => {
+                fs::copy(entry.path(), &target)?;
+                File::open(target)?.sync_all()?;
+            }
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ mod strings;
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr;
 use std::slice;
 
@@ -119,17 +120,22 @@ pub(crate) struct OutputVector<'chunk> {
 }
 
 impl OutputVector<'_> {
-    /// Copies values of `width` bytes.
+    /// Copies the values of some rows, each of `width` bytes.
     ///
     /// # Panics
     ///
-    /// When there are not as many values as rows.
-    pub(crate) fn write_bytes(&mut self, values: &[u8], width: usize) -> Result<()> {
-        assert_eq!(values.len(), self.rows * width, "one value per row");
-        let target = self.data()?;
-        // SAFETY: the vector has room for `rows` values of `width` bytes (the module's invariant), which is the
-        // length of `values`; DuckDB's memory and Arrow's do not overlap.
-        unsafe { ptr::copy_nonoverlapping(values.as_ptr(), target, values.len()) };
+    /// When the runs do not have as many rows as the vector, or reach behind the values.
+    pub(crate) fn write_runs(&mut self, values: &[u8], width: usize, runs: &[Range<usize>]) -> Result<()> {
+        assert_eq!(runs.iter().map(|run| run.len()).sum::<usize>(), self.rows, "one value per row");
+        let mut target = self.data()?;
+        for run in runs {
+            let values = &values[run.start * width..run.end * width];
+            // SAFETY: the vector has room for `rows` values of `width` bytes (the module's invariant), and the runs have
+            // `rows` in all, as checked: what is copied before and now fits. DuckDB's memory and Arrow's do not overlap.
+            unsafe { ptr::copy_nonoverlapping(values.as_ptr(), target, values.len()) };
+            // SAFETY: the result is inside the vector's memory or at its end, as above.
+            target = unsafe { target.add(values.len()) };
+        }
         Ok(())
     }
 

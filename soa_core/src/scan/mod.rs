@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 
@@ -241,6 +242,28 @@ impl ScanPlan {
         let unit = &self.0.units[unit];
         let arrays = unit.read(&self.0.request.columns)?;
         batch(&self.0.schema, arrays, unit.rows)
+    }
+
+    /// All rows of a unit as they lie in its files, deleted ones included, and which are not deleted; `None` if all are
+    /// left. For hosts that copy rows anyway and can leave some out on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    ///
+    /// # Panics
+    ///
+    /// When there is no such unit.
+    pub fn read_in_place(&self, unit: usize) -> Result<(RecordBatch, Option<BooleanBuffer>)> {
+        let planned = &self.0.units[unit];
+        match &planned.source {
+            Source::Segment { segment, ordinal } => {
+                let (arrays, live) = segment.read_in_place(*ordinal, &self.0.request.columns)?;
+                let rows = live.as_ref().map_or(planned.rows, BooleanBuffer::len);
+                Ok((batch(&self.0.schema, arrays, rows)?, live))
+            }
+            Source::Log { .. } => Ok((self.read(unit)?, None)),
+        }
     }
 
     /// The rows of a unit that match.

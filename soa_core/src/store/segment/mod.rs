@@ -163,14 +163,23 @@ impl Segment {
 
     /// Columns of the rows of a unit that are left, in their Arrow types.
     pub(crate) fn read(&self, unit: usize, columns: &[usize]) -> Result<Vec<ArrayRef>> {
-        let arrays = self.file.read(unit, columns)?;
-        let Some(live) = self.live(unit)? else { return Ok(arrays) };
+        let (arrays, live) = self.read_in_place(unit, columns)?;
+        let Some(live) = live.map(|live| BooleanArray::new(live, None)) else { return Ok(arrays) };
         let filtered = arrays.iter().map(|array| filter(array, &live));
         filtered.collect::<Result<_, _>>().map_err(Error::arrow("cannot leave deleted rows out"))
     }
 
+    /// Columns of all rows of a unit, deleted ones included, and which are left; `None` if all are.
+    pub(crate) fn read_in_place(
+        &self,
+        unit: usize,
+        columns: &[usize],
+    ) -> Result<(Vec<ArrayRef>, Option<BooleanBuffer>)> {
+        Ok((self.file.read(unit, columns)?, self.live(unit)?))
+    }
+
     /// Which rows of a unit are left; `None` if all are.
-    fn live(&self, unit: usize) -> Result<Option<BooleanArray>> {
+    fn live(&self, unit: usize) -> Result<Option<BooleanBuffer>> {
         if self.deleted_count() == 0 {
             return Ok(None);
         }
@@ -188,8 +197,7 @@ impl Segment {
         for position in deleted.range(range.clone()) {
             bits.set_bit((position - range.start()) as usize, false);
         }
-        let bits: BooleanBuffer = bits.finish();
-        Ok(Some(BooleanArray::new(bits, None)))
+        Ok(Some(bits.finish()))
     }
 
     /// The positions in the file of the rows that are gone.

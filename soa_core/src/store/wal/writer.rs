@@ -103,6 +103,9 @@ pub(super) struct State {
     pub(super) next_sequence: u64,
     pub(super) written: u64,
     pub(super) durable: u64,
+    /// How many frames were synced together the last time, and how long that took.
+    last_group: u64,
+    last_sync: Duration,
     pub(super) published: u64,
     /// The version that has what is published.
     pub(super) version: u64,
@@ -156,10 +159,13 @@ impl Store {
             next_sequence: recovered.next_sequence,
             written: recovered.next_sequence - 1,
             durable: recovered.next_sequence - 1,
+            last_group: 0,
+            last_sync: Duration::ZERO,
             published: published.unwrap_or(0),
             version: base.version(),
             unpublished_rows: 0,
-            unpublished_bytes: recovered.bytes,
+            // What is left of an earlier writer does not keep others waiting: it is published first.
+            unpublished_bytes: 0,
             oldest: (recovered.bytes > 0).then(Instant::now),
             // What is left of an earlier writer is not kept waiting.
             wanted: if recovered.bytes > 0 { recovered.next_sequence - 1 } else { 0 },
@@ -410,10 +416,27 @@ impl Shared {
                 return Err(self.poisoned(poison));
             }
             state = match state.file.take() {
-                Some(file) => self.write_queue(state, file, durability == Durability::Sync),
+                Some(file) if durability == Durability::Sync => {
+                    let state = self.gather(state);
+                    self.write_queue(state, file, true)
+                }
+                Some(file) => self.write_queue(state, file, false),
                 None => self.progress.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
+    }
+
+    /// Gives the threads that were served together the last time a moment to come back with their next frames: the sync
+    /// that follows serves them all, or only the fastest.
+    fn gather<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let (wanted, patience) = (state.last_group, state.last_sync / 2);
+        let start = Instant::now();
+        while wanted > 1 && state.next_sequence - 1 - state.written < wanted && start.elapsed() < patience {
+            drop(state);
+            std::thread::yield_now();
+            state = self.lock_state();
+        }
+        state
     }
 
     /// Writes what is queued, and syncs it if asked to.
@@ -425,7 +448,9 @@ impl Shared {
     ) -> MutexGuard<'a, State> {
         let frames = std::mem::take(&mut state.queue);
         let last = state.next_sequence - 1;
+        let group = last - state.durable;
         drop(state);
+        let start = Instant::now();
         let written = if frames.is_empty() { Ok(()) } else { log.file.append(&frames) };
         let done = written.and_then(|()| if sync { log.file.sync() } else { Ok(()) });
         let mut state = self.lock_state();
@@ -436,6 +461,7 @@ impl Shared {
                 if sync {
                     log.synced = log.len;
                     state.durable = last;
+                    (state.last_group, state.last_sync) = (group, start.elapsed());
                 }
                 state.file = Some(log);
             }
