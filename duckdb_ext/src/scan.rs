@@ -37,7 +37,7 @@ use crate::ffi::{CHUNK_ROWS, OutputChunk};
 use crate::filter::predicate_of;
 use crate::location::{check_segments, locate};
 use crate::snapshots::{Pin, Session};
-use crate::types::{Column, logical_type, look_the_same};
+use crate::types::{Column, Rows, logical_type, look_the_same};
 
 /// The function's name.
 pub(crate) const NAME: &str = "soa_scan";
@@ -109,8 +109,10 @@ struct Running {
 struct Worker {
     unit: usize,
     columns: Vec<Column>,
-    /// The rows that are left to hand over, as runs within the columns; the last run comes first.
-    runs: Vec<Range<usize>>,
+    /// The rows that are not handed over yet.
+    rows: Range<usize>,
+    /// Which rows of the columns are left; `None` if all are.
+    live: Option<BooleanBuffer>,
     has_checked_types: bool,
     /// Units in a row that had nothing to give.
     barren_units: usize,
@@ -196,14 +198,16 @@ impl Running {
             worker.has_checked_types = true;
         }
         // A chunk without rows means that this thread has finished, so units without rows are passed over.
-        while worker.runs.is_empty() {
+        let rows = loop {
+            if let Some(rows) = worker.next_rows() {
+                break rows;
+            }
             if !self.claim(context, worker)? {
                 return chunk.set_empty();
             }
-        }
-        let (runs, rows) = next_runs(&mut worker.runs);
+        };
         for (index, column) in worker.columns.iter_mut().enumerate() {
-            column.write(&runs, rows, &mut chunk.column(index, rows)?)?;
+            column.write(&rows, &mut chunk.column(index, rows.count)?)?;
         }
         Ok(())
     }
@@ -221,22 +225,15 @@ impl Running {
             Some(predicate) if worker.whole_units == 0 => self.wanted_rows(predicate, &batch, live.as_ref())?,
             _ => (Wanted { live: live.clone(), batch: batch.clone() }, worker.whole_units.saturating_sub(1)),
         };
-        let mut runs = wanted.runs();
-        let barren_units = if runs.is_empty() { worker.barren_units + 1 } else { 0 };
-        let mut wanted = wanted;
-        if barren_units >= BARREN_UNITS_MAX {
-            // DuckDB can interrupt a query between two chunks only, so now and then it gets rows that it will drop.
-            wanted = Wanted { batch, live };
-            runs = wanted.runs();
-            let few = next_runs(&mut runs);
-            runs = few.0;
-            runs.reverse();
-        }
-        let columns = self.columns_of(context, &wanted)?;
+        let is_barren = wanted.row_count() == 0;
+        let barren_units = if is_barren { worker.barren_units + 1 } else { 0 };
+        // DuckDB can interrupt a query between two chunks only, so now and then it gets rows that it will drop.
+        let wanted = if barren_units < BARREN_UNITS_MAX { wanted } else { Wanted { batch, live }.first(CHUNK_ROWS) };
         *worker = Worker {
             unit,
-            columns,
-            runs,
+            columns: self.columns_of(context, &wanted)?,
+            rows: 0..wanted.batch.num_rows(),
+            live: wanted.live,
             has_checked_types: worker.has_checked_types,
             barren_units: barren_units % BARREN_UNITS_MAX,
             whole_units,
@@ -299,33 +296,55 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// The rows as runs, the last first.
-    fn runs(&self) -> Vec<Range<usize>> {
-        let mut runs: Vec<Range<usize>> = match &self.live {
-            Some(live) => live.set_slices().map(|(start, end)| start..end).collect(),
-            None if self.batch.num_rows() == 0 => Vec::new(),
-            None => std::iter::once(0..self.batch.num_rows()).collect(),
-        };
-        runs.reverse();
-        runs
+    fn row_count(&self) -> usize {
+        self.live.as_ref().map_or(self.batch.num_rows(), BooleanBuffer::count_set_bits)
+    }
+
+    /// No more than the first `count` rows.
+    fn first(self, count: usize) -> Self {
+        let count = count.min(self.batch.num_rows());
+        Self { batch: self.batch.slice(0, count), live: self.live.map(|live| live.slice(0, count)) }
     }
 }
 
-/// Takes the rows of one chunk off runs whose last comes first. Gives them in order, and how many they are.
-fn next_runs(runs: &mut Vec<Range<usize>>) -> (Vec<Range<usize>>, usize) {
-    let (mut taken, mut rows) = (Vec::new(), 0);
-    while let Some(run) = runs.pop() {
-        let end = run.end.min(run.start + CHUNK_ROWS - rows);
-        if end < run.end {
-            runs.push(end..run.end);
+impl Worker {
+    /// The rows of the next chunk; `None` if there are no more.
+    fn next_rows(&mut self) -> Option<Rows> {
+        let start = self.rows.start;
+        let Some(live) = &self.live else {
+            let end = self.rows.end.min(start + CHUNK_ROWS);
+            self.rows.start = end;
+            return (end > start).then_some(Rows { range: start..end, live: None, count: end - start });
+        };
+        let (mut end, mut count) = (start, 0);
+        let left = live.slice(start, self.rows.end - start);
+        for (index, word) in left.bit_chunks().iter_padded().enumerate() {
+            // The bits that there is room for; none of them is dropped but in the last word of a chunk.
+            let word = lowest_bits(word, CHUNK_ROWS - count);
+            if word != 0 {
+                count += word.count_ones() as usize;
+                end = start + index * u64::BITS as usize + (u64::BITS - word.leading_zeros()) as usize;
+            }
+            if count == CHUNK_ROWS {
+                break;
+            }
         }
-        rows += end - run.start;
-        taken.push(run.start..end);
-        if rows == CHUNK_ROWS {
-            break;
-        }
+        self.rows.start = if count == CHUNK_ROWS { end } else { self.rows.end };
+        let live = (end - start > count).then(|| left.slice(0, end - start));
+        (count > 0).then_some(Rows { range: start..end, live, count })
     }
-    (taken, rows)
+}
+
+/// The lowest `count` of a word's set bits.
+fn lowest_bits(word: u64, count: usize) -> u64 {
+    let mut rest = word;
+    if word.count_ones() as usize <= count {
+        return word;
+    }
+    for _ in 0..count {
+        rest &= rest - 1;
+    }
+    word & !rest
 }
 
 fn unfiltered(error: arrow::error::ArrowError) -> duckdb_neo::Error {

@@ -20,9 +20,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, BooleanBufferBuilder, StringArray, StringViewArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, StringArray, StringViewArray};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
@@ -304,26 +302,27 @@ impl Column {
         Ok(Self { nulls, values })
     }
 
-    /// Writes rows, `count` in all, to the beginning of `vector`. `runs` are theirs, ascending. Chunks must be asked for in
-    /// order; a column that is handed over in place has no other rows than those asked for.
-    pub(crate) fn write(&mut self, runs: &[Range<usize>], count: usize, vector: &mut OutputVector<'_>) -> Result<()> {
-        let nulls = self.nulls.as_ref().map(|nulls| gather_bits(nulls.inner(), runs, count));
-        let nulls = nulls.map(NullBuffer::new).filter(|nulls| nulls.null_count() > 0);
+    /// Writes rows to the beginning of `vector`. Chunks must be asked for in order; a column that is handed over in place
+    /// has no other rows than those asked for.
+    pub(crate) fn write(&mut self, rows: &Rows, vector: &mut OutputVector<'_>) -> Result<()> {
+        let nulls = self.nulls.as_ref().map(|nulls| NullBuffer::new(rows.bits_of(nulls.inner())));
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
         match &mut self.values {
             // With its NULLs.
             Values::InPlace(feed) => return feed.write_next(vector),
-            Values::Bits(bits) => vector.write_bits(&gather_bits(bits.values(), runs, count))?,
-            Values::Fixed { bytes, width } => vector.write_runs(bytes, *width, runs)?,
+            Values::Bits(bits) => vector.write_bits(&rows.bits_of(bits.values()))?,
+            Values::Fixed { bytes, width } => {
+                vector.write_bytes(&bytes[rows.range.start * *width..rows.range.end * *width], *width, rows.live())?;
+            }
             Values::Narrow { bytes, width } => {
-                vector.write_narrowed(&gather(bytes, size_of::<i128>(), runs), *width)?;
+                let (values, _) = bytes.as_chunks::<{ size_of::<i128>() }>();
+                vector.write_narrowed(&rows.of(values), *width)?;
             }
-            Values::Text(text) => {
-                vector.write_views(&gather(text.views(), 1, runs), text.data_buffers(), nulls.as_ref())?;
-            }
+            Values::Text(text) => vector.write_views(&rows.of(text.views()), text.data_buffers(), nulls.as_ref())?,
             Values::Bytes(bytes) => {
-                vector.write_views(&gather(bytes.views(), 1, runs), bytes.data_buffers(), nulls.as_ref())?;
+                vector.write_views(&rows.of(bytes.views()), bytes.data_buffers(), nulls.as_ref())?
             }
-            Values::Names { keys, names } => vector.write_names(&gather(keys, 1, runs), names, nulls.as_ref())?,
+            Values::Names { keys, names } => vector.write_names(&rows.of(keys), names, nulls.as_ref())?,
         }
         match nulls {
             Some(nulls) => vector.write_validity(&nulls),
@@ -332,26 +331,39 @@ impl Column {
     }
 }
 
-/// The values of some rows, `width` elements each, one after the other.
-fn gather<'a, T: Copy>(values: &'a [T], width: usize, runs: &[Range<usize>]) -> Cow<'a, [T]> {
-    match runs {
-        [run] => Cow::Borrowed(&values[run.start * width..run.end * width]),
-        runs => {
-            let parts = runs.iter().map(|run| &values[run.start * width..run.end * width]);
-            Cow::Owned(parts.collect::<Vec<_>>().concat())
-        }
-    }
+/// The rows of a chunk: a range of a batch's rows, without those that are deleted.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    pub(crate) range: Range<usize>,
+    /// Which rows of the range are left, if not all. The last one is.
+    pub(crate) live: Option<BooleanBuffer>,
+    /// How many that is.
+    pub(crate) count: usize,
 }
 
-fn gather_bits(bits: &BooleanBuffer, runs: &[Range<usize>], count: usize) -> BooleanBuffer {
-    if let [run] = runs {
-        return bits.slice(run.start, run.len());
+impl Rows {
+    fn live(&self) -> Option<&BooleanBuffer> {
+        self.live.as_ref()
     }
-    let mut gathered = BooleanBufferBuilder::new(count);
-    for run in runs {
-        gathered.append_packed_range(bits.offset() + run.start..bits.offset() + run.end, bits.values());
+
+    /// The values of these rows.
+    fn of<'a, T: Copy>(&self, values: &'a [T]) -> Cow<'a, [T]> {
+        let values = &values[self.range.clone()];
+        match &self.live {
+            None => Cow::Borrowed(values),
+            Some(live) => {
+                Cow::Owned(values.iter().zip(live).filter_map(|(value, live)| live.then_some(*value)).collect())
+            }
+        }
     }
-    gathered.finish()
+
+    fn bits_of(&self, bits: &BooleanBuffer) -> BooleanBuffer {
+        let bits = bits.slice(self.range.start, self.range.len());
+        match &self.live {
+            None => bits,
+            Some(live) => bits.iter().zip(live).filter_map(|(bit, live)| live.then_some(bit)).collect(),
+        }
+    }
 }
 
 fn fixed<T: ArrowPrimitiveType>(array: &ArrayRef) -> Option<Values> {

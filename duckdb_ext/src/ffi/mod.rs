@@ -13,7 +13,6 @@ mod strings;
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::ops::Range;
 use std::ptr;
 use std::slice;
 
@@ -120,21 +119,44 @@ pub(crate) struct OutputVector<'chunk> {
 }
 
 impl OutputVector<'_> {
-    /// Copies the values of some rows, each of `width` bytes.
+    /// Copies values of `width` bytes; without those that are not live, where not all are. The last one is live.
     ///
     /// # Panics
     ///
-    /// When the runs do not have as many rows as the vector, or reach behind the values.
-    pub(crate) fn write_runs(&mut self, values: &[u8], width: usize, runs: &[Range<usize>]) -> Result<()> {
-        assert_eq!(runs.iter().map(|run| run.len()).sum::<usize>(), self.rows, "one value per row");
-        let mut target = self.data()?;
-        for run in runs {
-            let values = &values[run.start * width..run.end * width];
-            // SAFETY: the vector has room for `rows` values of `width` bytes (the module's invariant), and the runs have
-            // `rows` in all, as checked: what is copied before and now fits. DuckDB's memory and Arrow's do not overlap.
-            unsafe { ptr::copy_nonoverlapping(values.as_ptr(), target, values.len()) };
-            // SAFETY: the result is inside the vector's memory or at its end, as above.
-            target = unsafe { target.add(values.len()) };
+    /// When there are not as many values, or live ones, as rows, or `width` is not 1, 2, 4, 8 or 16.
+    pub(crate) fn write_bytes(&mut self, values: &[u8], width: usize, live: Option<&BooleanBuffer>) -> Result<()> {
+        match (live, width) {
+            (None, _) => self.copy_bytes(values, width),
+            (Some(live), 1) => self.copy_live::<1>(values, live),
+            (Some(live), 2) => self.copy_live::<2>(values, live),
+            (Some(live), 4) => self.copy_live::<4>(values, live),
+            (Some(live), 8) => self.copy_live::<8>(values, live),
+            (Some(live), 16) => self.copy_live::<16>(values, live),
+            (Some(_), other) => panic!("values have 1, 2, 4, 8 or 16 bytes, not {other}"),
+        }
+    }
+
+    fn copy_bytes(&mut self, values: &[u8], width: usize) -> Result<()> {
+        assert_eq!(values.len(), self.rows * width, "one value per row");
+        let target = self.data()?;
+        // SAFETY: the vector has room for `rows` values of `width` bytes (the module's invariant), which is the
+        // length of `values`; DuckDB's memory and Arrow's do not overlap.
+        unsafe { ptr::copy_nonoverlapping(values.as_ptr(), target, values.len()) };
+        Ok(())
+    }
+
+    fn copy_live<const WIDTH: usize>(&mut self, values: &[u8], live: &BooleanBuffer) -> Result<()> {
+        let (values, rest) = values.as_chunks::<WIDTH>();
+        assert!(values.len() == live.len() && rest.is_empty(), "a bit for each value");
+        assert_eq!(live.count_set_bits(), self.rows, "one live value per row");
+        let target = self.slots::<[u8; WIDTH]>()?;
+        let mut next = 0;
+        for (word, values) in live.bit_chunks().iter_padded().zip(values.chunks(u64::BITS as usize)) {
+            // Without a branch for each value: one that is not live is written as well, and then over.
+            for (bit, value) in values.iter().enumerate() {
+                target[next].write(*value);
+                next += usize::from(word >> bit & 1 == 1);
+            }
         }
         Ok(())
     }
@@ -144,9 +166,8 @@ impl OutputVector<'_> {
     /// # Panics
     ///
     /// When there are not as many values as rows, or `width` is not 2, 4 or 8.
-    pub(crate) fn write_narrowed(&mut self, values: &[u8], width: usize) -> Result<()> {
-        let (values, rest) = values.as_chunks::<{ size_of::<i128>() }>();
-        assert!(values.len() == self.rows && rest.is_empty(), "one value per row");
+    pub(crate) fn write_narrowed(&mut self, values: &[[u8; size_of::<i128>()]], width: usize) -> Result<()> {
+        assert_eq!(values.len(), self.rows, "one value per row");
         match width {
             2 => self.write_low_bytes::<2>(values),
             4 => self.write_low_bytes::<4>(values),

@@ -206,6 +206,16 @@ impl Predicate {
         }
     }
 
+    /// The only values of a column for which the predicate can be true; `None` if it does not say so by itself.
+    pub(crate) fn values_of(&self, wanted: usize) -> Option<Vec<&Scalar>> {
+        match self {
+            Self::And(parts) => parts.iter().find_map(|part| part.values_of(wanted)),
+            Self::Compare { column, op: CompareOp::Eq, value } if *column == wanted => Some(vec![value]),
+            Self::In { column, values } if *column == wanted => Some(values.iter().collect()),
+            _ => None,
+        }
+    }
+
     /// Every column that the predicate reads, ascending, each once.
     pub fn columns(&self) -> Vec<usize> {
         let mut columns = Vec::new();

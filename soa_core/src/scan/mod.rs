@@ -13,7 +13,7 @@ use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use crate::error::{Error, Result};
 use crate::predicate::{Predicate, Truth};
 use crate::schema::arrow_field;
-use crate::store::{Overlay, Segment, Snapshot};
+use crate::store::{Overlay, Segment, Snapshot, key_hashes};
 
 pub use crate::store::UNIT_ROWS;
 
@@ -119,6 +119,8 @@ impl Snapshot {
         if let Some(predicate) = &request.predicate {
             predicate.check(schema)?;
         }
+        let keys = request.predicate.as_ref().zip(schema.key()).and_then(|(predicate, key)| predicate.values_of(key));
+        let hashes = keys.and_then(|keys| key_hashes(&keys));
         let mut units = Vec::new();
         let mut counters = PlanCounters { segments_total: self.segments().len() as u64, ..Default::default() };
         let mut rows = 0;
@@ -128,7 +130,7 @@ impl Snapshot {
                 break;
             }
             let before = units.len();
-            rows += plan_segment(segment, request, &mut units, &mut counters, rows, &enough)?;
+            rows += plan_segment(segment, request, hashes.as_deref(), &mut units, &mut counters, rows, &enough)?;
             counters.segments_read += u64::from(units.len() > before);
         }
         if let Some(overlay) = self.overlay().filter(|_| !enough(rows)) {
@@ -158,6 +160,7 @@ impl Snapshot {
 fn plan_segment(
     segment: &Arc<Segment>,
     request: &ScanRequest,
+    hashes: Option<&[u64]>,
     units: &mut Vec<Unit>,
     counters: &mut PlanCounters,
     rows_before: u64,
@@ -170,13 +173,14 @@ fn plan_segment(
     }
     let mut rows = 0;
     let of_segment = segment.live_units()?;
+    let with_keys = hashes.and_then(|hashes| segment.units_with_keys(hashes));
     let first_position = counters.units_total;
     counters.units_total += of_segment.len() as u64;
     for (ordinal, unit_rows) in of_segment.iter().enumerate() {
         if enough(rows_before + rows) {
             break;
         }
-        if *unit_rows == 0 {
+        if *unit_rows == 0 || with_keys.as_ref().is_some_and(|units| units.binary_search(&ordinal).is_err()) {
             continue;
         }
         let truth = match (predicate, whole) {

@@ -18,7 +18,8 @@ use super::writing::SegmentWriter;
 use super::{Store, delta_schema};
 use crate::convert::{cast_batch, cast_column};
 use crate::error::{Error, Result};
-use crate::predicate::Predicate;
+use crate::predicate::{Predicate, Scalar};
+use crate::scan::ScanRequest;
 use crate::schema::{Schema, arrow_field, arrow_schema};
 
 /// What came of an edit.
@@ -333,6 +334,16 @@ impl Store {
         writer.settle(edited)
     }
 
+    /// The newest row with this key, if there is one: a batch of one row, or of none. Where there is a key index, a block or
+    /// two of it is read in each segment whose bounds do not exclude the key, and no other key than this.
+    ///
+    /// # Errors
+    ///
+    /// When the table has no key, the value is of another kind, or a file cannot be read.
+    pub fn get(&self, key: &Scalar) -> Result<RecordBatch> {
+        self.snapshot()?.get(key)
+    }
+
     /// Deletes the rows for which `predicate` is true, in one commit.
     ///
     /// # Errors
@@ -368,6 +379,36 @@ impl Store {
         let mut set = KeySet::new(schema).ok_or_else(|| no_key(self))?;
         set.insert(&cast_column(keys, schema.field(set.column()))?);
         Ok(set)
+    }
+}
+
+impl Snapshot {
+    /// The row with this key, if there is one: a batch of one row, or of none. Outside writers can break the rule that there
+    /// is one row for a key; then it is the newest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub fn get(self: &Arc<Self>, key: &Scalar) -> Result<RecordBatch> {
+        let schema = self.schema();
+        let Some(column) = schema.key() else {
+            let path = self.path().display();
+            return Err(Error::argument(format!("the store at \"{path}\" has no key")));
+        };
+        let request = ScanRequest {
+            columns: (0..schema.len()).collect(),
+            predicate: Some(Predicate::eq(column, key.clone())),
+            limit: None,
+        };
+        let plan = self.plan(&request)?;
+        // What was added last comes last.
+        for unit in (0..plan.units().len()).rev() {
+            let found = plan.read_filtered(unit)?;
+            if found.num_rows() > 0 {
+                return Ok(found.slice(found.num_rows() - 1, 1));
+            }
+        }
+        Ok(RecordBatch::new_empty(Arc::clone(plan.arrow_schema())))
     }
 }
 

@@ -7,11 +7,14 @@ use arrow::util::display::array_value_to_string;
 use hashbrown::HashSet;
 use roaring::RoaringBitmap;
 
-use super::segment::Segment;
+use super::segment::{Segment, hashes_of};
 use super::stats::ColumnStats;
 use crate::error::{Error, Result};
 use crate::predicate::Predicate;
 use crate::schema::{DataType, Schema};
+
+/// So many keys are looked up in key indexes; more are found faster by looking at every key of a segment.
+const LOOKED_UP_MAX: usize = 512;
 
 /// Some keys of a keyed store.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(super) struct KeySet {
     seen: Seen,
     /// Bounds of the keys, by which segments without any of them are told.
     stats: ColumnStats,
+    /// Their hashes in key indexes; `None` if there are too many to look them up one by one.
+    hashes: Option<Vec<u64>>,
 }
 
 /// Integers are told apart by value, other keys by a 128-bit hash: that two differ and have the same one
@@ -39,7 +44,13 @@ impl KeySet {
             DataType::Utf8 | DataType::Binary | DataType::Decimal { .. } => Seen::Hashed(HashSet::new()),
             _ => Seen::Exact(HashSet::new()),
         };
-        Some(Self { column, name: schema.field(column).name().to_owned(), seen, stats: ColumnStats::EMPTY })
+        Some(Self {
+            column,
+            name: schema.field(column).name().to_owned(),
+            seen,
+            stats: ColumnStats::EMPTY,
+            hashes: Some(Vec::new()),
+        })
     }
 
     /// The key's position in the schema.
@@ -57,6 +68,11 @@ impl KeySet {
     /// Adds the keys of an array of the key's Arrow type. For each row: whether its key is new.
     pub(super) fn insert(&mut self, array: &ArrayRef) -> Vec<bool> {
         self.stats = self.stats.clone().merge(ColumnStats::of(array));
+        let few = |hashes: &Vec<u64>| hashes.len() + array.len() <= LOOKED_UP_MAX;
+        self.hashes = self.hashes.take().filter(few).map(|mut hashes| {
+            hashes.extend(hashes_of(array));
+            hashes
+        });
         match &mut self.seen {
             Seen::Exact(seen) => {
                 seen.reserve(array.len());
@@ -91,11 +107,13 @@ impl KeySet {
         if !range.prune(&|column| segment.file().bounds(column)).can_be_true {
             return Ok(found);
         }
+        let units = self.hashes.as_ref().and_then(|hashes| segment.units_with_keys(hashes));
         let mut start = 0_u64;
         for (unit, rows) in segment.units()?.iter().enumerate() {
             let first = start;
             start += rows;
-            if !range.prune(&|column| segment.file().unit_bounds(unit, *rows, column)).can_be_true {
+            let may_be = units.as_ref().is_none_or(|units| units.binary_search(&unit).is_ok());
+            if !may_be || !range.prune(&|column| segment.file().unit_bounds(unit, *rows, column)).can_be_true {
                 continue;
             }
             let arrays = segment.file().read(unit, &[self.column])?;
@@ -113,7 +131,7 @@ impl KeySet {
     }
 
     /// For each row of an array of the key's Arrow type: whether its key is in the set.
-    fn members(&self, array: &ArrayRef) -> Vec<bool> {
+    pub(super) fn members(&self, array: &ArrayRef) -> Vec<bool> {
         match &self.seen {
             Seen::Exact(seen) => exact_keys(array).iter().map(|key| seen.contains(key)).collect(),
             Seen::Hashed(seen) => hashed_keys(array).iter().map(|key| seen.contains(key)).collect(),

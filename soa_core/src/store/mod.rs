@@ -70,8 +70,16 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const UNIT_ROWS: usize = 122_880;
 /// The rows of a segment at most: 16 units.
 pub const SEGMENT_ROWS_MAX: usize = 16 * UNIT_ROWS;
+/// Conditions on more keys than this are not looked up in key indexes.
+const KEYS_LOOKED_UP_MAX: usize = 64;
 /// A checkpoint of the log is written every so many versions, so that readers need not read every commit.
 const CHECKPOINT_INTERVAL: u64 = 10;
+
+/// The hashes by which keys are looked up in key indexes; `None` if they are too many, or one cannot be a key.
+pub(crate) fn key_hashes(keys: &[&crate::predicate::Scalar]) -> Option<Vec<u64>> {
+    let few = keys.len() <= KEYS_LOOKED_UP_MAX;
+    few.then(|| keys.iter().map(|key| segment::hash_of(key)).collect()).flatten()
+}
 
 /// A point in a store's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,13 @@ use crate::error::{Error, Result};
 
 /// Where the log is.
 pub(super) const LOG_DIR: &str = "_delta_log";
+/// Where everything is that other readers of Delta Lake ignore.
+pub(super) const OWN_DIR: &str = "_soa";
 /// Where the Arrow forms are.
 pub(super) const ARROW_DIR: &str = "_soa/arrow";
 
+/// Where the key indexes are.
+pub(super) const KEY_DIR: &str = "_soa/key";
 /// Where the write-ahead log is.
 pub(super) const WAL_DIR: &str = "_soa/wal";
 

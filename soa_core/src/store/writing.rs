@@ -10,7 +10,7 @@ use arrow::datatypes::DataType as ArrowType;
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
 
-use super::paths::ARROW_DIR;
+use super::paths::OWN_DIR;
 use super::segment::{self, PartitionValue, Written, compact};
 use super::transaction::Failure;
 use super::{SEGMENT_ROWS_MAX, Store};
@@ -151,9 +151,9 @@ impl Drop for SegmentWriter {
         let files: Vec<PathBuf> = self.written.drain(..).flat_map(|written| written.files).collect();
         segment::remove(self.store.backend(), &files);
         // Folders of partitions that had no row before are empty again. (One that has files is not removed.)
-        let arrow_dir = self.store.path().join(ARROW_DIR);
+        let own_dir = self.store.path().join(OWN_DIR);
         let dirs = files.iter().filter_map(|file| file.parent());
-        for dir in dirs.filter(|dir| *dir != self.store.path() && *dir != arrow_dir) {
+        for dir in dirs.filter(|dir| *dir != self.store.path() && !dir.starts_with(&own_dir)) {
             let _ = self.store.backend().remove_dir(dir);
         }
     }

@@ -130,6 +130,12 @@ proptest! {
             let again = store.snapshot_at(soa_core::store::At::Version(snapshot.version())).unwrap();
             prop_assert_eq!(&rows(&again), model);
         }
+        for id in -1..61 {
+            let found = store.get(&Scalar::Int(id)).unwrap();
+            let expected = i64::try_from(id).ok().and_then(|id| model.get(&id)).map(|(value, _)| *value);
+            let values = found.column(1).as_primitive::<Int64Type>().iter().flatten().collect::<Vec<_>>();
+            prop_assert_eq!(values, expected.into_iter().collect::<Vec<_>>());
+        }
         prop_assert_eq!(store.verify().unwrap().problems, Vec::<String>::new());
     }
 }

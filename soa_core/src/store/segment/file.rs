@@ -11,6 +11,7 @@ use arrow::array::{
 
 use super::Form;
 use super::arrow_form::{self, ArrowForm};
+use super::key_index::KeyIndex;
 use super::parquet_form::{Checksums, ParquetForm};
 use crate::convert::enum_dictionary;
 use crate::error::{Error, Result};
@@ -104,6 +105,7 @@ pub(in crate::store) struct SegmentFile {
     position: Vec<Option<usize>>,
     arrow: OnceLock<Option<ArrowForm>>,
     parquet: OnceLock<ParquetForm>,
+    keys: OnceLock<Option<KeyIndex>>,
     units: OnceLock<Vec<u64>>,
     /// By column of the schema: a partition column's value, [`UNIT_ROWS`] times.
     constants: Vec<OnceLock<ArrayRef>>,
@@ -131,6 +133,7 @@ impl SegmentFile {
             position,
             arrow: OnceLock::new(),
             parquet: OnceLock::new(),
+            keys: OnceLock::new(),
             units: OnceLock::new(),
             constants,
         };
@@ -210,7 +213,9 @@ impl SegmentFile {
 
     /// Every file of the segment that a scan may open, absolute.
     pub(in crate::store) fn files(&self) -> Vec<PathBuf> {
-        vec![self.parquet_path(), self.arrow_path()]
+        let mut files = vec![self.parquet_path(), self.arrow_path()];
+        files.extend(self.schema.key().map(|_| self.key_path()));
+        files
     }
 
     pub(in crate::store) fn parquet_path(&self) -> PathBuf {
@@ -219,6 +224,21 @@ impl SegmentFile {
 
     pub(in crate::store) fn arrow_path(&self) -> PathBuf {
         arrow_path(&self.root, &self.meta.path)
+    }
+
+    fn key_path(&self) -> PathBuf {
+        key_path(&self.root, &self.meta.path)
+    }
+
+    /// The positions of rows whose keys may be those of these hashes; `None` if there is no key index that can be read.
+    pub(in crate::store) fn rows_with_keys(&self, hashes: &[u64]) -> Option<Vec<u32>> {
+        let open = || {
+            let path = self.key_path();
+            paths::check_inside(&self.root, &path).ok()?;
+            KeyIndex::open(&*self.backend, &path, self.rows).ok()
+        };
+        let index = self.keys.get_or_init(|| if self.is_own() { open() } else { None }).as_ref()?;
+        index.rows(&*self.backend, hashes).ok()
     }
 
     /// Whether it was written by this crate, so that its units are known without opening it.
@@ -381,8 +401,21 @@ impl SegmentFile {
         }
         if let Some(parquet) = parquet {
             problems.extend(self.verify_rows(&parquet, arrow.as_ref()));
+            problems.extend(self.verify_keys(&parquet).err().map(|error| error.to_string()));
         }
         problems
+    }
+
+    fn verify_keys(&self, parquet: &ParquetForm) -> Result<()> {
+        let path = self.key_path();
+        let Some(position) = self.schema.key().and_then(|key| self.position[key]) else { return Ok(()) };
+        if !self.is_own() || self.backend.stat(&path).is_err() {
+            return Ok(());
+        }
+        let index = KeyIndex::open(&*self.backend, &path, self.rows)?;
+        let units = 0..parquet.unit_rows().len();
+        let keys = units.map(|unit| parquet.columns(unit, &[position])).collect::<Result<Vec<_>>>()?;
+        index.verify(&*self.backend, &keys.concat())
     }
 
     fn verify_rows(&self, parquet: &ParquetForm, arrow: Option<&ArrowForm>) -> Vec<String> {
@@ -472,9 +505,17 @@ fn same_values(a: &ArrayRef, b: &ArrayRef) -> bool {
 
 /// Where the Arrow form of a segment is.
 pub(in crate::store) fn arrow_path(root: &Path, parquet: &str) -> PathBuf {
+    root.join(paths::ARROW_DIR).join(format!("{}.arrow", stem(parquet)))
+}
+
+/// Where the key index of a segment is.
+pub(in crate::store) fn key_path(root: &Path, parquet: &str) -> PathBuf {
+    root.join(paths::KEY_DIR).join(format!("{}.key", stem(parquet)))
+}
+
+fn stem(parquet: &str) -> &str {
     let name = parquet.rsplit('/').next().unwrap_or(parquet);
-    let stem = name.strip_suffix(".parquet").unwrap_or(name);
-    root.join(paths::ARROW_DIR).join(format!("{stem}.arrow"))
+    name.strip_suffix(".parquet").unwrap_or(name)
 }
 
 /// `rows` times the same value, or `None` if the type cannot hold it.

@@ -3,6 +3,7 @@
 mod arrow_form;
 mod checksum;
 mod file;
+mod key_index;
 mod parquet_form;
 mod write;
 mod zone_map;
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::predicate::Bounds;
 
 pub(super) use self::file::{PartitionValue, SegmentFile, SegmentMeta};
+pub(super) use self::key_index::{hash_of, hashes_of};
 pub(super) use self::write::{CHECKSUMS_TAG, Written, compact, remove, write};
 
 /// Which of a segment's forms is read.
@@ -176,6 +178,28 @@ impl Segment {
         columns: &[usize],
     ) -> Result<(Vec<ArrayRef>, Option<BooleanBuffer>)> {
         Ok((self.file.read(unit, columns)?, self.live(unit)?))
+    }
+
+    /// The units in which keys may be, of which these are the hashes; `None` if that is not known without reading keys.
+    pub(crate) fn units_with_keys(&self, hashes: &[u64]) -> Option<Vec<usize>> {
+        let mut rows = self.file.rows_with_keys(hashes)?;
+        rows.sort_unstable();
+        let mut found = Vec::new();
+        let mut ends = self.file.units().ok()?.iter().scan(0, |end, rows| {
+            *end += rows;
+            Some(*end)
+        });
+        let (mut unit, mut end) = (0, ends.next()?);
+        for row in rows {
+            while u64::from(row) >= end {
+                end = ends.next()?;
+                unit += 1;
+            }
+            if found.last() != Some(&unit) {
+                found.push(unit);
+            }
+        }
+        Some(found)
     }
 
     /// Which rows of a unit are left; `None` if all are.

@@ -7,8 +7,8 @@ use arrow::datatypes::DataType as ArrowType;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-use super::file::arrow_path;
-use super::{arrow_form, parquet_form};
+use super::file::{arrow_path, key_path};
+use super::{arrow_form, key_index, parquet_form};
 use crate::error::{Error, Result};
 use crate::schema::{Field, Schema};
 use crate::store::UNIT_ROWS;
@@ -61,7 +61,9 @@ pub(in crate::store) fn write(
     let arrow_path = arrow_path(root, &relative);
     let made =
         |path: &Path| path.parent().map_or(Ok(()), |dir| backend.create_dir_all(dir).map_err(Error::io("create", dir)));
-    for path in [&parquet_path, &arrow_path] {
+    let key = schema.key().and_then(|key| stored.iter().position(|column| *column == key));
+    let index_path = key.map(|_| key_path(root, &relative));
+    for path in [&parquet_path, &arrow_path].into_iter().chain(&index_path) {
         made(path)?;
         paths::check_inside(root, path.parent().unwrap_or(root))?;
     }
@@ -70,10 +72,15 @@ pub(in crate::store) fn write(
     let (parquet, arrow) = std::thread::scope(|scope| {
         let parquet = scope.spawn(|| write_parquet(backend, root, &parquet_path, &units, schema, &fields));
         let arrow = write_arrow(backend, &arrow_path, &units, &unit_stats);
+        let index = || match key.zip(index_path.as_deref()) {
+            Some((key, path)) => write_keys(backend, path, &units, key),
+            None => Ok(()),
+        };
+        let arrow = arrow.and_then(|()| index());
         (parquet.join(), arrow)
     });
     let parquet = parquet.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    let files = vec![parquet_path, arrow_path];
+    let files: Vec<PathBuf> = [parquet_path, arrow_path].into_iter().chain(index_path).collect();
     let (encoded_len, checksums) = match (parquet, arrow) {
         (Ok(parquet), Ok(())) => parquet,
         (Err(error), _) | (_, Err(error)) => {
@@ -134,6 +141,13 @@ fn write_arrow(backend: &dyn Backend, path: &Path, units: &[RecordBatch], stats:
         })
     };
     write_new(backend, path, write)?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    backend.sync_dir(dir).map_err(Error::io("sync", dir))
+}
+
+fn write_keys(backend: &dyn Backend, path: &Path, units: &[RecordBatch], key: usize) -> Result<()> {
+    let keys: Vec<ArrayRef> = units.iter().map(|unit| Arc::clone(unit.column(key))).collect();
+    write_new(backend, path, &mut |file| key_index::write(&keys, file))?;
     let dir = path.parent().unwrap_or(Path::new("."));
     backend.sync_dir(dir).map_err(Error::io("sync", dir))
 }
