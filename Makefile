@@ -33,7 +33,7 @@ pg_major = $(shell $(1) --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
 # One profile for what is tested and what is shipped, and always the whole workspace with its development dependencies:
 # cargo chooses the dependencies' features by what is selected, and so each is compiled once.
 RELEASE := $(CARGO_TARGET_DIR)/release
-EXAMPLES := make_test_stores append_batches live_orders orders_store write_store write_log write_speed
+EXAMPLES := make_test_stores append_batches append_speed live_orders orders_store write_store write_log write_speed
 # What the tests, the demo and the benchmark are given on their command lines: `make test PYTEST="-k slt"`, `make bench BENCH="--threads 1"`.
 PYTEST ?=
 DEMO ?=
@@ -73,7 +73,7 @@ ifneq ($(PG_CONFIG),)
 endif
 
 .PHONY: bench
-bench: dist venv ## Measure DuckDB and Postgres on a store against tables of their own
+bench: dist venv ## Measure DuckDB and Postgres on a store against tables of their own, and appending to one
 	$(PYTHON) tests/bench/run.py $(BENCH)
 
 .PHONY: check

@@ -3,7 +3,7 @@
 The rows are 10 million orders; status and payment method are enums in the store and appear as text on every side. The
 queries are in sql/bench/orders.sql. There are two halves, each measured on its own: DuckDB (duckdb_half.py) on a store,
 on a table of its own and on a Parquet file, and Postgres (postgres_half.py) on the store and on a heap table, beside
-DuckDB's own table.
+DuckDB's own table. A third part (append_part.py) measures writing: 1 million orders in one commit.
 
 Each query and side of a half runs once per round, in an order that is shuffled for every round, after one round that is
 not measured and in which the sides' results are compared. Shown are the medians over the rounds and their ratios. A
@@ -25,17 +25,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import data  # noqa: E402  (the path must be there first)
+import append_part  # noqa: E402  (the path must be there first)
+import data  # noqa: E402
 import duckdb_half  # noqa: E402
 import postgres_half  # noqa: E402
 import support  # noqa: E402
 
 ENGINES = ("duckdb", "postgres")
+APPENDED_ROWS = 1_000_000
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measures DuckDB and Postgres on a store and on tables of their own.")
-    parser.add_argument("--engine", choices=(*ENGINES, "both"), default="both", help="which half is measured")
+    parser.add_argument("--engine", choices=(*ENGINES, "append", "all"), default="all", help="what is measured")
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=9, help="measured rounds, at least 7")
     parser.add_argument("--threads", type=int, default=2, help="of DuckDB")
@@ -49,8 +51,13 @@ def main() -> int:
     if not asked <= set(duckdb_half.SIDES):
         parser.error(f"the sides are {', '.join(duckdb_half.SIDES)}")
     sides = tuple(side for side in duckdb_half.SIDES if side in asked)
-    engines = ENGINES if arguments.engine == "both" else (arguments.engine,)
+    engines = ENGINES if arguments.engine == "all" else (arguments.engine,)
 
+    if arguments.engine in ("append", "all"):
+        rows = min(APPENDED_ROWS, arguments.rows)
+        write("append", arguments, append_part.run(support.DATA / "bench", rows, arguments.rounds))
+    if arguments.engine == "append":
+        return 0
     folder = support.public_data("bench") / f"orders-{arguments.rows}"
     needs_store = "postgres" in engines or "store" in sides
     data.prepare(folder, arguments.rows, arguments.fresh, needs_store, "duckdb" in engines and "store-parquet" in sides)
