@@ -273,9 +273,4 @@ impl Error {
         let context = context.into();
         move |source| Self::Arrow { context, source }
     }
-
-    /// For `map_err`: a Parquet error in `path`.
-    pub(crate) fn parquet(path: &Path) -> impl FnOnce(parquet::errors::ParquetError) -> Self + '_ {
-        move |source| Self::Parquet { path: path.to_owned(), source }
-    }
 }

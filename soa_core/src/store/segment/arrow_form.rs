@@ -16,6 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::checksum::column_checksum;
+use super::write::compact;
 use super::zone_map::{Zone, ZoneMap};
 use crate::convert::remap_enum;
 use crate::error::{Error, Result};
@@ -34,38 +35,38 @@ const TRAILER_LEN: usize = 10;
 const ALIGNMENT: usize = 64;
 const WRITE_BUFFER_LEN: usize = 1 << 20;
 
-/// Writes record batches of [`UNIT_ROWS`] rows (the last may have fewer) and their zone maps.
+/// Writes record batches of [`UNIT_ROWS`] rows (the last may have fewer) and their zone maps. Returns the statistics of
+/// each column over all of them.
 ///
-/// `stats[batch][column]` are the batches' statistics. The arrays must be whole (no slices) and all
-/// dictionaries of one column the same.
+/// All dictionaries of one column must be the same.
 pub(super) fn write(
     batches: &[RecordBatch],
-    stats: &[Vec<ColumnStats>],
     out: &mut dyn Write,
-) -> Result<(), arrow::error::ArrowError> {
-    let Some(first) = batches.first() else { return Ok(()) };
+) -> Result<Vec<ColumnStats>, arrow::error::ArrowError> {
+    let Some(first) = batches.first() else { return Ok(Vec::new()) };
     let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)?;
     let buffered = BufWriter::with_capacity(WRITE_BUFFER_LEN, out);
     let mut writer = FileWriter::try_new_with_options(buffered, &first.schema(), options)?;
     let mut zones = Vec::with_capacity(batches.len() * first.num_columns());
+    let mut totals = vec![ColumnStats::EMPTY; first.num_columns()];
     let mut rows = 0;
-    for (batch, stats) in batches.iter().zip(stats) {
-        writer.write(batch)?;
+    for batch in batches {
+        let batch = compact(batch);
+        writer.write(&batch)?;
         rows += batch.num_rows();
-        zones.extend(
-            batch
-                .columns()
-                .iter()
-                .zip(stats)
-                .map(|(array, stats)| Zone { stats: stats.clone(), checksum: column_checksum(array) }),
-        );
+        for (array, total) in batch.columns().iter().zip(&mut totals) {
+            let zone = Zone { stats: ColumnStats::of(array), checksum: column_checksum(array) };
+            *total = std::mem::replace(total, ColumnStats::EMPTY).merge(zone.stats.clone());
+            zones.push(zone);
+        }
     }
     let map = ZoneMap { columns: first.num_columns(), zones };
     writer.write_metadata(FORMAT_VERSION_KEY, FORMAT_VERSION.to_string());
     writer.write_metadata(ROWS_KEY, rows.to_string());
     writer.write_metadata(ZONE_MAPS_KEY, BASE64.encode(map.encode()));
     writer.finish()?;
-    writer.flush()
+    writer.flush()?;
+    Ok(totals)
 }
 
 /// A mapped Arrow form.

@@ -6,9 +6,11 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType as ArrowType;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use std::thread::{self, ScopedJoinHandle};
 
 use super::file::{arrow_path, key_path};
-use super::{arrow_form, key_index, parquet_form};
+use super::parquet_form::{self, Encoded};
+use super::{arrow_form, key_index};
 use crate::error::{Error, Result};
 use crate::schema::{Field, Schema};
 use crate::store::UNIT_ROWS;
@@ -50,9 +52,7 @@ pub(in crate::store) fn write(
     let rows = batch.num_rows();
     let batch = batch.project(&stored).map_err(Error::arrow("cannot project a batch"))?;
     let units: Vec<RecordBatch> =
-        (0..rows).step_by(UNIT_ROWS).map(|at| compact(&batch.slice(at, UNIT_ROWS.min(rows - at)))).collect();
-    let unit_stats: Vec<Vec<ColumnStats>> =
-        units.iter().map(|unit| unit.columns().iter().map(ColumnStats::of).collect()).collect();
+        (0..rows).step_by(UNIT_ROWS).map(|at| batch.slice(at, UNIT_ROWS.min(rows - at))).collect();
 
     let name = uuid::Uuid::new_v4();
     let dir = paths::partition_dir(partition);
@@ -68,45 +68,45 @@ pub(in crate::store) fn write(
         paths::check_inside(root, path.parent().unwrap_or(root))?;
     }
 
-    // One thread encodes Parquet while the other writes the Arrow form.
-    let (parquet, arrow) = std::thread::scope(|scope| {
+    // The Arrow form is on its way to the disk while Parquet is encoded.
+    let (parquet, arrow, index) = thread::scope(|scope| {
         let parquet = scope.spawn(|| write_parquet(backend, root, &parquet_path, &units, schema, &fields));
-        let arrow = write_arrow(backend, &arrow_path, &units, &unit_stats);
-        let index = || match key.zip(index_path.as_deref()) {
-            Some((key, path)) => write_keys(backend, path, &units, key),
-            None => Ok(()),
-        };
-        let arrow = arrow.and_then(|()| index());
-        (parquet.join(), arrow)
+        let index = key.zip(index_path.as_deref()).map(|(key, path)| {
+            let units = &units;
+            scope.spawn(move || write_keys(backend, path, units, key))
+        });
+        let arrow = write_arrow(backend, &arrow_path, &units);
+        (joined(parquet), arrow, index.map_or(Ok(()), joined))
     });
-    let parquet = parquet.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let files: Vec<PathBuf> = [parquet_path, arrow_path].into_iter().chain(index_path).collect();
-    let (encoded_len, checksums) = match (parquet, arrow) {
-        (Ok(parquet), Ok(())) => parquet,
-        (Err(error), _) | (_, Err(error)) => {
+    let (encoded, stats) = match (parquet, arrow, index) {
+        (Ok(parquet), Ok(arrow), Ok(())) => (parquet, arrow),
+        (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
             remove(backend, &files);
             return Err(error);
         }
     };
 
     let mut totals = vec![ColumnStats::EMPTY; schema.len()];
-    for unit in unit_stats {
-        for (column, stats) in stored.iter().zip(unit) {
-            totals[*column] = totals[*column].clone().merge(stats);
-        }
+    for (column, stats) in stored.iter().zip(stats) {
+        totals[*column] = stats;
     }
     let log_columns = crate::store::delta_schema::stats_columns(schema);
     let values: Map<String, Value> = partition.iter().map(|(column, value)| (column.clone(), json!(value))).collect();
     let add = json!({"add": {
         "path": paths::encode(&relative),
         "partitionValues": values,
-        "size": encoded_len,
+        "size": encoded.bytes,
         "modificationTime": now_ms(),
         "dataChange": true,
         "stats": stats::to_json(schema, &log_columns, rows as u64, &totals),
-        "tags": {CHECKSUMS_TAG: checksums},
+        "tags": {CHECKSUMS_TAG: encoded.checksums.to_tag()},
     }});
-    Ok(Written { add, rows: rows as u64, parquet_bytes: encoded_len, files })
+    Ok(Written { add, rows: rows as u64, parquet_bytes: encoded.bytes, files })
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Removes files that no commit names. What stays is an orphan that nothing reads.
@@ -123,47 +123,56 @@ fn write_parquet(
     units: &[RecordBatch],
     schema: &Schema,
     fields: &[Field],
-) -> Result<(u64, String)> {
-    let encoded = parquet_form::encode(units, schema, fields).map_err(Error::parquet(path))?;
-    write_new(backend, path, &mut |file| file.write_all(&encoded.content))?;
+) -> Result<Encoded> {
+    let encoded = write_new(backend, path, |file| parquet_form::write(units, schema, fields, file))?;
     // Whoever made a partition's folder may not have made its name durable yet.
     for dir in path.ancestors().skip(1).take_while(|dir| dir.starts_with(root)) {
         backend.sync_dir(dir).map_err(Error::io("sync", dir))?;
     }
-    Ok((encoded.content.len() as u64, encoded.checksums.to_tag()))
+    Ok(encoded)
 }
 
-fn write_arrow(backend: &dyn Backend, path: &Path, units: &[RecordBatch], stats: &[Vec<ColumnStats>]) -> Result<()> {
-    let write = &mut |file: &mut dyn std::io::Write| {
-        arrow_form::write(units, stats, file).map_err(|error| match error {
+/// Returns the statistics of each column.
+fn write_arrow(backend: &dyn Backend, path: &Path, units: &[RecordBatch]) -> Result<Vec<ColumnStats>> {
+    let stats = write_new(backend, path, |file| {
+        arrow_form::write(units, file).map_err(|error| match error {
             arrow::error::ArrowError::IoError(_, error) => error,
             other => std::io::Error::other(other),
         })
-    };
-    write_new(backend, path, write)?;
+    })?;
     let dir = path.parent().unwrap_or(Path::new("."));
-    backend.sync_dir(dir).map_err(Error::io("sync", dir))
+    backend.sync_dir(dir).map_err(Error::io("sync", dir))?;
+    Ok(stats)
 }
 
 fn write_keys(backend: &dyn Backend, path: &Path, units: &[RecordBatch], key: usize) -> Result<()> {
     let keys: Vec<ArrayRef> = units.iter().map(|unit| Arc::clone(unit.column(key))).collect();
-    write_new(backend, path, &mut |file| key_index::write(&keys, file))?;
+    write_new(backend, path, |file| key_index::write(&keys, file))?;
     let dir = path.parent().unwrap_or(Path::new("."));
     backend.sync_dir(dir).map_err(Error::io("sync", dir))
 }
 
-type Content<'a> = &'a mut dyn FnMut(&mut dyn std::io::Write) -> std::io::Result<()>;
-
-/// Writes a file. Another writer that gave up may have removed the folder, which it had made, since it was looked for.
-fn write_new(backend: &dyn Backend, path: &Path, content: Content<'_>) -> Result<()> {
-    let written = match backend.write_new(path, content) {
+/// Writes a file and returns what `content` does. Another writer that gave up may have removed the folder, which it had
+/// made, since it was looked for.
+fn write_new<T>(
+    backend: &dyn Backend,
+    path: &Path,
+    content: impl Fn(&mut dyn std::io::Write) -> std::io::Result<T>,
+) -> Result<T> {
+    let mut result = None;
+    let mut write = |file: &mut dyn std::io::Write| {
+        result = Some(content(file)?);
+        Ok(())
+    };
+    let written = match backend.write_new(path, &mut write) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => path
             .parent()
             .map_or(Ok(()), |dir| backend.create_dir_all(dir))
-            .and_then(|()| backend.write_new(path, content)),
+            .and_then(|()| backend.write_new(path, &mut write)),
         other => other,
     };
-    written.map_err(Error::io("write", path))
+    let nothing = || std::io::Error::other("nothing was written");
+    written.and_then(|()| result.ok_or_else(nothing)).map_err(Error::io("write", path))
 }
 
 /// The same rows in arrays of their own: views refer to no more text than the rows have.

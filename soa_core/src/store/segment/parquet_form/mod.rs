@@ -1,127 +1,37 @@
 //! The Parquet form of a segment: what every engine reads (format.md, section 3).
 
+mod checksums;
+mod encoding;
+mod source;
+#[cfg(test)]
+mod tests;
+mod write;
+
 use std::collections::HashMap;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, Type as PhysicalType, ZstdLevel};
+use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::reader::{ChunkReader, Length};
 
-use crate::convert::{from_storage, storage_type, to_storage};
+use self::checksums::chunk_ranges;
+use self::source::{ChunkSource, FooterSource};
+use crate::convert::from_storage;
 use crate::error::{Error, Result};
-use crate::schema::{Field, Schema};
-use crate::store::UNIT_ROWS;
+use crate::schema::Field;
 use crate::store::io::{Backend, ReadFile, read_range};
 
-/// zstd's own default, a good trade of time for size.
-const ZSTD_LEVEL: i32 = 3;
+pub(super) use self::checksums::Checksums;
+pub(super) use self::write::{Encoded, write};
+
 /// A row group is read whole; a footer that promises more is not believed.
 const ROW_GROUP_ROWS_MAX: i64 = 1 << 27;
-/// The footer's length and the magic.
-const TRAILER_LEN: usize = 8;
-
-/// A Parquet file in memory, with the checksums that go into the log.
-pub(super) struct Encoded {
-    pub(super) content: Vec<u8>,
-    pub(super) checksums: Checksums,
-}
-
-/// Encodes record batches, a row group each. `fields` are their columns; partition columns are not among them.
-pub(super) fn encode(batches: &[RecordBatch], schema: &Schema, fields: &[Field]) -> Result<Encoded, ParquetError> {
-    let arrow_fields: Vec<ArrowField> = fields
-        .iter()
-        .map(|field| ArrowField::new(field.name(), storage_type(field.data_type()), field.is_nullable()))
-        .collect();
-    let arrow_schema = Arc::new(ArrowSchema::new(arrow_fields));
-    let level = ZstdLevel::try_new(ZSTD_LEVEL)?;
-    let position = |column: &usize| fields.iter().position(|field| field.name() == schema.field(*column).name());
-    let sorting: Vec<SortingColumn> = schema
-        .sort_by()
-        .iter()
-        .map_while(position)
-        .filter_map(|column| i32::try_from(column).ok())
-        .map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: false })
-        .collect();
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(UNIT_ROWS))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_sorting_columns((!sorting.is_empty()).then_some(sorting))
-        .set_created_by(concat!("soa_core version ", env!("CARGO_PKG_VERSION")).to_owned())
-        .build();
-    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let mut content = Vec::new();
-    let mut writer = ArrowWriter::try_new_with_options(&mut content, Arc::clone(&arrow_schema), options)?;
-    for batch in batches {
-        let columns = batch.columns().iter().zip(fields).map(|(array, field)| to_storage(array, field.data_type()));
-        let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        writer.write(&RecordBatch::try_new(Arc::clone(&arrow_schema), columns)?)?;
-        writer.flush()?;
-    }
-    let metadata = writer.close()?;
-    let checksums = Checksums::of(&content, &metadata);
-    Ok(Encoded { content, checksums })
-}
-
-/// CRC-32C of a file's footer and of each of its column chunks.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Checksums(Vec<u32>);
-
-impl Checksums {
-    fn of(content: &[u8], metadata: &ParquetMetaData) -> Self {
-        let chunks = chunk_ranges(metadata);
-        let footer_at = chunks.iter().map(|range| range.end).max().unwrap_or(0);
-        let mut checksums = vec![crc32c::crc32c(slice(content, footer_at..content.len() as u64))];
-        checksums.extend(chunks.into_iter().map(|range| crc32c::crc32c(slice(content, range))));
-        Self(checksums)
-    }
-
-    /// As the `soa.crc32c` tag of an `add`.
-    pub(super) fn to_tag(&self) -> String {
-        BASE64.encode(self.0.iter().flat_map(|crc| crc.to_le_bytes()).collect::<Vec<u8>>())
-    }
-
-    pub(super) fn from_tag(tag: &str) -> Option<Self> {
-        let bytes = BASE64.decode(tag).ok()?;
-        let (words, rest) = bytes.as_chunks::<4>();
-        (rest.is_empty() && !words.is_empty())
-            .then(|| Self(words.iter().map(|word| u32::from_le_bytes(*word)).collect()))
-    }
-}
-
-fn slice(content: &[u8], range: Range<u64>) -> &[u8] {
-    // The file is in memory, so its offsets fit.
-    usize::try_from(range.start)
-        .ok()
-        .zip(usize::try_from(range.end).ok())
-        .and_then(|(start, end)| content.get(start..end))
-        .unwrap_or_default()
-}
-
-/// Where each column chunk is, row group by row group.
-fn chunk_ranges(metadata: &ParquetMetaData) -> Vec<Range<u64>> {
-    let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
-    chunks
-        .map(|chunk| {
-            let (start, len) = chunk.byte_range();
-            start..start.saturating_add(len)
-        })
-        .collect()
-}
 
 /// A Parquet file whose footer has been read. The file is opened for each reading: a store may have more files than a
 /// process may have open, and this lives as long as a snapshot.
@@ -164,12 +74,12 @@ impl ParquetForm {
             return Err(Error::damaged(path, format!("a row group has more than {ROW_GROUP_ROWS_MAX} rows")));
         }
         let chunks = chunk_ranges(metadata.metadata());
-        if let Some(Checksums(known)) = &checksums {
+        if let Some(known) = &checksums {
             let footer_at = chunks.iter().map(|range| range.end).max().unwrap_or(0);
             let footer = len.checked_sub(footer_at).and_then(|len| usize::try_from(len).ok());
             let footer = footer.ok_or_else(|| Error::damaged(path, "its footer points outside the file"))?;
             let bytes = read_range(&*file, footer_at, footer).map_err(Error::io("read", path))?;
-            if known.len() != chunks.len() + 1 || known[0] != crc32c::crc32c(&bytes) {
+            if !known.fit(chunks.len(), &bytes) {
                 return Err(Error::damaged(path, "its footer does not match its checksum"));
             }
         }
@@ -247,9 +157,7 @@ impl ParquetForm {
         let len = len.ok_or_else(|| Error::damaged(&self.path, "its footer points outside the file"))?;
         let bytes = read_range(file, start, len).map_err(Error::io("read", &self.path))?;
         let columns = metadata.row_group(unit).num_columns();
-        if let Some(Checksums(known)) = &self.checksums
-            && known.get(1 + unit * columns + leaf) != Some(&crc32c::crc32c(&bytes))
-        {
+        if self.checksums.as_ref().is_some_and(|known| !known.fits_chunk(unit * columns + leaf, &bytes)) {
             let name = metadata.row_group(unit).column(leaf).column_path().string();
             let message = format!("column \"{name}\", row group {unit}: it does not match its checksum");
             return Err(Error::damaged(&self.path, message));
@@ -300,88 +208,5 @@ fn find_leaf(path: &Path, metadata: &ArrowReaderMetadata, field: &Field) -> Resu
         None if field.is_nullable() => Ok(None),
         None => Err(Error::damaged(path, format!("it has no column \"{}\"", field.name()))),
         some => Ok(some),
-    }
-}
-
-/// The end of a file, for the Parquet reader to find the footer in.
-struct FooterSource {
-    len: u64,
-    start: u64,
-    bytes: Bytes,
-}
-
-impl FooterSource {
-    fn read(file: &dyn ReadFile, len: u64) -> io::Result<Self> {
-        let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message.to_owned());
-        let trailer_at =
-            len.checked_sub(TRAILER_LEN as u64).ok_or_else(|| invalid("it is too short for a Parquet file"))?;
-        let trailer = read_range(file, trailer_at, TRAILER_LEN)?;
-        let footer = u32::from_le_bytes([trailer[0], trailer[1], trailer[2], trailer[3]]);
-        let start =
-            trailer_at.checked_sub(footer.into()).ok_or_else(|| invalid("its footer is longer than the file"))?;
-        if &trailer[4..] != b"PAR1" {
-            return Err(invalid("it does not end as a Parquet file"));
-        }
-        let bytes = read_range(file, start, footer as usize + TRAILER_LEN)?.into();
-        Ok(Self { len, start, bytes })
-    }
-}
-
-/// Some column chunks of a file, for the Parquet reader to find its pages in.
-struct ChunkSource {
-    len: u64,
-    chunks: Vec<(u64, Bytes)>,
-}
-
-fn find(chunks: &[(u64, Bytes)], at: u64) -> Result<Bytes, ParquetError> {
-    chunks
-        .iter()
-        .find_map(|(start, bytes)| {
-            let offset = usize::try_from(at.checked_sub(*start)?).ok()?;
-            (offset < bytes.len()).then(|| bytes.slice(offset..))
-        })
-        .ok_or_else(|| ParquetError::EOF(format!("nothing was read at byte {at}")))
-}
-
-fn first(bytes: Bytes, len: usize) -> Result<Bytes, ParquetError> {
-    if len > bytes.len() {
-        return Err(ParquetError::EOF(format!("{len} bytes were wanted, {} are there", bytes.len())));
-    }
-    Ok(bytes.slice(..len))
-}
-
-impl Length for FooterSource {
-    fn len(&self) -> u64 {
-        self.len
-    }
-}
-
-impl ChunkReader for FooterSource {
-    type T = io::Cursor<Bytes>;
-
-    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        find(&[(self.start, self.bytes.clone())], start).map(io::Cursor::new)
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        first(find(&[(self.start, self.bytes.clone())], start)?, length)
-    }
-}
-
-impl Length for ChunkSource {
-    fn len(&self) -> u64 {
-        self.len
-    }
-}
-
-impl ChunkReader for ChunkSource {
-    type T = io::Cursor<Bytes>;
-
-    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        find(&self.chunks, start).map(io::Cursor::new)
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        first(find(&self.chunks, start)?, length)
     }
 }

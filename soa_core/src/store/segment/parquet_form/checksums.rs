@@ -1,0 +1,61 @@
+//! The checksums of a Parquet file that the log keeps (format.md, section 2).
+
+use std::ops::Range;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+
+/// CRC-32C of a file's footer and of each of its column chunks.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::store::segment) struct Checksums(Vec<u32>);
+
+impl Checksums {
+    pub(super) fn new(footer: u32, chunks: impl IntoIterator<Item = u32>) -> Self {
+        Self(std::iter::once(footer).chain(chunks).collect())
+    }
+
+    /// Whether they are those of a file with so many column chunks and this footer.
+    pub(super) fn fit(&self, chunks: usize, footer: &[u8]) -> bool {
+        self.0.len() == chunks + 1 && self.0[0] == crc32c::crc32c(footer)
+    }
+
+    /// Whether the bytes are those of a column chunk, counted row group by row group.
+    pub(super) fn fits_chunk(&self, chunk: usize, bytes: &[u8]) -> bool {
+        self.0.get(chunk + 1) == Some(&crc32c::crc32c(bytes))
+    }
+
+    /// As the `soa.crc32c` tag of an `add`.
+    pub(in crate::store::segment) fn to_tag(&self) -> String {
+        encode(&self.0)
+    }
+
+    pub(in crate::store::segment) fn from_tag(tag: &str) -> Option<Self> {
+        decode(tag).filter(|words| !words.is_empty()).map(Self)
+    }
+}
+
+/// A sequence of checksums as text: base64 of their bytes.
+pub(super) fn encode(words: &[u32]) -> String {
+    BASE64.encode(words.iter().flat_map(|crc| crc.to_le_bytes()).collect::<Vec<u8>>())
+}
+
+/// What [`encode`] wrote.
+pub(super) fn decode(text: &str) -> Option<Vec<u32>> {
+    let bytes = BASE64.decode(text).ok()?;
+    let (words, rest) = bytes.as_chunks::<4>();
+    rest.is_empty().then(|| words.iter().map(|word| u32::from_le_bytes(*word)).collect())
+}
+
+/// Where each column chunk of a row group is.
+pub(super) fn group_ranges(group: &RowGroupMetaData) -> impl Iterator<Item = Range<u64>> {
+    group.columns().iter().map(|chunk| {
+        let (start, len) = chunk.byte_range();
+        start..start.saturating_add(len)
+    })
+}
+
+/// Where each column chunk is, row group by row group.
+pub(super) fn chunk_ranges(metadata: &ParquetMetaData) -> Vec<Range<u64>> {
+    metadata.row_groups().iter().flat_map(group_ranges).collect()
+}

@@ -1,0 +1,285 @@
+//! Writing a Parquet file: column chunks are encoded by all cores, and written in order.
+
+use std::io::{self, Write};
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::TypePtr;
+
+use super::checksums::{Checksums, group_ranges};
+use super::encoding::ColumnEncoding;
+use crate::convert::{storage_type, to_storage};
+use crate::schema::{Field, Schema};
+use crate::store::UNIT_ROWS;
+
+/// Encodes several times as fast as zstd's own default, 3, and what is encoded as differences is as small.
+const ZSTD_LEVEL: i32 = 1;
+/// A page's rows: a sixth of a unit.
+const PAGE_ROWS: usize = UNIT_ROWS / 6;
+/// Another thread is worth its start when it has so many values to encode.
+const VALUES_PER_THREAD_MIN: usize = 1 << 16;
+/// Encoded column chunks that may wait for their turn to be written, for each thread that encodes.
+const CHUNKS_AHEAD: usize = 4;
+
+/// What the log says of a Parquet file.
+#[derive(Debug)]
+pub(in crate::store::segment) struct Encoded {
+    /// The file's length.
+    pub(in crate::store::segment) bytes: u64,
+    pub(in crate::store::segment) checksums: Checksums,
+}
+
+/// Writes record batches, a row group each. `fields` are their columns; partition columns are not among them.
+///
+/// Equal rows make equal bytes, however many threads encode them.
+pub(in crate::store::segment) fn write(
+    batches: &[RecordBatch],
+    schema: &Schema,
+    fields: &[Field],
+    out: &mut dyn Write,
+) -> io::Result<Encoded> {
+    let values = batches.iter().map(RecordBatch::num_rows).sum::<usize>() * fields.len();
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = cores.min(values.div_ceil(VALUES_PER_THREAD_MIN)).max(1);
+    write_by(threads, batches, schema, fields, out)
+}
+
+/// Writes them with so many threads that encode.
+fn write_by(
+    threads: usize,
+    batches: &[RecordBatch],
+    schema: &Schema,
+    fields: &[Field],
+    out: &mut dyn Write,
+) -> io::Result<Encoded> {
+    let columns = fields.iter().map(Column::new).collect::<Result<Vec<_>, _>>()?;
+    let writer = FileWriter::new(&columns, sorting(schema, fields))?;
+    let tasks = batches.len() * columns.len();
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let (sender, chunks) = sync_channel(threads * CHUNKS_AHEAD);
+        for _ in 0..threads {
+            let (sender, next, columns) = (sender.clone(), &next, &columns);
+            scope.spawn(move || encode_chunks(batches, columns, tasks, next, &sender));
+        }
+        drop(sender);
+        writer.write(batches.len(), columns.len(), chunks, out)
+    })
+}
+
+/// A column chunk and its place in the file.
+type Chunk = (usize, Result<ArrowColumnChunk, ParquetError>);
+
+/// Encodes column chunks, each the next that no other thread has begun, until there are no more or nobody wants them.
+fn encode_chunks(
+    batches: &[RecordBatch],
+    columns: &[Column<'_>],
+    tasks: usize,
+    next: &AtomicUsize,
+    sender: &SyncSender<Chunk>,
+) {
+    loop {
+        let task = next.fetch_add(1, Ordering::Relaxed);
+        if task >= tasks {
+            return;
+        }
+        let (batch, column) = (task / columns.len(), task % columns.len());
+        let chunk = columns[column].encode(batches[batch].column(column));
+        if sender.send((task, chunk)).is_err() {
+            return;
+        }
+    }
+}
+
+/// A column of the file, and a file of this column alone, which Parquet's encoders ask for.
+struct Column<'a> {
+    field: &'a Field,
+    schema: SchemaRef,
+    parquet_schema: TypePtr,
+}
+
+impl<'a> Column<'a> {
+    fn new(field: &'a Field) -> Result<Self, ParquetError> {
+        let stored = ArrowField::new(field.name(), storage_type(field.data_type()), field.is_nullable());
+        let schema = Arc::new(ArrowSchema::new(vec![stored]));
+        let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
+        Ok(Self { field, schema, parquet_schema })
+    }
+
+    fn encode(&self, array: &ArrayRef) -> Result<ArrowColumnChunk, ParquetError> {
+        let array = to_storage(array, self.field.data_type())?;
+        let (dictionary, encoding) = ColumnEncoding::of(&array).parquet(array.data_type());
+        let properties = Arc::new(properties()?.set_dictionary_enabled(dictionary).set_encoding(encoding).build());
+        let file = SerializedFileWriter::new(io::sink(), Arc::clone(&self.parquet_schema), properties)?;
+        let mut writers = ArrowRowGroupWriterFactory::new(&file, Arc::clone(&self.schema)).create_column_writers(0)?;
+        let mut writer = writers.pop().ok_or_else(|| ParquetError::General("a column has no writer".into()))?;
+        for leaf in compute_leaves(self.schema.field(0), &array)? {
+            writer.write(&leaf)?;
+        }
+        writer.close()
+    }
+}
+
+fn properties() -> Result<WriterPropertiesBuilder, ParquetError> {
+    let level = ZstdLevel::try_new(ZSTD_LEVEL)?;
+    Ok(WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_created_by(concat!("soa_core version ", env!("CARGO_PKG_VERSION")).to_owned()))
+}
+
+/// The columns by which the rows are sorted, as far as they are in the file.
+fn sorting(schema: &Schema, fields: &[Field]) -> Vec<SortingColumn> {
+    let position = |column: &usize| fields.iter().position(|field| field.name() == schema.field(*column).name());
+    schema
+        .sort_by()
+        .iter()
+        .map_while(position)
+        .filter_map(|column| i32::try_from(column).ok())
+        .map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: false })
+        .collect()
+}
+
+/// The file as it grows: what is in `parquet` is not written yet.
+struct FileWriter {
+    parquet: SerializedFileWriter<Vec<u8>>,
+    written: u64,
+    checksums: Vec<u32>,
+    /// Of the bytes that were written since the last column chunk.
+    tail_checksum: u32,
+}
+
+impl FileWriter {
+    fn new(columns: &[Column<'_>], sorting: Vec<SortingColumn>) -> Result<Self, ParquetError> {
+        let fields: Vec<_> = columns.iter().map(|column| Arc::clone(&column.schema.fields()[0])).collect();
+        let schema = ArrowSchemaConverter::new().convert(&ArrowSchema::new(fields))?;
+        let properties = properties()?.set_sorting_columns((!sorting.is_empty()).then_some(sorting)).build();
+        let parquet = SerializedFileWriter::new(Vec::new(), schema.root_schema_ptr(), Arc::new(properties))?;
+        Ok(Self { parquet, written: 0, checksums: Vec::new(), tail_checksum: 0 })
+    }
+
+    /// Writes the chunks as they come, in order, and the footer.
+    fn write(
+        mut self,
+        groups: usize,
+        columns: usize,
+        chunks: Receiver<Chunk>,
+        out: &mut dyn Write,
+    ) -> io::Result<Encoded> {
+        let mut early: Vec<Option<ArrowColumnChunk>> = Vec::new();
+        early.resize_with(groups * columns, || None);
+        for group in 0..groups {
+            let mut row_group = self.parquet.next_row_group()?;
+            for place in group * columns..(group + 1) * columns {
+                while early[place].is_none() {
+                    let gone = || ParquetError::General("a column was not encoded".into());
+                    let (found, chunk) = chunks.recv().map_err(|_| gone())?;
+                    early[found] = Some(chunk?);
+                }
+                if let Some(chunk) = early[place].take() {
+                    chunk.append_to_row_group(&mut row_group)?;
+                }
+            }
+            row_group.close()?;
+            self.drain(out)?;
+        }
+        self.parquet.finish()?;
+        let footer = std::mem::take(self.parquet.inner_mut());
+        out.write_all(&footer)?;
+        Ok(Encoded {
+            bytes: self.written + footer.len() as u64,
+            checksums: Checksums::new(crc32c::crc32c_append(self.tail_checksum, &footer), self.checksums),
+        })
+    }
+
+    /// Writes the row group that was just closed.
+    fn drain(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.parquet.flush()?;
+        let start = self.written;
+        let content = std::mem::take(self.parquet.inner_mut());
+        let at = |offset: u64| usize::try_from(offset.checked_sub(start)?).ok();
+        let outside = || io::Error::other("a column chunk is not where it was written");
+        let mut end = 0;
+        for range in self.parquet.flushed_row_groups().last().into_iter().flat_map(group_ranges) {
+            let (from, to) = at(range.start).zip(at(range.end)).ok_or_else(outside)?;
+            self.checksums.push(crc32c::crc32c(content.get(from..to).ok_or_else(outside)?));
+            end = to.max(end);
+        }
+        self.tail_checksum = crc32c::crc32c(&content[end..]);
+        out.write_all(&content)?;
+        self.written += content.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    use super::super::tests::{batches, columns};
+    use super::*;
+
+    fn written(threads: usize) -> (Vec<u8>, Encoded) {
+        let schema = Schema::new(columns()).unwrap().with_sort_by(&["ascending", "text"]).unwrap();
+        let mut out = Vec::new();
+        let encoded = write_by(threads, &batches(), &schema, &columns(), &mut out).unwrap();
+        (out, encoded)
+    }
+
+    #[test]
+    fn equal_rows_make_equal_bytes_whoever_encodes_them() {
+        let (alone, first) = written(1);
+        for threads in [2, 5] {
+            let (together, encoded) = written(threads);
+            assert!(alone == together, "{threads} threads");
+            assert_eq!(encoded.checksums, first.checksums);
+        }
+    }
+
+    #[test]
+    fn every_byte_after_the_magic_has_a_checksum() {
+        let (content, encoded) = written(2);
+        assert_eq!(encoded.bytes, content.len() as u64);
+        let reader = SerializedFileReader::new(bytes::Bytes::from(content.clone())).unwrap();
+        let groups = reader.metadata().row_groups();
+        let mut at = 4;
+        let mut chunks = Vec::new();
+        for range in groups.iter().flat_map(group_ranges) {
+            assert_eq!(range.start, at, "the chunks follow each other");
+            at = range.end;
+            chunks.push(crc32c::crc32c(&content[range.start as usize..range.end as usize]));
+        }
+        assert_eq!(chunks.len(), batches().len() * columns().len());
+        assert_eq!(encoded.checksums, Checksums::new(crc32c::crc32c(&content[at as usize..]), chunks));
+    }
+
+    #[test]
+    fn sorting_and_page_indexes_are_in_the_footer() {
+        let options = parquet::file::serialized_reader::ReadOptionsBuilder::new().with_page_index().build();
+        let reader = SerializedFileReader::new_with_options(bytes::Bytes::from(written(2).0), options).unwrap();
+        let metadata = reader.metadata();
+        for (index, group) in metadata.row_groups().iter().enumerate() {
+            let sorted = group.sorting_columns().unwrap();
+            let names = sorted.iter().map(|by| group.column(by.column_idx as usize).column_path().string());
+            assert_eq!(names.collect::<Vec<_>>(), ["ascending", "text"]);
+            assert!(sorted.iter().all(|by| !by.descending && !by.nulls_first));
+            let pages = metadata.offset_index().unwrap()[index][0].page_locations();
+            let starts: Vec<i64> = pages.iter().map(|page| page.first_row_index).collect();
+            let expected: Vec<i64> = (0..group.num_rows()).step_by(PAGE_ROWS).collect();
+            assert_eq!(starts, expected);
+        }
+    }
+}
