@@ -1,8 +1,7 @@
 //! Measures writing: what the benchmark compares with an fsync loop, SQLite and DuckDB.
 //!
 //! `write_speed FOLDER MEASURE [ROWS]` prints one JSON object of numbers. Measures: `add` (single rows, each durable, from 1
-//! and from 16 threads, beside a loop of fsyncs of the same bytes), `batch` (one batch, published, beside writing and syncing as
-//! many bytes), `upsert` (a tenth of the rows replaced at random), `reopen` (a full log).
+//! and from 16 threads, beside a loop of fsyncs of the same bytes), `upsert` (a tenth of the rows replaced at random), `reopen` (a full log).
 
 #[path = "support/orders.rs"]
 mod orders;
@@ -15,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use orders::{Order, OrderSoA, order};
 use soa_core::kernel::StoredRecord;
-use soa_core::scan::ScanRequest;
 use soa_core::store::{Durability, Store, WriterOptions};
 
 /// How long rates are measured.
@@ -37,7 +35,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(folder);
     let answer = match measure.as_str() {
         "add" => add(folder)?,
-        "batch" => batch(folder, rows)?,
         "upsert" => upsert(folder, rows)?,
         "reopen" => reopen(folder)?,
         other => return Err(format!("\"{other}\" is no measure").into()),
@@ -108,63 +105,25 @@ fn adds_a_second(folder: &Path, threads: u64, durability: Durability) -> Result<
     Ok(rate)
 }
 
-fn batch(folder: &Path, rows: u64) -> Answer {
-    let orders: OrderSoA = (0..rows).map(|row| order(row, rows)).collect();
-    let store = fresh(folder, "batch.soa")?;
-    let writer = store.writer(WriterOptions::default())?;
-    let start = Instant::now();
-    writer.add_batch(&orders.to_record_batch())?;
-    let published = start.elapsed();
-    let snapshot = store.snapshot()?;
-    let bytes: u64 =
-        snapshot.segments().iter().map(|segment| segment.parquet_bytes() + segment.arrow_bytes().unwrap_or(0)).sum();
-    let content = vec![7_u8; usize::try_from(bytes)?];
-    let path = folder.join("bytes");
-    let start = Instant::now();
-    let mut file = File::create(&path)?;
-    file.write_all(&content)?;
-    file.sync_all()?;
-    let written = start.elapsed();
-    fs::remove_file(path)?;
-    Ok(serde_json::json!({
-        "rows": rows, "bytes": bytes, "published_ms": published.as_secs_f64() * 1e3, "written_ms": written.as_secs_f64() * 1e3,
-    }))
-}
-
 fn upsert(folder: &Path, rows: u64) -> Answer {
     let store = fresh(folder, "upserted.soa")?;
     for first in (0..rows).step_by(1_000_000) {
         let orders: OrderSoA = (first..rows.min(first + 1_000_000)).map(|row| order(row, rows)).collect();
         store.append(&[orders.to_record_batch()])?;
     }
-    let before = scan_time(&store)?;
+    // A hundredth first, for what scans cost then.
+    let hundredth: OrderSoA = (0..rows / 100).map(|row| order(row * STRIDE % rows, rows)).collect();
+    store.upsert(&[hundredth.to_record_batch()])?;
     let written_before = bytes_below(store.path())?;
     let changed: OrderSoA = (0..rows / 10).map(|row| order(row * STRIDE % rows, rows)).collect();
     let changed = changed.to_record_batch();
     let start = Instant::now();
     let edited = store.upsert(std::slice::from_ref(&changed))?;
     let time = start.elapsed();
-    let after = scan_time(&store)?;
     Ok(serde_json::json!({
         "rows": rows, "upserted": rows / 10, "replaced": edited.rows_deleted, "upsert_ms": time.as_secs_f64() * 1e3,
         "bytes_given": changed.get_array_memory_size(), "bytes_written": bytes_below(store.path())? - written_before,
-        "scan_before_ms": before, "scan_after_ms": after,
     }))
-}
-
-/// Milliseconds for reading every column, the best of some times.
-fn scan_time(store: &Store) -> Result<f64, Box<dyn Error>> {
-    let snapshot = store.snapshot()?;
-    let plan = snapshot.plan(&ScanRequest { columns: (0..snapshot.schema().len()).collect(), ..Default::default() })?;
-    let mut best = f64::INFINITY;
-    for _ in 0..5 {
-        let start = Instant::now();
-        for unit in 0..plan.units().len() {
-            std::hint::black_box(plan.read(unit)?);
-        }
-        best = best.min(start.elapsed().as_secs_f64() * 1e3);
-    }
-    Ok(best)
 }
 
 fn bytes_below(folder: &Path) -> Result<u64, std::io::Error> {

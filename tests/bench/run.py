@@ -3,7 +3,7 @@
 The rows are 10 million orders; status and payment method are enums in the store and appear as text on every side. The
 queries are in sql/bench/orders.sql. There are two halves, each measured on its own: DuckDB (duckdb_half.py) on a store,
 on a table of its own and on a Parquet file, and Postgres (postgres_half.py) on the store and on a heap table, beside
-DuckDB's own table. A third part (append_part.py) measures writing: 1 million orders in one commit.
+DuckDB's own table. Writing (write_half.py) is measured beside SQLite and DuckDB.
 
 Each query and side of a half runs once per round, in an order that is shuffled for every round, after one round that is
 not measured and in which the sides' results are compared. Shown are the medians over the rounds and their ratios. A
@@ -25,19 +25,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import append_part  # noqa: E402  (the path must be there first)
-import data  # noqa: E402
+import data  # noqa: E402  (the path must be there first)
 import duckdb_half  # noqa: E402
 import postgres_half  # noqa: E402
 import support  # noqa: E402
+import write_half  # noqa: E402
 
 ENGINES = ("duckdb", "postgres")
-APPENDED_ROWS = 1_000_000
+# Writing is measured in fewer rounds: each takes a while.
+WRITE_ROUNDS = 5
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measures DuckDB and Postgres on a store and on tables of their own.")
-    parser.add_argument("--engine", choices=(*ENGINES, "append", "all"), default="all", help="what is measured")
+    parser.add_argument("--engine", choices=(*ENGINES, "write", "all"), default="all", help="what is measured")
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=9, help="measured rounds, at least 7")
     parser.add_argument("--threads", type=int, default=2, help="of DuckDB")
@@ -53,12 +54,13 @@ def main() -> int:
     sides = tuple(side for side in duckdb_half.SIDES if side in asked)
     engines = ENGINES if arguments.engine == "all" else (arguments.engine,)
 
-    if arguments.engine in ("append", "all"):
-        rows = min(APPENDED_ROWS, arguments.rows)
-        write("append", arguments, append_part.run(support.DATA / "bench", rows, arguments.rounds))
-    if arguments.engine == "append":
-        return 0
     folder = support.public_data("bench") / f"orders-{arguments.rows}"
+    if arguments.engine in ("write", "all"):
+        print(f"\nWriting, medians of {WRITE_ROUNDS} rounds", flush=True)
+        results = write_half.run(support.DATA.resolve() / "bench" / "writing", arguments.rows, WRITE_ROUNDS)
+        write("write", arguments, results)
+    if arguments.engine == "write":
+        return 0
     needs_store = "postgres" in engines or "store" in sides
     data.prepare(folder, arguments.rows, arguments.fresh, needs_store, "duckdb" in engines and "store-parquet" in sides)
     print(f"\n{arguments.rows:,} orders", flush=True)
