@@ -339,3 +339,16 @@ proptest! {
         prop_assert_eq!(store.verify().unwrap().problems, Vec::<String>::new());
     }
 }
+
+#[test]
+fn deletes_that_are_larger_than_the_log_are_taken() {
+    let (_dir, store) = store(true);
+    let mut options = lazy();
+    options.log_bytes_max = 1000;
+    let writer = store.writer(options).unwrap();
+    writer.add_batch(&batch(&[(5, None), (5000, None)])).unwrap();
+    writer.delete(&keys(&(0..1000).collect::<Vec<_>>())).unwrap();
+    assert_eq!(map(&store.snapshot().unwrap()).into_keys().collect::<Vec<_>>(), [5000]);
+    writer.close().unwrap();
+    assert_eq!(store.snapshot().unwrap().row_count(), 1);
+}

@@ -1,5 +1,6 @@
 //! The thread that turns what is in the log into segments.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,9 @@ pub(super) fn run(shared: &Shared) {
         }
         state.is_urgent = false;
         drop(state);
-        let outcome = publish(shared);
+        // A panic would leave those waiting for ever who wait for this.
+        let outcome = catch_unwind(AssertUnwindSafe(|| publish(shared)))
+            .unwrap_or_else(|_| Err(Error::argument("the thread that publishes has panicked; this is a defect")));
         let mut state = shared.lock_state();
         match outcome {
             Ok(()) => {

@@ -361,7 +361,11 @@ impl Shared {
     fn log(&self, mut frame: Vec<u8>, kind: Kind, rows: usize) -> Result<()> {
         let mut state = self.lock_state();
         let failures = state.publish_failures;
-        while state.poison.is_none() && state.unpublished_bytes + frame.len() as u64 > self.options.log_bytes_max {
+        let is_full = |state: &State| {
+            // A frame that is larger than the bound has the log to itself.
+            state.unpublished_bytes > 0 && state.unpublished_bytes + frame.len() as u64 > self.options.log_bytes_max
+        };
+        while state.poison.is_none() && is_full(&state) {
             if state.publish_failures > failures || state.publish_error.is_some() {
                 return Err(self.unpublished(&state));
             }
