@@ -1,7 +1,7 @@
 //! The one door to the disk.
 //!
-//! Everything the store reads and writes goes through a [`Backend`], so that tests can put one in whose
-//! disk forgets what was not synced.
+//! Everything the store reads and writes goes through a [`Backend`]. How one is made of the operating system's calls is
+//! said once, for every [`Disk`], so that tests can put one in that forgets what was not synced and fails when it is told to.
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -205,37 +205,191 @@ impl Stat {
     }
 }
 
+/// The calls that change files, one by one as the operating system has them. Whatever has them is a [`Backend`].
+pub trait Disk: Debug + Send + Sync {
+    /// Opens a file to read it. What is no file, such as a pipe, is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`File::open`].
+    fn open_to_read(&self, path: &Path) -> io::Result<File>;
+
+    /// Makes a file that is written at its end, and must not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is such a file.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Opens a file that there is, to change it.
+    ///
+    /// # Errors
+    ///
+    /// As [`OpenOptions::open`].
+    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Gives a file another name, which must not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is such a file.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file another name in the place of its own, and of any other file that has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`fs::rename`].
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a name of a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`fs::remove_file`].
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes a folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`fs::create_dir`].
+    fn mkdir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Removes a folder that is empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`fs::remove_dir`].
+    fn rmdir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`File::sync_all`].
+    fn fsync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// A file of a [`Disk`] that can be changed.
+pub trait DiskFile: Write + Debug + Send {
+    /// Cuts or lengthens it.
+    ///
+    /// # Errors
+    ///
+    /// As [`File::set_len`].
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes its content durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`File::sync_all`].
+    fn fsync(&self) -> io::Result<()>;
+
+    /// Makes its content durable, but not its times.
+    ///
+    /// # Errors
+    ///
+    /// As [`File::sync_data`].
+    fn fdatasync(&self) -> io::Result<()>;
+}
+
 /// The operating system's files.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct OsBackend;
 
-impl OsBackend {
-    /// Where a file is written before it gets its name. Delta's readers ignore names that begin with a dot.
-    fn temporary(path: &Path) -> PathBuf {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        path.with_file_name(format!(".{name}.{}.tmp", Uuid::new_v4().simple()))
+impl Disk for OsBackend {
+    fn open_to_read(&self, path: &Path) -> io::Result<File> {
+        // Opening what is no file could wait for ever.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+        }
     }
 
-    fn create_and_sync(path: &Path, content: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        let written = content(&mut file).and_then(|()| file.sync_all());
-        if written.is_err() {
-            // The error that counts is the first one; a file that stays is an orphan nothing reads.
-            let _ = fs::remove_file(path);
-        }
-        written
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(OpenOptions::new().append(true).create_new(true).open(path)?))
+    }
+
+    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(OpenOptions::new().write(true).open(path)?))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn mkdir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir(dir)
+    }
+
+    fn rmdir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
+    }
+
+    fn fsync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
     }
 }
 
-impl Backend for OsBackend {
+impl DiskFile for File {
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        Self::set_len(self, len)
+    }
+
+    fn fsync(&self) -> io::Result<()> {
+        self.sync_all()
+    }
+
+    fn fdatasync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Where a file is written before it gets its name. Delta's readers ignore names that begin with a dot.
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.{}.tmp", Uuid::new_v4().simple()))
+}
+
+/// The folder that a name is in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn create_and_sync(
+    disk: &dyn Disk,
+    path: &Path,
+    content: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut file = disk.create_new(path)?;
+    let written = content(&mut file).and_then(|()| file.fsync());
+    if written.is_err() {
+        // The error that counts is the first one; a file that stays is an orphan nothing reads.
+        let _ = disk.unlink(path);
+    }
+    written
+}
+
+impl<D: Disk> Backend for D {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
-        open_file(path)?.read_to_end(&mut content)?;
+        self.open_to_read(path)?.read_to_end(&mut content)?;
         Ok(content)
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
-        Ok(Box::new(OsFile(open_file(path)?)))
+        Ok(Box::new(OpenFile(self.open_to_read(path)?)))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
@@ -263,47 +417,46 @@ impl Backend for OsBackend {
         if dir.as_os_str().is_empty() || dir.is_dir() {
             return Ok(());
         }
-        let parent = dir.parent().unwrap_or(Path::new(""));
-        self.create_dir_all(parent)?;
-        match fs::create_dir(dir) {
-            Ok(()) => self.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }),
+        self.create_dir_all(dir.parent().unwrap_or(Path::new("")))?;
+        match self.mkdir(dir) {
+            Ok(()) => self.fsync_dir(parent(dir)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     fn write_new(&self, path: &Path, content: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-        let temporary = Self::temporary(path);
-        Self::create_and_sync(&temporary, content)?;
+        let temporary = temporary(path);
+        create_and_sync(self, &temporary, content)?;
         // Linking, unlike renaming, never replaces a file.
-        let linked = fs::hard_link(&temporary, path);
-        let removed = fs::remove_file(&temporary);
+        let linked = self.link(&temporary, path);
+        let removed = self.unlink(&temporary);
         linked.and(removed)
     }
 
     fn put_if_absent(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         self.write_new(path, &mut |file| file.write_all(content))?;
-        self.sync_dir(path.parent().unwrap_or(Path::new(".")))
+        self.fsync_dir(parent(path))
     }
 
     fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let temporary = Self::temporary(path);
-        Self::create_and_sync(&temporary, &mut |file| file.write_all(content))?;
-        if let Err(error) = fs::rename(&temporary, path) {
-            let _ = fs::remove_file(&temporary);
+        let temporary = temporary(path);
+        create_and_sync(self, &temporary, &mut |file| file.write_all(content))?;
+        if let Err(error) = self.rename(&temporary, path) {
+            let _ = self.unlink(&temporary);
             return Err(error);
         }
-        self.sync_dir(path.parent().unwrap_or(Path::new(".")))
+        self.fsync_dir(parent(path))
     }
 
     fn create_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
-        Ok(Box::new(OsLog(OpenOptions::new().append(true).create_new(true).open(path)?)))
+        Ok(Box::new(OpenLog(self.create_new(path)?)))
     }
 
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).open(path)?;
+        let file = self.open_to_change(path)?;
         file.set_len(len)?;
-        file.sync_all()
+        file.fsync()
     }
 
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Box<dyn LockGuard>> {
@@ -313,38 +466,29 @@ impl Backend for OsBackend {
             LockMode::Exclusive => file.try_lock(),
         };
         match locked {
-            Ok(()) => Ok(Box::new(OsLock(file))),
+            Ok(()) => Ok(Box::new(LockedFile(file))),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        self.unlink(path)
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::remove_dir(dir)
+        self.rmdir(dir)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
-    }
-}
-
-/// Opens a file to read it. What is no file, such as a pipe, is refused: opening it could wait for ever.
-fn open_file(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+        self.fsync_dir(dir)
     }
 }
 
 #[derive(Debug)]
-struct OsFile(File);
+struct OpenFile(File);
 
-impl ReadFile for OsFile {
+impl ReadFile for OpenFile {
     fn byte_count(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
@@ -359,23 +503,23 @@ impl ReadFile for OsFile {
 }
 
 #[derive(Debug)]
-struct OsLog(File);
+struct OpenLog(Box<dyn DiskFile>);
 
-impl LogFile for OsLog {
+impl LogFile for OpenLog {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.0.fdatasync()
     }
 }
 
 /// The lock goes with the open file.
 #[derive(Debug)]
-struct OsLock(File);
+struct LockedFile(File);
 
-impl LockGuard for OsLock {
+impl LockGuard for LockedFile {
     fn describe(&self, content: &str) -> io::Result<()> {
         self.0.set_len(0)?;
         self.0.write_all_at(content.as_bytes(), 0)

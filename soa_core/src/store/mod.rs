@@ -56,7 +56,7 @@ use crate::schema::Schema;
 
 pub use self::append::Appender;
 pub use self::edit::Edited;
-pub use self::io::{Backend, Entry, LockGuard, LockMode, LogFile, OsBackend, ReadFile, Stat};
+pub use self::io::{Backend, Disk, DiskFile, Entry, LockGuard, LockMode, LogFile, OsBackend, ReadFile, Stat};
 pub use self::log::Commit;
 pub(crate) use self::overlay::Overlay;
 pub use self::segment::{Form, Segment};
@@ -104,7 +104,17 @@ impl Store {
     ///
     /// When there is no such folder, it is no store, or its log cannot be read or needs a newer release.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let store = Self::at(path.as_ref())?;
+        Self::open_on(Arc::new(OsBackend), path)
+    }
+
+    /// Opens the store in the folder `path` of a backend's files. What a process keeps of stores it keeps by path: there
+    /// should not be another backend that has other files there.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_on(backend: Arc<dyn Backend>, path: impl AsRef<Path>) -> Result<Self> {
+        let store = Self::at(backend, path.as_ref())?;
         store.snapshot()?;
         Ok(store)
     }
@@ -115,13 +125,21 @@ impl Store {
     ///
     /// When there is a store already, or the folder cannot be written.
     pub fn create(path: impl AsRef<Path>, schema: Schema) -> Result<Self> {
+        Self::create_on(Arc::new(OsBackend), path, schema)
+    }
+
+    /// Makes an empty store in the folder `path` of a backend's files; see [`open_on`](Self::open_on).
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn create_on(backend: Arc<dyn Backend>, path: impl AsRef<Path>, schema: Schema) -> Result<Self> {
         let path = path.as_ref();
-        let backend: Arc<dyn Backend> = Arc::new(OsBackend);
         let log_dir = path.join(paths::LOG_DIR);
         backend.create_dir_all(&log_dir).map_err(Error::io("create", &log_dir))?;
-        let store = Self::at(path)?;
+        let store = Self::at(backend, path)?;
         let exists = || Error::AlreadyExists { path: path.to_owned() };
-        let there = backend.list(&log_dir).map_err(Error::io("list", &log_dir))?;
+        let there = store.backend().list(&log_dir).map_err(Error::io("list", &log_dir))?;
         if there.iter().any(|entry| snapshot::is_log_file(&entry.name)) {
             return Err(exists());
         }
@@ -155,7 +173,7 @@ impl Store {
     }
 
     /// The resolved path is what a process knows a store by.
-    fn at(path: &Path) -> Result<Self> {
+    fn at(backend: Arc<dyn Backend>, path: &Path) -> Result<Self> {
         let root = match path.canonicalize() {
             Ok(root) => root,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -163,7 +181,7 @@ impl Store {
             }
             Err(error) => return Err(Error::io("open", path)(error)),
         };
-        Ok(Self { root, backend: Arc::new(OsBackend) })
+        Ok(Self { root, backend })
     }
 
     /// The folder, resolved.
