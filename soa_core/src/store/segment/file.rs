@@ -107,7 +107,7 @@ pub(in crate::store) struct SegmentFile {
     parquet: OnceLock<ParquetForm>,
     keys: OnceLock<Option<KeyIndex>>,
     units: OnceLock<Vec<u64>>,
-    /// By column of the schema: a partition column's value, [`UNIT_ROWS`] times.
+    /// By column of the schema: a partition column's value, as often as a unit has rows.
     constants: Vec<OnceLock<ArrayRef>>,
 }
 
@@ -350,18 +350,20 @@ impl SegmentFile {
                 )
             })
         };
-        if rows > UNIT_ROWS {
+        // All units but the last have as many rows as the first.
+        let unit_rows = usize::try_from(self.rows).unwrap_or(UNIT_ROWS).min(UNIT_ROWS);
+        if rows > unit_rows {
             return make(rows);
         }
         let slot = &self.constants[column];
         let whole = match slot.get() {
             Some(array) => array,
             None => {
-                let array = make(UNIT_ROWS)?;
+                let array = make(unit_rows)?;
                 slot.get_or_init(|| array)
             }
         };
-        Ok(if rows == UNIT_ROWS { Arc::clone(whole) } else { whole.slice(0, rows) })
+        Ok(if rows == unit_rows { Arc::clone(whole) } else { whole.slice(0, rows) })
     }
 
     /// Checks both forms, each against its checksums and statistics and against the other.
