@@ -44,7 +44,7 @@ mod wal;
 mod writing;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use serde_json::Map;
@@ -95,6 +95,8 @@ pub enum At {
 pub struct Store {
     root: PathBuf,
     backend: Arc<dyn Backend>,
+    /// The newest version that this handle, or one that it was cloned from, knows to be durable.
+    durable: Arc<Mutex<Option<(u64, Stat)>>>,
 }
 
 impl Store {
@@ -138,6 +140,7 @@ impl Store {
         let log_dir = path.join(paths::LOG_DIR);
         backend.create_dir_all(&log_dir).map_err(Error::io("create", &log_dir))?;
         let store = Self::at(backend, path)?;
+        store.sync_names(&[store.path().parent().unwrap_or(store.path()), store.path()])?;
         let exists = || Error::AlreadyExists { path: path.to_owned() };
         let there = store.backend().list(&log_dir).map_err(Error::io("list", &log_dir))?;
         if there.iter().any(|entry| snapshot::is_log_file(&entry.name)) {
@@ -145,7 +148,10 @@ impl Store {
         }
         let actions = delta_schema::creation_actions(&schema, log::now_ms());
         match log::commit(store.backend(), &store.root, 0, "CREATE TABLE", Map::new(), &actions) {
-            Outcome::Committed => Ok(store),
+            Outcome::Committed => {
+                store.note_durable(0);
+                Ok(store)
+            }
             Outcome::Conflict => Err(exists()),
             Outcome::Unknown(error) | Outcome::Failed(error) => Err(error),
         }
@@ -181,7 +187,7 @@ impl Store {
             }
             Err(error) => return Err(Error::io("open", path)(error)),
         };
-        Ok(Self { root, backend })
+        Ok(Self { root, backend, durable: Arc::default() })
     }
 
     /// The folder, resolved.
@@ -283,13 +289,54 @@ impl Store {
         &*self.backend
     }
 
+    /// Makes the names in folders durable. Who made one that is there already may not have done that.
+    ///
+    /// # Errors
+    ///
+    /// When a folder cannot be synced. One that may not be read cannot be; whoever has such folders has made them beforehand.
+    fn sync_names(&self, dirs: &[&Path]) -> Result<()> {
+        for dir in dirs {
+            match self.backend.sync_dir(dir) {
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+                synced => synced.map_err(Error::io("sync", dir))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a version durable that another process may have made and not have synced yet. What is built on it, or answered
+    /// because of it, must not outlive it.
+    ///
+    /// # Errors
+    ///
+    /// When the log's folder cannot be synced.
+    fn make_durable(&self, snapshot: &Snapshot) -> Result<()> {
+        let version = snapshot.commit();
+        if version.is_some() && *self.durable.lock().unwrap_or_else(PoisonError::into_inner) == version {
+            return Ok(());
+        }
+        let dir = self.root.join(paths::LOG_DIR);
+        self.backend.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = version;
+        Ok(())
+    }
+
+    /// Remembers that a version of our own is durable.
+    fn note_durable(&self, version: u64) {
+        let stat = self.backend.stat(&paths::commit_path(&self.root, version)).ok();
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = stat.map(|stat| (version, stat));
+    }
+
     /// What can be done once a commit is there. The commit stands whether it succeeds or not.
     fn after_commit(&self, version: u64) {
         if !version.is_multiple_of(CHECKPOINT_INTERVAL) {
             return;
         }
         let engine = engine::StoreEngine::new(Arc::clone(&self.backend), &self.root);
-        if let Ok(snapshot) = self.published() {
+        // A checkpoint must not outlive the commits that it is made of.
+        if let Ok(snapshot) = self.published()
+            && self.make_durable(&snapshot).is_ok()
+        {
             // Without a checkpoint readers take longer; the next interval tries again.
             let _ = snapshot.delta().checkpoint(&engine, None);
         }

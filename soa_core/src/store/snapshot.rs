@@ -139,6 +139,11 @@ impl Snapshot {
         self.identity.is_some() && identity(backend, &self.root, self.version) == self.identity
     }
 
+    /// Its version and the log file of that, if there was one.
+    pub(super) fn commit(&self) -> Option<(u64, Stat)> {
+        self.identity.map(|stat| (self.version, stat))
+    }
+
     /// The version that an application has recorded here (Delta's `txn`).
     pub(super) fn txn_version(&self, store: &Store, app: &str) -> Result<Option<i64>> {
         let engine = StoreEngine::new(Arc::clone(&store.backend), &self.root);

@@ -94,7 +94,10 @@ pub(super) fn commit(
     let mut base = Arc::clone(base);
     for attempt in 0..ATTEMPTS_MAX {
         check_writable(&base)?;
-        let Some(change) = plan(&base)? else { return Ok(base.version()) };
+        let change = plan(&base)?;
+        // A log without a commit in its middle could not be read.
+        store.make_durable(&base)?;
+        let Some(change) = change else { return Ok(base.version()) };
         if !base.is_still_there(store.backend()) {
             let path = store.path().display();
             return Err(Error::mismatch(format!(
@@ -109,6 +112,7 @@ pub(super) fn commit(
         let discard = || segment::remove(store.backend(), &file.into_iter().collect::<Vec<PathBuf>>());
         match outcome {
             Outcome::Committed => {
+                store.note_durable(version);
                 store.after_commit(version);
                 return Ok(version);
             }

@@ -113,6 +113,9 @@ fn publish(shared: &Shared) -> Result<()> {
         };
         let edited = edit.commit(store, &base);
         version = writer.settle(edited)?.version;
+    } else {
+        // By an attempt of which it was not known whether it had succeeded. Files of the log are given up because of it.
+        store.make_durable(&base)?;
     }
     let mut state = shared.lock_state();
     state.published = until;

@@ -145,10 +145,14 @@ impl Store {
         let dir = self.path().join(WAL_DIR);
         self.backend().create_dir_all(&dir).map_err(Error::io("create", &dir))?;
         paths::check_inside(self.path(), &dir)?;
+        // Rows must not be durable in a folder that is not.
+        self.sync_names(&[self.path(), dir.parent().unwrap_or(self.path()), &dir])?;
         let lock = lock(self, LockMode::Exclusive)?;
-        let _ = lock.describe(&format!("process {}\n", std::process::id()));
+        let _ = lock.describe(&format!("process {}{purpose}\n", std::process::id()));
         let lineage = enable(self)?;
         let base = self.published()?;
+        // What is published is not in the log for long.
+        self.make_durable(&base)?;
         let published = base.txn_version(self, &app_id(lineage))?.and_then(|version| u64::try_from(version).ok());
         let recovered = recover(self, lineage, published.unwrap_or(0))?;
         let schema = base.schema().clone();
