@@ -79,13 +79,6 @@ pub trait Backend: Debug + Send + Sync {
     /// `AlreadyExists` when there is such a file.
     fn create_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>>;
 
-    /// Cuts a file that was appended to after `len` bytes, and syncs it.
-    ///
-    /// # Errors
-    ///
-    /// As [`File::set_len`] and [`File::sync_all`].
-    fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
-
     /// Takes a lock on a file, which is made if there is none. Others are not waited for. The lock is given back when the
     /// guard is dropped or the process ends, however it ends.
     ///
@@ -221,13 +214,6 @@ pub trait Disk: Debug + Send + Sync {
     /// `AlreadyExists` when there is such a file.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Opens a file that there is, to change it.
-    ///
-    /// # Errors
-    ///
-    /// As [`OpenOptions::open`].
-    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-
     /// Gives a file another name, which must not exist yet.
     ///
     /// # Errors
@@ -271,15 +257,8 @@ pub trait Disk: Debug + Send + Sync {
     fn fsync_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
-/// A file of a [`Disk`] that can be changed.
+/// A file of a [`Disk`] that is written at its end.
 pub trait DiskFile: Write + Debug + Send {
-    /// Cuts or lengthens it.
-    ///
-    /// # Errors
-    ///
-    /// As [`File::set_len`].
-    fn set_len(&self, len: u64) -> io::Result<()>;
-
     /// Makes its content durable.
     ///
     /// # Errors
@@ -313,10 +292,6 @@ impl Disk for OsBackend {
         Ok(Box::new(OpenOptions::new().append(true).create_new(true).open(path)?))
     }
 
-    fn open_to_change(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(OpenOptions::new().write(true).open(path)?))
-    }
-
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::hard_link(from, to)
     }
@@ -343,10 +318,6 @@ impl Disk for OsBackend {
 }
 
 impl DiskFile for File {
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        Self::set_len(self, len)
-    }
-
     fn fsync(&self) -> io::Result<()> {
         self.sync_all()
     }
@@ -430,8 +401,9 @@ impl<D: Disk> Backend for D {
         create_and_sync(self, &temporary, content)?;
         // Linking, unlike renaming, never replaces a file.
         let linked = self.link(&temporary, path);
-        let removed = self.unlink(&temporary);
-        linked.and(removed)
+        // Whatever becomes of this name, nobody reads it, and the file has its own by now.
+        let _ = self.unlink(&temporary);
+        linked
     }
 
     fn put_if_absent(&self, path: &Path, content: &[u8]) -> io::Result<()> {
@@ -451,12 +423,6 @@ impl<D: Disk> Backend for D {
 
     fn create_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
         Ok(Box::new(OpenLog(self.create_new(path)?)))
-    }
-
-    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
-        let file = self.open_to_change(path)?;
-        file.set_len(len)?;
-        file.fsync()
     }
 
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Box<dyn LockGuard>> {

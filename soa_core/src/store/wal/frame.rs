@@ -49,6 +49,8 @@ pub(super) struct FileHeader {
     pub(super) number: u64,
     /// The sequence of the first frame with rows or keys.
     pub(super) first_sequence: u64,
+    /// Tells it from every other file, even one that has its number later.
+    pub(super) id: Uuid,
 }
 
 impl FileHeader {
@@ -59,26 +61,28 @@ impl FileHeader {
         bytes[8..24].copy_from_slice(self.lineage.as_bytes());
         bytes[24..32].copy_from_slice(&self.number.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.first_sequence.to_le_bytes());
+        bytes[40..56].copy_from_slice(self.id.as_bytes());
         let checksum = crc32c::crc32c(&bytes[..60]);
         bytes[60..].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
-    /// The header of a file; an error in words if it has none that this release knows.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let bytes: &[u8; FILE_HEADER_LEN] = bytes.first_chunk().ok_or("it is too short for a header")?;
+    /// The header of a file, if one is there whole; an error in words if this release does not know its version.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Option<Self>, String> {
+        let Some(bytes) = bytes.first_chunk::<FILE_HEADER_LEN>() else { return Ok(None) };
         if bytes[..4] != FILE_MAGIC || u32_at(bytes, 60) != crc32c::crc32c(&bytes[..60]) {
-            return Err("its header does not match its checksum".to_owned());
+            return Ok(None);
         }
         let version = u32_at(bytes, 4);
         if version != FILE_VERSION {
-            return Err(format!("its version is {version}, which this release does not know; use a newer release"));
+            return Err(format!(
+                "the write-ahead log's version is {version}, which this release does not know; use a newer release"
+            ));
         }
-        let lineage = Uuid::from_slice(&bytes[8..24]).map_err(|error| error.to_string())?;
-        Ok(Self { lineage, number: u64_at(bytes, 24), first_sequence: u64_at(bytes, 32) })
+        let uuid = |at: usize| Uuid::from_bytes(std::array::from_fn(|index| bytes[at + index]));
+        Ok(Some(Self { lineage: uuid(8), number: u64_at(bytes, 24), first_sequence: u64_at(bytes, 32), id: uuid(40) }))
     }
 }
-
 /// A frame in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
@@ -131,10 +135,12 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// How many bytes of a file are surely durable, by what the frames behind `from` say, of which the first is not whole.
-pub(super) fn durable_after(bytes: &[u8], from: usize) -> u64 {
+/// How many bytes of a file are surely durable, by what the frames after `sequence` say that are behind `from`, of which the
+/// first is not whole. (Frames before may be there by chance: the disk had another file in the same place.)
+pub(super) fn durable_after(bytes: &[u8], from: usize, sequence: u64) -> u64 {
     let candidates = memmem::find_iter(&bytes[from..], &FRAME_MAGIC);
-    candidates.filter_map(|at| Frame::decode(&bytes[from + at..])).map(|frame| frame.synced).max().unwrap_or(0)
+    let frames = candidates.filter_map(|at| Frame::decode(&bytes[from + at..]));
+    frames.filter(|frame| frame.sequence > sequence).map(|frame| frame.synced).max().unwrap_or(0)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -6,6 +6,7 @@
 
 mod frame;
 mod publisher;
+mod recovery;
 mod rows;
 pub(super) mod tail;
 mod writer;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use self::frame::FileHeader;
 use super::Store;
 use super::io::Backend;
 use super::paths::WAL_DIR;
@@ -39,6 +41,17 @@ pub(super) struct LogFileName {
     pub(super) len: u64,
 }
 
+impl LogFileName {
+    /// How the file begins; `None` if its first bytes are no whole header.
+    fn header(&self, bytes: &[u8]) -> Result<Option<FileHeader>> {
+        FileHeader::decode(bytes).map_err(|message| Error::Unsupported { path: self.path.clone(), message })
+    }
+
+    fn has_no_header(&self) -> Error {
+        Error::damaged(&self.path, "it does not begin as a file of the write-ahead log")
+    }
+}
+
 /// The files of a log, in order; none if there is no log.
 pub(super) fn files(backend: &dyn Backend, root: &Path, lineage: Uuid) -> Result<Vec<LogFileName>> {
     let dir = root.join(WAL_DIR);
@@ -62,23 +75,11 @@ pub(super) fn files(backend: &dyn Backend, root: &Path, lineage: Uuid) -> Result
 
 /// Whether everything in a log is published.
 pub(super) fn is_empty(store: &Store, lineage: Uuid) -> Result<bool> {
-    let files = files(store.backend(), store.path(), lineage)?;
-    if files.is_empty() {
-        return Ok(true);
-    }
     let base = store.published()?;
     let published = base.txn_version(store, &app_id(lineage))?.and_then(|version| u64::try_from(version).ok());
-    for file in files {
-        let bytes = match store.backend().read(&file.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            read => read.map_err(Error::io("read", &file.path))?,
-        };
-        let end = tail::find_end(&file.path, &bytes)?;
-        if end.sequence.is_some_and(|sequence| sequence > published.unwrap_or(0)) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let published = published.unwrap_or(0);
+    let left = recovery::survey(store, lineage, published)?;
+    Ok(left.iter().all(|left| left.sequence.is_none_or(|sequence| sequence <= published)))
 }
 
 /// Where a file of a log is.

@@ -1,6 +1,8 @@
 //! The thread that turns what is in the log into segments.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -169,19 +171,25 @@ fn rotate(shared: &Shared) -> Result<(u64, u64, u64, usize)> {
             Ok((until, number, bytes, rows))
         }
         Err(error) => {
-            // The old file is as good as it was, as long as it is the last one.
+            // The old file is as good as it was, as long as it is the last one whatever happens.
             let path = file_path(shared.store.path(), shared.lineage, number + 1);
-            match shared.store.backend().remove(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    state.poison = Some(Error::io("remove", &path)(error).with_causes());
-                }
-                _ => state.file = Some(log),
+            match remove_durably(shared.store.backend(), &path) {
+                Ok(()) => state.file = Some(log),
+                Err(error) => state.poison = Some(Error::io("remove", &path)(error).with_causes()),
             }
             Err(error)
         }
     };
     shared.progress.notify_all();
     outcome
+}
+
+fn remove_durably(backend: &dyn Backend, path: &Path) -> io::Result<()> {
+    match backend.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    backend.sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// What is to be published of what is counted: all of it, but for frames that came since.

@@ -46,6 +46,8 @@ pub(in crate::store) struct Tail {
 #[derive(Debug, Default)]
 struct Progress {
     path: PathBuf,
+    /// The file's own.
+    id: Option<Uuid>,
     offset: u64,
     fields: Option<Vec<Field>>,
 }
@@ -75,6 +77,22 @@ impl Extent {
     /// The file's number, and how much of it counts.
     pub(in crate::store) fn number_and_len(&self) -> (u64, u64) {
         (self.file.number, self.len)
+    }
+
+    /// Whether a file without header had frames after `sequence` that were durable.
+    fn was_durable(&self, sequence: u64) -> Result<bool> {
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        let bytes = read_range(&*self.content, 0, len).map_err(Error::io("read", &self.file.path))?;
+        Ok(durable_after(&bytes, 0, sequence) > 0)
+    }
+
+    /// How the file begins; `None` if it was being made, or its owner has ended while it was.
+    fn header(&self) -> Result<Option<FileHeader>> {
+        if self.len < FILE_HEADER_LEN as u64 {
+            return Ok(None);
+        }
+        let bytes = read_range(&*self.content, 0, FILE_HEADER_LEN).map_err(Error::io("read", &self.file.path))?;
+        self.file.header(&bytes)
     }
 }
 
@@ -135,51 +153,57 @@ impl Tail {
     ///
     /// When a file cannot be read, or is damaged where it was durable.
     pub(in crate::store) fn read(&mut self, extents: &[Extent], until: u64) -> Result<bool> {
-        let last = extents.last().map(|extent| extent.file.number);
-        for extent in extents {
-            let progress = self.files.entry(extent.file.number).or_default();
-            if progress.offset >= extent.len {
+        let headers = extents.iter().map(Extent::header).collect::<Result<Vec<_>>>()?;
+        for (index, (extent, header)) in extents.iter().zip(&headers).enumerate() {
+            // What is behind the first frame of the next file was left by an owner that had ended.
+            let next_first = headers[index + 1..].iter().flatten().map(|next| next.first_sequence).next();
+            let Some(header) = header else {
+                if next_first
+                    .map_or_else(|| extent.was_durable(self.sequence), |first| Ok(first > self.sequence + 1))?
+                {
+                    return Err(extent.file.has_no_header());
+                }
                 continue;
+            };
+            if header.first_sequence > until {
+                break;
             }
-            let path = &extent.file.path;
-            let len = usize::try_from(extent.len - progress.offset).unwrap_or(usize::MAX);
-            let bytes = read_range(&*extent.content, progress.offset, len).map_err(Error::io("read", path))?;
-            let mut at = 0;
-            if progress.offset == 0 {
-                let Ok(header) = FileHeader::decode(&bytes) else {
-                    // A file is made whole before the next one is.
-                    if Some(extent.file.number) == last {
-                        continue;
-                    }
-                    return Err(Error::damaged(path, "it does not begin as a file of the write-ahead log"));
-                };
-                if header.first_sequence > until {
-                    break;
-                }
-                if header.first_sequence > self.sequence + 1 {
-                    return Ok(false);
-                }
-                at = FILE_HEADER_LEN;
-            }
-            let offset = progress.offset;
-            let mut fields = progress.fields.take();
-            let read = self.read_frames(path, &bytes, &mut at, offset, until, &mut fields);
-            self.files.insert(extent.file.number, Progress { path: path.clone(), offset: offset + at as u64, fields });
-            if !read? {
+            if header.first_sequence > self.sequence + 1 || !self.read_file(extent, header, next_first, until)? {
                 return Ok(false);
             }
-            if at < bytes.len() && self.sequence < until {
-                let durable = durable_after(&bytes, at);
-                let is_last = Some(extent.file.number) == last;
-                if !is_last || durable > offset + at as u64 {
-                    let message = format!(
-                        "frame {} at byte {} does not match its checksum",
-                        self.sequence + 1,
-                        offset + at as u64
-                    );
-                    return Err(Error::damaged(path, message));
-                }
-            }
+        }
+        Ok(true)
+    }
+
+    /// Reads what was not read yet of a file, up to frame `until` or the first of the next file.
+    fn read_file(&mut self, extent: &Extent, header: &FileHeader, next_first: Option<u64>, until: u64) -> Result<bool> {
+        let path = &extent.file.path;
+        let until = next_first.map_or(until, |first| until.min(first.saturating_sub(1)));
+        let progress = self.files.entry(extent.file.number).or_default();
+        if *progress.id.get_or_insert(header.id) != header.id {
+            // Another file of the same number was read before: all of it must be read anew.
+            return Ok(false);
+        }
+        let offset = progress.offset.max(FILE_HEADER_LEN as u64);
+        if offset >= extent.len {
+            return Ok(true);
+        }
+        let len = usize::try_from(extent.len - offset).unwrap_or(usize::MAX);
+        let bytes = read_range(&*extent.content, offset, len).map_err(Error::io("read", path))?;
+        let mut fields = progress.fields.take();
+        let mut at = 0;
+        let read = self.read_frames(path, &bytes, &mut at, offset, until, &mut fields);
+        let (id, end) = (Some(header.id), offset + at as u64);
+        self.files.insert(extent.file.number, Progress { path: path.clone(), id, offset: end, fields });
+        if !read? {
+            return Ok(false);
+        }
+        if at < bytes.len()
+            && self.sequence < until
+            && (next_first.is_some() || durable_after(&bytes, at, self.sequence) > end)
+        {
+            let message = format!("frame {} at byte {end} does not match its checksum", self.sequence + 1);
+            return Err(Error::damaged(path, message));
         }
         Ok(true)
     }
@@ -376,41 +400,6 @@ impl Batcher {
         }
         Some(())
     }
-}
-
-/// What the last file of a log has that counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct End {
-    /// The last whole frame; `None` if the file has none.
-    pub(super) sequence: Option<u64>,
-    /// The bytes up to its end; none if not even the header is whole.
-    pub(super) len: u64,
-}
-
-/// Finds where a log file ends that its owner may have left in the middle of a frame.
-///
-/// # Errors
-///
-/// When it is damaged where it was durable.
-pub(super) fn find_end(path: &Path, bytes: &[u8]) -> Result<End> {
-    if FileHeader::decode(bytes).is_err() {
-        return match durable_after(bytes, 0) {
-            0 => Ok(End { sequence: None, len: 0 }),
-            _ => Err(Error::damaged(path, "it does not begin as a file of the write-ahead log")),
-        };
-    }
-    let mut at = FILE_HEADER_LEN;
-    let mut sequence = None;
-    while let Some(frame) = Frame::decode(&bytes[at..]) {
-        if frame.kind != Kind::Schema {
-            sequence = Some(frame.sequence);
-        }
-        at += frame.len();
-    }
-    if durable_after(bytes, at) > at as u64 {
-        return Err(Error::damaged(path, format!("the frame at byte {at} does not match its checksum")));
-    }
-    Ok(End { sequence, len: at as u64 })
 }
 
 /// The table's columns as log files name them.

@@ -9,8 +9,9 @@ use arrow::array::{ArrayRef, RecordBatch};
 use uuid::Uuid;
 
 use super::frame::{FILE_HEADER_LEN, FRAME_HEADER_LEN, FileHeader, Frame, Kind, PAYLOAD_LEN_MAX};
-use super::tail::{self, End};
-use super::{LOCK_FILE, app_id, file_path, files, publisher, rows};
+use super::recovery::recover;
+use super::tail;
+use super::{LOCK_FILE, app_id, file_path, publisher, rows};
 use crate::convert::{cast_batch, cast_column};
 use crate::error::{Error, Result};
 use crate::kernel::{Record, Rows as _};
@@ -522,47 +523,6 @@ fn enable(store: &Store) -> Result<Uuid> {
     lineage.ok_or_else(|| Error::damaged(store.path(), "its log has no lineage"))
 }
 
-/// What an earlier owner left.
-#[derive(Debug)]
-struct Recovered {
-    next_number: u64,
-    next_sequence: u64,
-    /// Bytes of frames that are not published.
-    bytes: u64,
-}
-
-/// Brings the files of a log into order after their owner has ended: files that are published go, and what is left of a
-/// frame that was being written when it ended.
-fn recover(store: &Store, lineage: Uuid, published: u64) -> Result<Recovered> {
-    let backend = store.backend();
-    let mut recovered = Recovered { next_number: 1, next_sequence: published + 1, bytes: 0 };
-    let files = files(backend, store.path(), lineage)?;
-    let last = files.last().map(|file| file.number);
-    for file in &files {
-        recovered.next_number = file.number + 1;
-        let bytes = backend.read(&file.path).map_err(Error::io("read", &file.path))?;
-        let End { sequence, len } = tail::find_end(&file.path, &bytes)?;
-        if len < bytes.len() as u64 {
-            if Some(file.number) != last {
-                let message = format!("the frame at byte {len} does not match its checksum");
-                return Err(Error::damaged(&file.path, message));
-            }
-            backend.truncate(&file.path, len).map_err(Error::io("truncate", &file.path))?;
-        }
-        if sequence.is_none_or(|sequence| sequence <= published) {
-            publisher::remove_if_old(backend, file)?;
-            continue;
-        }
-        if len == bytes.len() as u64 {
-            // Read from the page cache it may not be on disk; the next file may only be made if it is.
-            backend.truncate(&file.path, len).map_err(Error::io("sync", &file.path))?;
-        }
-        recovered.bytes += len;
-        recovered.next_sequence = sequence.map_or(recovered.next_sequence, |sequence| sequence + 1);
-    }
-    Ok(recovered)
-}
-
 /// Begins a file of the log, durable when this returns.
 pub(super) fn start_file(
     store: &Store,
@@ -575,7 +535,7 @@ pub(super) fn start_file(
     let dir = path.parent().unwrap_or(Path::new("."));
     let write = || {
         let mut file = store.backend().create_log(&path)?;
-        let mut content = FileHeader { lineage, number, first_sequence }.encode().to_vec();
+        let mut content = FileHeader { lineage, number, first_sequence, id: Uuid::new_v4() }.encode().to_vec();
         let mut frame = vec![0; FRAME_HEADER_LEN];
         frame.extend_from_slice(tail::fields_text(schema).as_bytes());
         Frame::write_header(&mut frame, Kind::Schema, first_sequence - 1, 0, FILE_HEADER_LEN as u64);
