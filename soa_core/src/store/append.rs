@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 
 use super::Store;
 use super::edit::Edit;
-use super::io::LockGuard;
+use super::guard::Guard;
 use super::keys::KeySet;
 use super::snapshot::Snapshot;
 use super::transaction::check_writable;
@@ -27,22 +27,22 @@ pub struct Appender {
     writer: SegmentWriter,
     keys: Option<KeySet>,
     rows: u64,
-    _guard: Option<Box<dyn LockGuard>>,
+    guard: Guard,
 }
 
 impl Appender {
     pub(super) fn new(store: &Store) -> Result<Self> {
         let guard = store.guard_keys()?;
-        Self::unguarded(store, guard)
+        Self::with_guard(store, guard)
     }
 
     /// For the owner of the write-ahead log, or for somebody who has `guard`.
-    pub(super) fn unguarded(store: &Store, guard: Option<Box<dyn LockGuard>>) -> Result<Self> {
+    pub(super) fn with_guard(store: &Store, guard: Guard) -> Result<Self> {
         let base = store.published()?;
         check_writable(&base)?;
         let writer = SegmentWriter::new(store, base.schema());
         let keys = KeySet::new(base.schema());
-        Ok(Self { store: store.clone(), base, writer, keys, rows: 0, _guard: guard })
+        Ok(Self { store: store.clone(), base, writer, keys, rows: 0, guard })
     }
 
     /// The table's columns.
@@ -85,6 +85,7 @@ impl Appender {
             new_keys: self.keys.as_ref(),
             condemned: None,
             txn: None,
+            guard: &self.guard,
         };
         let edited = edit.commit(&self.store, &self.base);
         Ok(self.writer.settle(edited)?.version)

@@ -9,6 +9,7 @@ use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::Schema as ArrowSchema;
 use roaring::RoaringBitmap;
 
+use super::guard::Guard;
 use super::keys::KeySet;
 use super::segment::{self, Segment, Written};
 use super::snapshot::Snapshot;
@@ -226,6 +227,8 @@ pub(super) struct Edit<'a> {
     pub(super) condemned: Option<&'a dyn Condemned>,
     /// The application and its version that this is: done once, however often it is tried.
     pub(super) txn: Option<(String, i64)>,
+    /// What keeps rows of the write-ahead log away from these.
+    pub(super) guard: &'a Guard,
 }
 
 impl Edit<'_> {
@@ -236,7 +239,9 @@ impl Edit<'_> {
         let mut checked: HashMap<String, Option<DeletionVector>> = HashMap::new();
         let rows_added: u64 = self.added.iter().map(|written| written.rows).sum();
         let mut rows_deleted = 0;
+        let mut guard = Guard::NoLog;
         let committed = transaction::commit(store, base, &mut |base| {
+            self.guard.renew(store, base, &mut guard)?;
             if let Some((app, version)) = &self.txn
                 && base.txn_version(store, app)?.is_some_and(|done| done >= *version)
             {
@@ -309,12 +314,12 @@ impl Store {
     ///
     /// As [`append`](Self::append), and when the table has no key.
     pub fn upsert(&self, batches: &[RecordBatch]) -> Result<Edited> {
-        let _guard = self.guard_keys()?;
-        self.upsert_unguarded(batches)
+        let guard = self.guard_keys()?;
+        self.upsert_guarded(batches, &guard)
     }
 
-    /// For the owner of the write-ahead log.
-    pub(super) fn upsert_unguarded(&self, batches: &[RecordBatch]) -> Result<Edited> {
+    /// For whoever has a guard, or needs none.
+    pub(super) fn upsert_guarded(&self, batches: &[RecordBatch], guard: &Guard) -> Result<Edited> {
         let base = self.published()?;
         let schema = base.schema();
         let cast = batches.iter().map(|batch| cast_batch(batch, schema)).collect::<Result<Vec<_>>>()?;
@@ -328,8 +333,14 @@ impl Store {
             writer.write(batch)?;
         }
         writer.finish()?;
-        let edit =
-            Edit { operation: "MERGE", added: writer.written(), new_keys: None, condemned: Some(&keys), txn: None };
+        let edit = Edit {
+            operation: "MERGE",
+            added: writer.written(),
+            new_keys: None,
+            condemned: Some(&keys),
+            txn: None,
+            guard,
+        };
         let edited = edit.commit(self, &base);
         writer.settle(edited)
     }
@@ -369,8 +380,9 @@ impl Store {
     }
 
     fn take_out(&self, base: &Arc<Snapshot>, condemned: &dyn Condemned) -> Result<Edited> {
-        let _guard = self.guard_rows()?;
-        let edit = Edit { operation: "DELETE", added: &[], new_keys: None, condemned: Some(condemned), txn: None };
+        let guard = &self.guard_rows()?;
+        let edit =
+            Edit { operation: "DELETE", added: &[], new_keys: None, condemned: Some(condemned), txn: None, guard };
         edit.commit(self, base).map_err(Failure::into_error)
     }
 

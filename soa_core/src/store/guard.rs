@@ -6,9 +6,37 @@
 use arrow::array::RecordBatch;
 
 use super::io::{LockGuard, LockMode};
+use super::snapshot::Snapshot;
 use super::wal;
 use super::{Store, delta_schema};
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// What keeps rows of the log away from those that are published.
+#[derive(Debug)]
+pub(super) enum Guard {
+    /// Nothing has to: they do not meet, or whoever publishes is the log's owner.
+    NotNeeded,
+    /// There was no log. One may be made before the rows are published: see [`Guard::renew`].
+    NoLog,
+    /// The log is empty and has no owner, for as long as this lives.
+    Held { _lock: Box<dyn LockGuard> },
+}
+
+impl Guard {
+    /// Makes sure that it does what it is for on another version, by which somebody may have made a log. (It is made by a
+    /// commit, so that nobody publishes without noticing.)
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::guard_rows`].
+    pub(super) fn renew(&self, store: &Store, base: &Snapshot, renewed: &mut Self) -> Result<()> {
+        let has_log = delta_schema::lineage(base.delta(), store.path())?.is_some();
+        if has_log && matches!(self, Self::NoLog) && !matches!(renewed, Self::Held { .. }) {
+            *renewed = store.guard_rows()?;
+        }
+        Ok(())
+    }
+}
 
 impl Store {
     /// Makes sure that the log has no rows that could have the same keys as those to be published, for as long as the guard
@@ -17,9 +45,9 @@ impl Store {
     /// # Errors
     ///
     /// When the log has an owner, or what an earlier one left cannot be published.
-    pub(super) fn guard_keys(&self) -> Result<Option<Box<dyn LockGuard>>> {
+    pub(super) fn guard_keys(&self) -> Result<Guard> {
         match self.published()?.schema().key() {
-            None => Ok(None),
+            None => Ok(Guard::NotNeeded),
             Some(_) => self.guard_rows(),
         }
     }
@@ -29,22 +57,27 @@ impl Store {
     /// # Errors
     ///
     /// As [`guard_keys`](Self::guard_keys).
-    pub(super) fn guard_rows(&self) -> Result<Option<Box<dyn LockGuard>>> {
+    pub(super) fn guard_rows(&self) -> Result<Guard> {
         loop {
-            let Some(lineage) = delta_schema::lineage(self.published()?.delta(), self.path())? else { return Ok(None) };
-            let guard = wal::lock(self, LockMode::Shared)?;
+            let Some(lineage) = delta_schema::lineage(self.published()?.delta(), self.path())? else {
+                return Ok(Guard::NoLog);
+            };
+            let lock = wal::lock(self, LockMode::Shared)?;
             if wal::is_empty(self, lineage)? {
-                return Ok(Some(guard));
+                return Ok(Guard::Held { _lock: lock });
             }
-            drop(guard);
-            // What an owner left that has ended.
-            self.writer(wal::WriterOptions::default())?.close()?;
+            drop(lock);
+            match self.publish_left() {
+                // Others look into the log as well. One of them publishes what is there.
+                Err(Error::Owned { .. }) => {}
+                published => published?,
+            }
         }
     }
 
     /// As [`append`](Self::append), for the owner of the log.
     pub(super) fn append_unguarded(&self, batches: &[RecordBatch]) -> Result<u64> {
-        let mut appender = super::Appender::unguarded(self, None)?;
+        let mut appender = super::Appender::with_guard(self, Guard::NotNeeded)?;
         batches.iter().try_for_each(|batch| appender.write(batch))?;
         appender.commit()
     }

@@ -10,6 +10,7 @@ use super::writer::{Shared, State, start_file};
 use super::{LogFileName, app_id, file_path, files, tail};
 use crate::error::{Error, Result};
 use crate::store::edit::{Condemned, Edit};
+use crate::store::guard::Guard;
 use crate::store::io::Backend;
 use crate::store::writing::SegmentWriter;
 
@@ -112,6 +113,7 @@ fn publish(shared: &Shared) -> Result<()> {
             new_keys: None,
             condemned: tail.keys().map(|keys| keys as &dyn Condemned),
             txn: Some((app, i64::try_from(until).unwrap_or(i64::MAX))),
+            guard: &Guard::NotNeeded,
         };
         let edited = edit.commit(store, &base);
         version = writer.settle(edited)?.version;

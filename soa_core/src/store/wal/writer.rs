@@ -15,7 +15,8 @@ use super::{LOCK_FILE, app_id, file_path, publisher, rows};
 use crate::convert::{cast_batch, cast_column};
 use crate::error::{Error, Result};
 use crate::kernel::{Record, Rows as _};
-use crate::schema::Schema;
+use crate::schema::{Field, Schema};
+use crate::store::guard::Guard;
 use crate::store::io::{LockGuard, LockMode, LogFile};
 use crate::store::paths::{self, WAL_DIR};
 use crate::store::transaction::{self, Change, Failure};
@@ -143,6 +144,19 @@ impl Store {
     /// When there is another writer, in this process or another; the file system has no locks that can be relied on; the
     /// log is damaged; or a file cannot be written.
     pub fn writer(&self, options: WriterOptions) -> Result<Writer> {
+        self.own_log(options, "")
+    }
+
+    /// Publishes what is in a log that has no owner.
+    ///
+    /// # Errors
+    ///
+    /// As [`writer`](Self::writer) and [`Writer::close`].
+    pub(in crate::store) fn publish_left(&self) -> Result<()> {
+        self.own_log(WriterOptions::default(), PUBLISHES_ONLY)?.close().map(drop)
+    }
+
+    fn own_log(&self, options: WriterOptions, purpose: &str) -> Result<Writer> {
         let dir = self.path().join(WAL_DIR);
         self.backend().create_dir_all(&dir).map_err(Error::io("create", &dir))?;
         paths::check_inside(self.path(), &dir)?;
@@ -237,9 +251,7 @@ impl Writer {
         let kind = if self.shared.schema.key().is_some() { Kind::Puts } else { Kind::Rows };
         let mut frame = vec![0; FRAME_HEADER_LEN];
         rows::encode(self.shared.schema.fields(), &batch, &mut frame)?;
-        match frame.len() - FRAME_HEADER_LEN
-            > PAYLOAD_LEN_MAX.min(usize::try_from(self.shared.options.log_bytes_max / 2).unwrap_or(usize::MAX))
-        {
+        match frame.len() - FRAME_HEADER_LEN > self.shared.payload_len_max() {
             true => self.publish_directly(&batch),
             false => self.shared.log(frame, kind, batch.num_rows()),
         }
@@ -257,16 +269,29 @@ impl Writer {
         };
         let field = self.shared.schema.field(key);
         let keys = cast_column(keys, field)?;
-        for start in (0..keys.len()).step_by(UNIT_ROWS) {
-            let keys = keys.slice(start, UNIT_ROWS.min(keys.len() - start));
-            let arrow = Arc::new(arrow::datatypes::Schema::new(vec![crate::schema::arrow_field(field)]));
-            let count = keys.len();
-            let batch = RecordBatch::try_new(arrow, vec![keys]).map_err(Error::arrow("cannot put keys together"))?;
-            let mut frame = vec![0; FRAME_HEADER_LEN];
-            rows::encode(std::slice::from_ref(field), &batch, &mut frame)?;
-            self.shared.log(frame, Kind::Deletes, count)?;
+        (0..keys.len())
+            .step_by(UNIT_ROWS)
+            .try_for_each(|start| self.delete_some(field, keys.slice(start, UNIT_ROWS.min(keys.len() - start))))
+    }
+
+    /// Deletes keys in one frame, or in more where one would be too large.
+    fn delete_some(&self, field: &Field, keys: ArrayRef) -> Result<()> {
+        let count = keys.len();
+        let arrow = Arc::new(arrow::datatypes::Schema::new(vec![crate::schema::arrow_field(field)]));
+        let batch =
+            RecordBatch::try_new(arrow, vec![Arc::clone(&keys)]).map_err(Error::arrow("cannot put keys together"))?;
+        let mut frame = vec![0; FRAME_HEADER_LEN];
+        rows::encode(std::slice::from_ref(field), &batch, &mut frame)?;
+        let payload_len = frame.len() - FRAME_HEADER_LEN;
+        if payload_len > self.shared.payload_len_max() && count > 1 {
+            let half = count / 2;
+            self.delete_some(field, keys.slice(0, half))?;
+            return self.delete_some(field, keys.slice(half, count - half));
         }
-        Ok(())
+        if payload_len > PAYLOAD_LEN_MAX {
+            return Err(Error::argument("a key takes more than 1 GiB, which the write-ahead log cannot hold"));
+        }
+        self.shared.log(frame, Kind::Deletes, count)
     }
 
     fn publish_directly(&self, batch: &RecordBatch) -> Result<()> {
@@ -276,7 +301,7 @@ impl Writer {
             Some(_) => {
                 // Rows in the log count more than published ones, so earlier ones must not be there any more.
                 self.flush()?;
-                store.upsert_unguarded(std::slice::from_ref(batch)).map(|_| ())
+                store.upsert_guarded(std::slice::from_ref(batch), &Guard::NotNeeded).map(|_| ())
             }
         }
     }
@@ -360,6 +385,11 @@ impl Drop for Writer {
 impl Shared {
     pub(super) fn lock_state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes of rows a frame should have at most. (One row alone may have more.)
+    fn payload_len_max(&self) -> usize {
+        PAYLOAD_LEN_MAX.min(usize::try_from(self.options.log_bytes_max / 2).unwrap_or(usize::MAX))
     }
 
     /// Adds a frame and waits until it is as safe as the durability says.
@@ -494,6 +524,13 @@ impl Shared {
     }
 }
 
+/// What an owner says that will soon be none.
+const PUBLISHES_ONLY: &str = " (which publishes what another one has left)";
+/// How long a lock is waited for: those who look into the log have it for a moment,
+const LOCK_WAIT_MAX: Duration = Duration::from_millis(250);
+/// those who publish what is in it for longer.
+const PUBLISHING_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// Takes the lock of a store's log.
 ///
 /// # Errors
@@ -501,14 +538,28 @@ impl Shared {
 /// When somebody else has it, or the file system has none to rely on.
 pub(in crate::store) fn lock(store: &Store, mode: LockMode) -> Result<Box<dyn LockGuard>> {
     let path = store.path().join(LOCK_FILE);
-    store.backend().lock(&path, mode).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => {
-            let owner = store.backend().read(&path).ok().and_then(|owner| String::from_utf8(owner).ok());
-            let owner = owner.map(|owner| owner.trim().to_owned()).filter(|owner| !owner.is_empty());
-            Error::Owned { path: store.path().to_owned(), owner: owner.unwrap_or_else(|| "another process".to_owned()) }
+    if let Some(dir) = path.parent() {
+        // Whoever copied the table may have left it out.
+        store.backend().create_dir_all(dir).map_err(Error::io("create", dir))?;
+    }
+    let started = Instant::now();
+    loop {
+        let error = match store.backend().lock(&path, mode) {
+            Ok(lock) => return Ok(lock),
+            Err(error) => error,
+        };
+        if error.kind() != std::io::ErrorKind::WouldBlock {
+            return Err(Error::io("lock", &path)(error));
         }
-        _ => Error::io("lock", &path)(error),
-    })
+        let owner = store.backend().read(&path).ok().and_then(|owner| String::from_utf8(owner).ok());
+        let owner = owner.map(|owner| owner.trim().to_owned()).filter(|owner| !owner.is_empty());
+        let publishes = owner.as_ref().is_some_and(|owner| owner.ends_with(PUBLISHES_ONLY));
+        if started.elapsed() > if publishes { PUBLISHING_WAIT_MAX } else { LOCK_WAIT_MAX } {
+            let owner = owner.unwrap_or_else(|| "another process".to_owned());
+            return Err(Error::Owned { path: store.path().to_owned(), owner });
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Makes sure that readers of the table look for a log, and returns its lineage.
