@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is the failure of the test")]
 
 mod arrow_edges;
+mod crash;
 mod derive;
 mod edits;
 mod log;
