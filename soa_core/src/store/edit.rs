@@ -239,9 +239,12 @@ impl Edit<'_> {
         let mut checked: HashMap<String, Option<DeletionVector>> = HashMap::new();
         let rows_added: u64 = self.added.iter().map(|written| written.rows).sum();
         let mut rows_deleted = 0;
-        let mut guard = Guard::NoLog;
+        let mut needs_guard = false;
         let committed = transaction::commit(store, base, &mut |base| {
-            self.guard.renew(store, base, &mut guard)?;
+            needs_guard = !self.guard.covers(store, base)?;
+            if needs_guard {
+                return Ok(None);
+            }
             if let Some((app, version)) = &self.txn
                 && base.txn_version(store, app)?.is_some_and(|done| done >= *version)
             {
@@ -264,6 +267,11 @@ impl Edit<'_> {
             rows_deleted = found.rows;
             self.change(base, found, &mut rewrites).map(Some)
         });
+        if committed.is_ok() && needs_guard {
+            // Somebody has made a log since there was none. What is in it is published before the guard is there.
+            let guard = store.guard_rows()?;
+            return Edit { guard: &guard, txn: self.txn.clone(), ..*self }.commit(store, &store.published()?);
+        }
         match committed {
             Ok(version) => {
                 rewrites.keep();
@@ -362,9 +370,10 @@ impl Store {
     /// When the predicate does not fit the columns, a file cannot be read or written, or the table only grows. Nothing
     /// has changed then, unless the error is one of I/O after which the outcome is not known.
     pub fn delete(&self, predicate: &Predicate) -> Result<Edited> {
+        let guard = self.guard_rows()?;
         let base = self.published()?;
         predicate.check(base.schema())?;
-        self.take_out(&base, &Matching { predicate, schema: base.schema() })
+        self.take_out(&base, &Matching { predicate, schema: base.schema() }, &guard)
     }
 
     /// Deletes the rows with these keys, in one commit. Keys that there are not are passed over. `keys` is converted to
@@ -374,13 +383,14 @@ impl Store {
     ///
     /// As [`delete`](Self::delete), and when the table has no key.
     pub fn delete_keys(&self, keys: &ArrayRef) -> Result<Edited> {
+        let guard = self.guard_rows()?;
         let base = self.published()?;
         let keys = self.key_set(base.schema(), keys)?;
-        self.take_out(&base, &keys)
+        self.take_out(&base, &keys, &guard)
     }
 
-    fn take_out(&self, base: &Arc<Snapshot>, condemned: &dyn Condemned) -> Result<Edited> {
-        let guard = &self.guard_rows()?;
+    /// Takes rows out of `base`, which has what the guard has published, or a later version.
+    fn take_out(&self, base: &Arc<Snapshot>, condemned: &dyn Condemned, guard: &Guard) -> Result<Edited> {
         let edit =
             Edit { operation: "DELETE", added: &[], new_keys: None, condemned: Some(condemned), txn: None, guard };
         edit.commit(self, base).map_err(Failure::into_error)

@@ -16,25 +16,24 @@ use crate::error::{Error, Result};
 pub(super) enum Guard {
     /// Nothing has to: they do not meet, or whoever publishes is the log's owner.
     NotNeeded,
-    /// There was no log. One may be made before the rows are published: see [`Guard::renew`].
+    /// There was no log. One may be made before the rows are published.
     NoLog,
     /// The log is empty and has no owner, for as long as this lives.
     Held { _lock: Box<dyn LockGuard> },
 }
 
 impl Guard {
-    /// Makes sure that it does what it is for on another version, by which somebody may have made a log. (It is made by a
-    /// commit, so that nobody publishes without noticing.)
+    /// Whether it does what it is for on this version, by which somebody may have made a log. (It is made by a commit, so that
+    /// nobody publishes without noticing.)
     ///
     /// # Errors
     ///
-    /// As [`Store::guard_rows`].
-    pub(super) fn renew(&self, store: &Store, base: &Snapshot, renewed: &mut Self) -> Result<()> {
-        let has_log = delta_schema::lineage(base.delta(), store.path())?.is_some();
-        if has_log && matches!(self, Self::NoLog) && !matches!(renewed, Self::Held { .. }) {
-            *renewed = store.guard_rows()?;
+    /// When the table's lineage is none.
+    pub(super) fn covers(&self, store: &Store, base: &Snapshot) -> Result<bool> {
+        match self {
+            Self::NotNeeded | Self::Held { .. } => Ok(true),
+            Self::NoLog => Ok(delta_schema::lineage(base.delta(), store.path())?.is_none()),
         }
-        Ok(())
     }
 }
 
