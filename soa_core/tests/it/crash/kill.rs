@@ -121,7 +121,7 @@ fn processes_that_are_killed_leave_what_they_acknowledged() {
             match words.first() {
                 Some(&"begin") => {
                     let op = operation(seed, number(1), number(2));
-                    oracle.apply(&Mark::Begin { lane: number(1), op, way: Way::Log });
+                    oracle.apply(&Mark::Begin { lane: number(1), op, way: Way::Behind });
                 }
                 Some(&"end") => {
                     oracle.apply(&Mark::End { lane: number(1), outcome: Outcome::Durable });

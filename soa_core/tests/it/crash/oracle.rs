@@ -34,13 +34,13 @@ impl Op {
     }
 }
 
-/// By which way an operation is done.
+/// How an operation is to those that came before it and may be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// In a commit of its own.
-    Commit,
-    /// Through the write-ahead log, whose order crashes keep.
-    Log,
+    /// Where it is, they are: it went through the write-ahead log behind them, or published them first.
+    Behind,
+    /// It was published past the log.
+    Past,
 }
 
 /// What came of an operation.
@@ -111,7 +111,7 @@ impl Lane {
                     found.push(rows.clone());
                 }
                 if let Some((running, way)) = &self.running
-                    && (is_whole || (power_failed && *way == Way::Commit))
+                    && (is_whole || (power_failed && *way == Way::Past))
                 {
                     let mut rows = rows.clone();
                     running.apply(&mut rows);
@@ -138,7 +138,7 @@ impl Lane {
         let Some((op, way)) = self.running.clone() else { panic!("an operation ends that has not begun") };
         match outcome {
             Outcome::Durable => {
-                if way == Way::Log {
+                if way == Way::Behind {
                     self.settle();
                 }
                 self.settled.iter_mut().for_each(|rows| op.apply(rows));

@@ -179,12 +179,15 @@ impl<'a> Session<'a> {
     }
 
     fn commit(&self, lane: usize, op: Op, run: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        self.disk.mark(Mark::Begin { lane, op, way: Way::Commit });
+        // Rows of a table without key do not meet those in the log.
+        let is_past = self.store.snapshot()?.schema().key().is_none() && matches!(op, Op::Put(_));
+        let way = if is_past { Way::Past } else { Way::Behind };
+        self.disk.mark(Mark::Begin { lane, op, way });
         self.end(lane, Outcome::Durable, run())
     }
 
     fn log(&self, lane: usize, op: Op, run: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        self.disk.mark(Mark::Begin { lane, op, way: Way::Log });
+        self.disk.mark(Mark::Begin { lane, op, way: Way::Behind });
         let done = match self.durability {
             Durability::Sync => Outcome::Durable,
             Durability::Buffered => Outcome::Buffered,
