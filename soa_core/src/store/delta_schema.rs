@@ -106,6 +106,25 @@ pub(super) fn enable_log(delta: &DeltaSnapshot, path: &Path) -> Result<Vec<Value
     Ok(vec![json!({"metaData": metadata})])
 }
 
+/// The actions by which a table property has a value, or none; none if that is so already.
+pub(super) fn set_property(delta: &DeltaSnapshot, key: &str, value: Option<&str>) -> Result<Vec<Value>> {
+    if property(delta, key) == value {
+        return Ok(Vec::new());
+    }
+    let mut metadata = to_json(delta, delta.table_configuration().metadata())?;
+    match (value, metadata["configuration"].as_object_mut()) {
+        (Some(value), _) => metadata["configuration"][key] = value.into(),
+        (None, Some(configuration)) => drop(configuration.remove(key)),
+        (None, None) => {}
+    }
+    Ok(vec![json!({"metaData": metadata})])
+}
+
+/// The value of a table property.
+pub(super) fn property<'a>(delta: &'a DeltaSnapshot, key: &str) -> Option<&'a str> {
+    delta.metadata_configuration().get(key).map(String::as_str)
+}
+
 /// The lineage of the table's write-ahead log, if it has one.
 pub(super) fn lineage(delta: &DeltaSnapshot, path: &Path) -> Result<Option<uuid::Uuid>> {
     let configuration = delta.metadata_configuration();

@@ -170,6 +170,11 @@ impl std::fmt::Debug for Snapshot {
 /// The newest snapshot of each store that this process has used, by the store's resolved path.
 static CACHE: LazyLock<Mutex<HashMap<PathBuf, Arc<Snapshot>>>> = LazyLock::new(Mutex::default);
 
+/// Lets go of what this process has cached of a store: the next snapshot looks at its files anew.
+pub(super) fn forget(root: &Path) {
+    CACHE.lock().unwrap_or_else(PoisonError::into_inner).remove(root);
+}
+
 /// The newest snapshot. When nothing was committed since it was last asked for, this costs two `stat`s.
 pub(super) fn newest(backend: &Arc<dyn Backend>, root: &Path) -> Result<Arc<Snapshot>> {
     let cached = CACHE.lock().unwrap_or_else(PoisonError::into_inner).get(root).cloned();

@@ -46,17 +46,29 @@ pub(super) struct Added {
     parquet_bytes: u64,
     /// The time by which it takes its place among the segments; the last, if there is none.
     modified_ms: Option<i64>,
+    /// Its rows that are gone already, as positions in the file.
+    deleted: RoaringBitmap,
 }
 
 impl Added {
     /// Added behind all others.
     pub(super) fn last(written: &Written) -> Self {
-        Self { action: written.add.clone(), parquet_bytes: written.parquet_bytes, modified_ms: None }
+        Self {
+            action: written.add.clone(),
+            parquet_bytes: written.parquet_bytes,
+            modified_ms: None,
+            deleted: RoaringBitmap::new(),
+        }
     }
 
     /// Added in the place of another one.
     pub(super) fn in_place_of(segment: &Segment, written: &Written) -> Self {
-        Self { modified_ms: Some(segment.modified_ms()), ..Self::last(written) }
+        Self::at(segment.modified_ms(), written, RoaringBitmap::new())
+    }
+
+    /// Added where segments of a time have their place, without rows that are gone already.
+    pub(super) fn at(modified_ms: i64, written: &Written, deleted: RoaringBitmap) -> Self {
+        Self { modified_ms: Some(modified_ms), deleted, ..Self::last(written) }
     }
 }
 
@@ -144,15 +156,18 @@ fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result<(Vec<Value
         actions.push(json!({"txn": {"appId": app, "version": version, "lastUpdated": now}}));
     }
     actions.extend(change.table.iter().cloned());
-    if !change.deletions.is_empty() && change.table.is_empty() {
+    let vectors_come = !change.deletions.is_empty() || change.added.iter().any(|added| !added.deleted.is_empty());
+    if vectors_come && change.table.is_empty() {
         actions.extend(delta_schema::enable_deletion_vectors(base.delta())?);
     }
     for segment in &change.removed {
         actions.push(remove_action(segment, now, change.is_data_change));
     }
-    let bitmaps: Vec<RoaringBitmap> = change.deletions.iter().map(|(_, deleted)| deleted.clone()).collect();
+    let mut bitmaps: Vec<RoaringBitmap> = change.deletions.iter().map(|(_, deleted)| deleted.clone()).collect();
+    bitmaps.extend(change.added.iter().map(|added| added.deleted.clone()).filter(|deleted| !deleted.is_empty()));
     let (file, vectors) = vector::write(store.backend(), store.path(), &bitmaps)?;
-    for ((segment, _), vector) in change.deletions.iter().zip(vectors) {
+    let mut vectors = vectors.into_iter();
+    for ((segment, _), vector) in change.deletions.iter().zip(vectors.by_ref()) {
         actions.push(remove_action(segment, now, change.is_data_change));
         let mut action = add_action(segment, change.is_data_change);
         action["add"]["deletionVector"] = vector.to_json();
@@ -165,6 +180,12 @@ fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result<(Vec<Value
         let mut action = added.action.clone();
         action["add"]["modificationTime"] = added.modified_ms.unwrap_or(time).into();
         action["add"]["dataChange"] = change.is_data_change.into();
+        if !added.deleted.is_empty()
+            && let Some(vector) = vectors.next()
+        {
+            action["add"]["deletionVector"] = vector.to_json();
+            action["add"]["stats"] = loose_stats(action["add"]["stats"].as_str(), 0).into();
+        }
         actions.push(action);
     }
     Ok((actions, file))
@@ -212,17 +233,22 @@ pub(super) fn add_action(segment: &Segment, is_data_change: bool) -> Value {
         "modificationTime": segment.modified_ms(),
         "dataChange": is_data_change,
     });
-    // Bounds of all rows need not be attained by those that are left. A vector needs the number of rows there were.
-    let stats = meta.stats.as_deref().and_then(|stats| serde_json::from_str::<Map<String, Value>>(stats).ok());
-    let mut stats = stats.unwrap_or_default();
-    stats.entry("numRecords").or_insert_with(|| segment.file().row_count().into());
-    stats.insert("tightBounds".to_owned(), false.into());
-    action["stats"] = Value::from(Value::Object(stats).to_string());
+    action["stats"] = loose_stats(meta.stats.as_deref(), segment.file().row_count()).into();
     if !meta.tags.is_empty() {
         action["tags"] =
             meta.tags.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>().into();
     }
     json!({"add": action})
+}
+
+/// The statistics of a file of which rows are gone. Bounds of all rows need not be attained by those that are left. A vector
+/// needs the number of rows there were, which is `rows` where the statistics do not say it.
+fn loose_stats(stats: Option<&str>, rows: u64) -> String {
+    let stats = stats.and_then(|stats| serde_json::from_str::<Map<String, Value>>(stats).ok());
+    let mut stats = stats.unwrap_or_default();
+    stats.entry("numRecords").or_insert_with(|| rows.into());
+    stats.insert("tightBounds".to_owned(), false.into());
+    Value::Object(stats).to_string()
 }
 
 fn partition_values(segment: &Segment) -> Map<String, Value> {

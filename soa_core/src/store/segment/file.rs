@@ -211,6 +211,16 @@ impl SegmentFile {
         }
     }
 
+    /// The columns that are in the file.
+    pub(super) fn stored(&self) -> &[Field] {
+        &self.stored
+    }
+
+    /// Whether there is an Arrow form now that can be read, whatever was there when it was first needed.
+    pub(in crate::store) fn has_arrow(&self) -> bool {
+        self.is_own() && self.open_arrow().is_some()
+    }
+
     /// Every file of the segment that a scan may open, absolute.
     pub(in crate::store) fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.parquet_path(), self.arrow_path()];
@@ -242,7 +252,7 @@ impl SegmentFile {
     }
 
     /// Whether it was written by this crate, so that its units are known without opening it.
-    fn is_own(&self) -> bool {
+    pub(in crate::store) fn is_own(&self) -> bool {
         self.meta.checksums_tag.is_some()
     }
 
@@ -274,13 +284,14 @@ impl SegmentFile {
 
     /// The Arrow form, if there is one that can be read.
     fn arrow(&self) -> Option<&ArrowForm> {
-        let open = || {
-            let path = self.arrow_path();
-            paths::check_inside(&self.root, &path).ok()?;
-            let form = ArrowForm::open(&*self.backend, &path, &self.stored).ok()?;
-            (form.rows() == self.rows).then_some(form)
-        };
-        self.arrow.get_or_init(|| if self.is_own() { open() } else { None }).as_ref()
+        self.arrow.get_or_init(|| if self.is_own() { self.open_arrow() } else { None }).as_ref()
+    }
+
+    fn open_arrow(&self) -> Option<ArrowForm> {
+        let path = self.arrow_path();
+        paths::check_inside(&self.root, &path).ok()?;
+        let form = ArrowForm::open(&*self.backend, &path, &self.stored).ok()?;
+        (form.rows() == self.rows).then_some(form)
     }
 
     fn parquet(&self) -> Result<&ParquetForm> {
@@ -291,7 +302,7 @@ impl SegmentFile {
         Ok(self.parquet.get_or_init(|| form))
     }
 
-    fn open_parquet(&self) -> Result<ParquetForm> {
+    pub(super) fn open_parquet(&self) -> Result<ParquetForm> {
         let path = self.parquet_path();
         paths::check_inside(&self.root, &path)?;
         let checksums = match &self.meta.checksums_tag {

@@ -5,6 +5,7 @@ mod checksum;
 mod file;
 mod key_index;
 mod parquet_form;
+mod rebuild;
 mod write;
 mod zone_map;
 
