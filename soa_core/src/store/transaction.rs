@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 
 /// How often a commit is tried against others that keep being faster.
 const ATTEMPTS_MAX: u32 = 100;
+/// The tag of an `add` whose rows were in the table before.
+pub(super) const REWRITTEN_TAG: &str = "soa.rewritten";
 /// The longest wait before another attempt.
 const BACKOFF_MS_MAX: u64 = 50;
 
@@ -61,9 +63,32 @@ impl Added {
         }
     }
 
-    /// Added in the place of another one.
+    /// Added in the place of another one, with what is left of its rows.
     pub(super) fn in_place_of(segment: &Segment, written: &Written) -> Self {
-        Self::at(segment.modified_ms(), written, RoaringBitmap::new())
+        let mut added = Self::at(segment.modified_ms(), written, RoaringBitmap::new());
+        added.action["add"]["tags"][REWRITTEN_TAG] = "true".into();
+        added
+    }
+
+    /// A segment whose file is in another store as well, without the rows at these positions.
+    pub(super) fn copied(segment: &Segment, deleted: RoaringBitmap) -> Self {
+        let mut copied = Self::again(segment);
+        if let Some(add) = copied.action["add"].as_object_mut() {
+            add.remove("deletionVector");
+        }
+        Self { deleted, ..copied }
+    }
+
+    /// A segment of an older version, with the rows that it has there.
+    pub(super) fn again(segment: &Segment) -> Self {
+        let mut action = add_action(segment, true);
+        match (segment.vector(), &segment.file().meta().stats) {
+            (Some(vector), _) => action["add"]["deletionVector"] = vector.to_json(),
+            (None, Some(stats)) => action["add"]["stats"] = stats.as_str().into(),
+            (None, None) => {}
+        }
+        let (parquet_bytes, modified_ms) = (segment.parquet_bytes(), Some(segment.modified_ms()));
+        Self { action, parquet_bytes, modified_ms, deleted: RoaringBitmap::new() }
     }
 
     /// Added where segments of a time have their place, without rows that are gone already.
@@ -149,7 +174,7 @@ pub(super) fn commit(
 }
 
 /// The actions of a change on a version, and the file that was written for them, if any.
-fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result<(Vec<Value>, Option<PathBuf>)> {
+pub(super) fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result<(Vec<Value>, Option<PathBuf>)> {
     let now = log::now_ms();
     let mut actions = Vec::new();
     if let Some((app, version)) = &change.txn {
@@ -191,7 +216,8 @@ fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result<(Vec<Value
     Ok((actions, file))
 }
 
-fn metrics(change: &Change) -> Map<String, Value> {
+/// What a commit says of itself.
+pub(super) fn metrics(change: &Change) -> Map<String, Value> {
     let bytes: u64 = change.added.iter().map(|added| added.parquet_bytes).sum();
     let mut metrics =
         vec![("numFiles", change.added.len() as u64), ("numOutputRows", change.rows_added), ("numOutputBytes", bytes)];

@@ -202,12 +202,14 @@ impl Group {
     fn complete(self, next: Option<&Arc<Segment>>, is_hollow: &dyn Fn(&Segment) -> bool) -> Option<Self> {
         // One alone would be what it was.
         let is_worth = self.sources.len() > 1 || self.sources.iter().any(|segment| is_hollow(segment));
-        // Others' files may all be of one time. Which of them comes first is then told by what must not change: the commits
-        // that they are of.
-        let first = self.sources.first()?.modified_ms();
-        let has_place =
-            self.after.is_none_or(|after| after < first) || next.is_none_or(|next| next.modified_ms() > first);
-        (is_worth && has_place).then_some(self)
+        (is_worth && self.has_place(next)).then_some(self)
+    }
+
+    /// Whether there is a time between the segment before and the next one. Others' files may all be of one time: which of
+    /// them comes first is then told by the commits that they are of.
+    pub(super) fn has_place(&self, next: Option<&Arc<Segment>>) -> bool {
+        let Some(first) = self.sources.first().map(|first| first.modified_ms()) else { return false };
+        self.after.is_none_or(|after| after < first) || next.is_none_or(|next| next.modified_ms() > first)
     }
 }
 

@@ -8,6 +8,12 @@ use crate::store::transaction::{self, Change, Failure};
 use crate::store::{Store, delta_schema};
 
 const ARROW_BYTES_MAX_KEY: &str = "soa.arrowBytesMax";
+const AUTO_COMPACT_KEY: &str = "soa.autoCompact";
+
+/// Whether small segments are joined by themselves.
+pub(super) fn auto_compact(snapshot: &Snapshot) -> bool {
+    delta_schema::property(snapshot.delta(), AUTO_COMPACT_KEY) != Some("false")
+}
 
 /// How many bytes the Arrow forms may take; `None`: as many as there are.
 ///
@@ -33,6 +39,16 @@ impl Store {
     /// When the log cannot be read or written.
     pub fn set_arrow_bytes_max(&self, bytes: Option<u64>) -> Result<u64> {
         self.set_property(ARROW_BYTES_MAX_KEY, bytes.map(|bytes| bytes.to_string()).as_deref())
+    }
+
+    /// Chooses whether small segments are joined by themselves, as they are by default: whoever publishes few rows and finds
+    /// many small neighbours writes them into one. Returns the version that has it.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read or written.
+    pub fn set_auto_compact(&self, enabled: bool) -> Result<u64> {
+        self.set_property(AUTO_COMPACT_KEY, (!enabled).then_some("false"))
     }
 
     fn set_property(&self, key: &str, value: Option<&str>) -> Result<u64> {

@@ -80,6 +80,10 @@ impl Regrouped {
         let partition: Vec<(String, Option<String>)> =
             first.partition_values().map(|(name, value)| (name.to_owned(), value.map(str::to_owned))).collect();
         let columns: Vec<usize> = (0..schema.len()).collect();
+        // Several of the same size, rather than full ones and a small one that would soon be written again.
+        let rows: u64 = group.sources.iter().map(|segment| segment.row_count()).sum();
+        let rows_max = rows.div_ceil(rows.div_ceil(limits.rows as u64).max(1)).max(1);
+        let rows_max = usize::try_from(rows_max).unwrap_or(limits.rows);
         let mut pending = Pending::default();
         let mut taken = 0;
         for segment in &group.sources {
@@ -92,10 +96,10 @@ impl Regrouped {
                 taken += rows.num_rows() as u64;
                 let mut at = 0;
                 while at < rows.num_rows() {
-                    let count = (limits.rows - pending.rows).min(rows.num_rows() - at);
+                    let count = (rows_max - pending.rows).min(rows.num_rows() - at);
                     pending.push(rows.slice(at, count));
                     at += count;
-                    if pending.rows >= limits.rows || pending.bytes >= limits.bytes {
+                    if pending.rows >= rows_max || pending.bytes >= limits.bytes {
                         regrouped.flush(schema, &partition, std::mem::take(&mut pending))?;
                     }
                 }

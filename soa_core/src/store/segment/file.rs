@@ -19,6 +19,7 @@ use crate::predicate::{Bounds, Scalar};
 use crate::schema::{DataType, Field, Schema};
 use crate::store::io::Backend;
 use crate::store::paths;
+use crate::store::snapshot;
 use crate::store::stats::{ColumnStats, date_from_text, timestamp_from_text};
 use crate::store::{SEGMENT_ROWS_MAX, UNIT_ROWS};
 
@@ -268,7 +269,9 @@ impl SegmentFile {
             units.extend((!self.rows.is_multiple_of(unit)).then_some(self.rows % unit));
             units
         } else {
-            self.parquet()?.unit_rows()
+            let parquet = self.parquet();
+            let explain = |error| snapshot::explain(&self.backend, &self.root, &self.parquet_path(), error);
+            parquet.map_err(explain)?.unit_rows()
         };
         Ok(self.units.get_or_init(|| units))
     }
@@ -333,7 +336,10 @@ impl SegmentFile {
                 self.parquet().and_then(|parquet| parquet.columns(unit, &stored)).map_err(|_| damage)?
             }
             None if stored.is_empty() => Vec::new(),
-            None => self.parquet()?.columns(unit, &stored)?,
+            None => self
+                .parquet()
+                .and_then(|parquet| parquet.columns(unit, &stored))
+                .map_err(|error| snapshot::explain(&self.backend, &self.root, &self.parquet_path(), error))?,
         }
         .into_iter();
         columns

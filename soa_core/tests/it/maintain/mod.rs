@@ -1,6 +1,11 @@
 //! Maintenance: it changes how rows are stored, never the rows.
 
+mod auto;
+mod changes;
+mod clone;
 mod compact;
+mod restore;
+mod vacuum;
 
 use std::sync::Arc;
 
