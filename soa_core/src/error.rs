@@ -124,6 +124,14 @@ pub enum Error {
         /// How often it was tried.
         attempts: u32,
     },
+    /// Somebody else is doing what excludes this.
+    #[error("\"{}\" is busy: {message}; try again later", path.display())]
+    Busy {
+        /// The store.
+        path: PathBuf,
+        /// What is being done.
+        message: String,
+    },
     /// Somebody else owns the store's write-ahead log.
     #[error("\"{}\" is being written by {owner}; only one writer can have its write-ahead log at a time", path.display())]
     Owned {
@@ -223,7 +231,9 @@ impl Error {
             Self::NotFound { .. } | Self::NotAStore { .. } => ErrorKind::NotFound,
             Self::AlreadyExists { .. } => ErrorKind::AlreadyExists,
             Self::Damaged { .. } | Self::Log { .. } | Self::Arrow { .. } | Self::Parquet { .. } => ErrorKind::Damaged,
-            Self::Conflict { .. } | Self::Owned { .. } | Self::SnapshotTooOld { .. } => ErrorKind::Conflict,
+            Self::Busy { .. } | Self::Conflict { .. } | Self::Owned { .. } | Self::SnapshotTooOld { .. } => {
+                ErrorKind::Conflict
+            }
             Self::Io { .. } | Self::WriterFailed { .. } | Self::NotPublished { .. } => ErrorKind::Io,
         }
     }

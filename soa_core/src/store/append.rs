@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use super::Store;
 use super::edit::Edit;
 use super::guard::Guard;
 use super::keys::KeySet;
 use super::snapshot::Snapshot;
 use super::transaction::check_writable;
 use super::writing::SegmentWriter;
+use super::{Store, UNIT_ROWS, maintain};
 use crate::convert::cast_batch;
 use crate::error::Result;
 use crate::schema::Schema;
@@ -88,6 +88,10 @@ impl Appender {
             guard: &self.guard,
         };
         let edited = edit.commit(&self.store, &self.base);
-        Ok(self.writer.settle(edited)?.version)
+        let version = self.writer.settle(edited)?.version;
+        if self.rows > 0 {
+            maintain::after_publishing(&self.store, self.rows < UNIT_ROWS as u64);
+        }
+        Ok(version)
     }
 }

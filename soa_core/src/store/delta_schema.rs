@@ -106,6 +106,64 @@ pub(super) fn enable_log(delta: &DeltaSnapshot, path: &Path) -> Result<Vec<Value
     Ok(vec![json!({"metaData": metadata})])
 }
 
+/// The actions by which a table property has a value, or none; none if that is so already.
+pub(super) fn set_property(delta: &DeltaSnapshot, key: &str, value: Option<&str>) -> Result<Vec<Value>> {
+    if property(delta, key) == value {
+        return Ok(Vec::new());
+    }
+    let mut metadata = to_json(delta, delta.table_configuration().metadata())?;
+    match (value, metadata["configuration"].as_object_mut()) {
+        (Some(value), _) => metadata["configuration"][key] = value.into(),
+        (None, Some(configuration)) => drop(configuration.remove(key)),
+        (None, None) => {}
+    }
+    Ok(vec![json!({"metaData": metadata})])
+}
+
+/// The actions by which a table has the columns of another version of it; none if it has them already.
+pub(super) fn with_columns_of(delta: &DeltaSnapshot, other: &DeltaSnapshot) -> Result<Vec<Value>> {
+    let mut metadata = to_json(delta, delta.table_configuration().metadata())?;
+    let before = metadata.clone();
+    let there = to_json(other, other.table_configuration().metadata())?;
+    for part in ["schemaString", "partitionColumns"] {
+        metadata[part] = there[part].clone();
+    }
+    for key in [KEY_KEY, SORT_BY_KEY, STATS_COLUMNS_KEY] {
+        match (there["configuration"].get(key), metadata["configuration"].as_object_mut()) {
+            (Some(value), _) => metadata["configuration"][key] = value.clone(),
+            (None, Some(configuration)) => drop(configuration.remove(key)),
+            (None, None) => {}
+        }
+    }
+    Ok(if metadata == before { Vec::new() } else { vec![json!({"metaData": metadata})] })
+}
+
+/// The actions that make a table of the same columns and properties, without a write-ahead log.
+pub(super) fn copied_table(delta: &DeltaSnapshot, with_vectors: bool, now_ms: i64) -> Result<Vec<Value>> {
+    let mut protocol = json!({"protocol": to_json(delta, delta.table_configuration().protocol())?});
+    let mut metadata = json!({"metaData": to_json(delta, delta.table_configuration().metadata())?});
+    for action in if with_vectors { enable_deletion_vectors(delta)? } else { Vec::new() } {
+        match action.get("protocol").is_some() {
+            true => protocol = action,
+            false => metadata = action,
+        }
+    }
+    let table = &mut metadata["metaData"];
+    table["id"] = uuid::Uuid::new_v4().to_string().into();
+    table["createdTime"] = now_ms.into();
+    if let Some(configuration) = table["configuration"].as_object_mut() {
+        configuration.remove(LINEAGE_KEY);
+        // There is no other feature that a table of this format could need.
+        configuration.remove(REQUIRED_FEATURES_KEY);
+    }
+    Ok(vec![protocol, metadata])
+}
+
+/// The value of a table property.
+pub(super) fn property<'a>(delta: &'a DeltaSnapshot, key: &str) -> Option<&'a str> {
+    delta.metadata_configuration().get(key).map(String::as_str)
+}
+
 /// The lineage of the table's write-ahead log, if it has one.
 pub(super) fn lineage(delta: &DeltaSnapshot, path: &Path) -> Result<Option<uuid::Uuid>> {
     let configuration = delta.metadata_configuration();

@@ -16,7 +16,7 @@ use super::snapshot::Snapshot;
 use super::transaction::{self, Added, Change, Failure, check_deletable};
 use super::vector::DeletionVector;
 use super::writing::SegmentWriter;
-use super::{Store, delta_schema};
+use super::{Store, UNIT_ROWS, delta_schema, maintain};
 use crate::convert::{cast_batch, cast_column};
 use crate::error::{Error, Result};
 use crate::predicate::{Predicate, Scalar};
@@ -350,7 +350,11 @@ impl Store {
             guard,
         };
         let edited = edit.commit(self, &base);
-        writer.settle(edited)
+        let edited = writer.settle(edited)?;
+        if edited.rows_added > 0 {
+            maintain::after_publishing(self, edited.rows_added < UNIT_ROWS as u64);
+        }
+        Ok(edited)
     }
 
     /// The newest row with this key, if there is one: a batch of one row, or of none. Where there is a key index, a block or

@@ -43,6 +43,13 @@ pub trait Backend: Debug + Send + Sync {
     /// As [`fs::read_dir`].
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
 
+    /// Everything in a folder, in no order. Links are not followed: they are [`ItemKind::Other`].
+    ///
+    /// # Errors
+    ///
+    /// As [`fs::read_dir`].
+    fn list_all(&self, dir: &Path) -> io::Result<Vec<Item>>;
+
     /// Makes a folder and those above it, durably.
     ///
     /// # Errors
@@ -57,6 +64,14 @@ pub trait Backend: Debug + Send + Sync {
     ///
     /// `AlreadyExists` when there is such a file; then, as after any other error, nothing is left behind.
     fn write_new(&self, path: &Path, content: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()>;
+
+    /// Copies a file, or shares its blocks where the file system can, to one that does not exist yet, and syncs that; the name
+    /// is durable after [`sync_dir`](Self::sync_dir).
+    ///
+    /// # Errors
+    ///
+    /// As [`write_new`](Self::write_new), and `NotFound` when there is nothing to copy.
+    fn copy_new(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Writes a file whole and durably, name included, unless there is one of that name.
     ///
@@ -178,6 +193,28 @@ pub struct Entry {
     pub stat: Stat,
 }
 
+/// Something in a folder.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: ItemKind,
+    /// Its own size and time.
+    pub stat: Stat,
+}
+
+/// What something in a folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ItemKind {
+    /// A file.
+    File,
+    /// A folder.
+    Dir,
+    /// A link, a pipe or something else.
+    Other,
+}
+
 /// Size and time of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -213,6 +250,18 @@ pub trait Disk: Debug + Send + Sync {
     ///
     /// `AlreadyExists` when there is such a file.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Makes a file that must not exist yet and has what another one has.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_new`](Self::create_new), and of reading and writing. Then some of it may be there.
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut source = self.open_to_read(from)?;
+        let mut file = self.create_new(to)?;
+        io::copy(&mut source, &mut file)?;
+        Ok(file)
+    }
 
     /// Gives a file another name, which must not exist yet.
     ///
@@ -290,6 +339,14 @@ impl Disk for OsBackend {
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(OpenOptions::new().append(true).create_new(true).open(path)?))
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut source = self.open_to_read(from)?;
+        // The system shares blocks between files, or copies by itself, but not to the end of one that is appended to.
+        let mut file = OpenOptions::new().write(true).create_new(true).open(to)?;
+        io::copy(&mut source, &mut file)?;
+        Ok(Box::new(file))
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -384,6 +441,28 @@ impl<D: Disk> Backend for D {
         Ok(entries)
     }
 
+    fn list_all(&self, dir: &Path) -> io::Result<Vec<Item>> {
+        let mut items = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let metadata = match fs::symlink_metadata(entry.path()) {
+                Ok(metadata) => metadata,
+                // Removed since the folder was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let kind = match metadata.file_type() {
+                kind if kind.is_file() => ItemKind::File,
+                kind if kind.is_dir() => ItemKind::Dir,
+                _ => ItemKind::Other,
+            };
+            if let Ok(name) = entry.file_name().into_string() {
+                items.push(Item { name, kind, stat: Stat::of(&metadata) });
+            }
+        }
+        Ok(items)
+    }
+
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         if dir.as_os_str().is_empty() || dir.is_dir() {
             return Ok(());
@@ -402,6 +481,15 @@ impl<D: Disk> Backend for D {
         // Linking, unlike renaming, never replaces a file.
         let linked = self.link(&temporary, path);
         // Whatever becomes of this name, nobody reads it, and the file has its own by now.
+        let _ = self.unlink(&temporary);
+        linked
+    }
+
+    fn copy_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let temporary = temporary(to);
+        let copied = self.copy(from, &temporary).and_then(|file| file.fsync());
+        let linked = copied.and_then(|()| self.link(&temporary, to));
+        // As in `write_new`. What could not be copied whole is not there either then.
         let _ = self.unlink(&temporary);
         linked
     }

@@ -114,6 +114,22 @@ pub(super) fn versions(backend: &dyn Backend, root: &Path) -> Result<Vec<u64>> {
     Ok(versions)
 }
 
+/// The actions of a version, in order.
+///
+/// # Errors
+///
+/// When its commit is not there (any more) or cannot be read.
+pub(super) fn actions(backend: &dyn Backend, root: &Path, version: u64) -> Result<Vec<Value>> {
+    let path = commit_path(root, version);
+    let bytes = backend.read(&path).map_err(Error::io("read", &path))?;
+    let text = String::from_utf8(bytes).map_err(|_| Error::damaged(&path, "it is not UTF-8"))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let parse = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| Error::damaged(&path, format!("line {}: {error}", number + 1)))
+    };
+    lines.map(parse).collect()
+}
+
 /// The commits that are there, oldest first.
 pub(super) fn history(backend: &dyn Backend, root: &Path) -> Result<Vec<Commit>> {
     let mut commits: Vec<Commit> = Vec::new();
@@ -129,9 +145,6 @@ pub(super) fn history(backend: &dyn Backend, root: &Path) -> Result<Vec<Commit>>
 }
 
 fn read_commit(backend: &dyn Backend, root: &Path, version: u64) -> Result<Commit> {
-    let path = commit_path(root, version);
-    let bytes = backend.read(&path).map_err(Error::io("read", &path))?;
-    let text = String::from_utf8(bytes).map_err(|_| Error::damaged(&path, "it is not UTF-8"))?;
     let mut commit = Commit {
         version,
         timestamp_ms: 0,
@@ -143,9 +156,7 @@ fn read_commit(backend: &dyn Backend, root: &Path, version: u64) -> Result<Commi
         rows_deleted: None,
     };
     let mut rows_of_files: Option<u64> = Some(0);
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let action: Value = serde_json::from_str(line)
-            .map_err(|error| Error::damaged(&path, format!("line {}: {error}", number + 1)))?;
+    for action in actions(backend, root, version)? {
         if let Some(info) = action.get("commitInfo") {
             commit.timestamp_ms = info.get("timestamp").and_then(Value::as_i64).unwrap_or(0);
             commit.operation = info.get("operation").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -172,6 +183,7 @@ fn read_commit(backend: &dyn Backend, root: &Path, version: u64) -> Result<Commi
         commit.rows_added = commit.rows_added.or(rows_of_files);
     }
     if commit.timestamp_ms == 0 {
+        let path = commit_path(root, version);
         let stat = backend.stat(&path).map_err(Error::io("read", &path))?;
         commit.timestamp_ms = stat.modified_ms;
     }

@@ -31,6 +31,7 @@ mod io;
 mod keys;
 mod live;
 mod log;
+mod maintain;
 mod map;
 mod overlay;
 mod paths;
@@ -56,8 +57,11 @@ use crate::schema::Schema;
 
 pub use self::append::Appender;
 pub use self::edit::Edited;
-pub use self::io::{Backend, Disk, DiskFile, Entry, LockGuard, LockMode, LogFile, OsBackend, ReadFile, Stat};
+pub use self::io::{
+    Backend, Disk, DiskFile, Entry, Item, ItemKind, LockGuard, LockMode, LogFile, OsBackend, ReadFile, Stat,
+};
 pub use self::log::Commit;
+pub use self::maintain::{Changes, CompactOptions, CompactProgress, Compacted, VacuumOptions, Vacuumed};
 pub(crate) use self::overlay::Overlay;
 pub use self::segment::{Form, Segment};
 pub use self::snapshot::{Snapshot, SnapshotId};
@@ -137,15 +141,8 @@ impl Store {
     /// As [`create`](Self::create).
     pub fn create_on(backend: Arc<dyn Backend>, path: impl AsRef<Path>, schema: Schema) -> Result<Self> {
         let path = path.as_ref();
-        let log_dir = path.join(paths::LOG_DIR);
-        backend.create_dir_all(&log_dir).map_err(Error::io("create", &log_dir))?;
-        let store = Self::at(backend, path)?;
-        store.sync_names(&[store.path().parent().unwrap_or(store.path()), store.path()])?;
+        let store = Self::prepare(backend, path)?;
         let exists = || Error::AlreadyExists { path: path.to_owned() };
-        let there = store.backend().list(&log_dir).map_err(Error::io("list", &log_dir))?;
-        if there.iter().any(|entry| snapshot::is_log_file(&entry.name)) {
-            return Err(exists());
-        }
         let actions = delta_schema::creation_actions(&schema, log::now_ms());
         match log::commit(store.backend(), &store.root, 0, "CREATE TABLE", Map::new(), &actions) {
             Outcome::Committed => {
@@ -154,6 +151,19 @@ impl Store {
             }
             Outcome::Conflict => Err(exists()),
             Outcome::Unknown(error) | Outcome::Failed(error) => Err(error),
+        }
+    }
+
+    /// The folder of a store whose first commit is still to come.
+    fn prepare(backend: Arc<dyn Backend>, path: &Path) -> Result<Self> {
+        let log_dir = path.join(paths::LOG_DIR);
+        backend.create_dir_all(&log_dir).map_err(Error::io("create", &log_dir))?;
+        let store = Self::at(backend, path)?;
+        store.sync_names(&[store.path().parent().unwrap_or(store.path()), store.path()])?;
+        let there = store.backend().list(&log_dir).map_err(Error::io("list", &log_dir))?;
+        match there.iter().any(|entry| snapshot::is_log_file(&entry.name)) {
+            true => Err(Error::AlreadyExists { path: path.to_owned() }),
+            false => Ok(store),
         }
     }
 

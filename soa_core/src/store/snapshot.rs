@@ -170,6 +170,11 @@ impl std::fmt::Debug for Snapshot {
 /// The newest snapshot of each store that this process has used, by the store's resolved path.
 static CACHE: LazyLock<Mutex<HashMap<PathBuf, Arc<Snapshot>>>> = LazyLock::new(Mutex::default);
 
+/// Lets go of what this process has cached of a store: the next snapshot looks at its files anew.
+pub(super) fn forget(root: &Path) {
+    CACHE.lock().unwrap_or_else(PoisonError::into_inner).remove(root);
+}
+
 /// The newest snapshot. When nothing was committed since it was last asked for, this costs two `stat`s.
 pub(super) fn newest(backend: &Arc<dyn Backend>, root: &Path) -> Result<Arc<Snapshot>> {
     let cached = CACHE.lock().unwrap_or_else(PoisonError::into_inner).get(root).cloned();
@@ -217,6 +222,23 @@ pub(super) fn at_version(backend: &Arc<dyn Backend>, root: &Path, version: u64) 
             Err(no_such(format!("its log is gone ({source})")))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// What it means that `file`, which a snapshot needs, could not be read: if it is not there, and the newest version does not
+/// name it, the snapshot is too old.
+pub(super) fn explain(backend: &Arc<dyn Backend>, root: &Path, file: &Path, error: Error) -> Error {
+    match &error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {}
+        _ => return error,
+    }
+    match newest(backend, root) {
+        Ok(newest) if !newest.segments.iter().any(|segment| segment.files().iter().any(|named| named == file)) => {
+            let name = file.strip_prefix(root).unwrap_or(file).display();
+            let message = format!("its file \"{name}\" has been removed since by vacuum");
+            Error::SnapshotTooOld { path: root.to_owned(), message }
+        }
+        _ => error,
     }
 }
 
@@ -339,36 +361,66 @@ fn read_files(root: &Path, schema: &Schema, batch: &RecordBatch) -> Result<Vec<(
             let path = paths::decode(root, paths.value(row))?;
             let values = entries(partitions, row).ok_or_else(shape)?;
             let tags = entries(tags, row).unwrap_or_default();
-            let partition = (0..schema.len())
-                .map(|column| {
-                    if !schema.partition_by().contains(&column) {
-                        return Ok(None);
-                    }
-                    let field = schema.field(column);
-                    let text = values.get(field.name()).cloned().flatten();
-                    PartitionValue::parse(field, text.as_deref()).map(Some).ok_or_else(|| {
-                        let message =
-                            format!("\"{path}\" has the partition value {text:?}, which is no {}", field.data_type());
-                        Error::value(field.name(), message)
-                    })
-                })
-                .collect::<Result<Vec<_>>>()?;
-            let known = (!stats.is_null(row)).then(|| stats::from_json(schema, stats.value(row))).flatten();
-            let (rows, bounds) = known.map_or((None, None), |(rows, bounds)| (Some(rows), Some(bounds)));
-            let meta = SegmentMeta {
-                parquet_bytes: u64::try_from(sizes.value(row)).map_err(|_| shape())?,
-                modified_ms: times.value(row),
-                rows,
-                bounds,
-                partition,
-                checksums_tag: tags.get(CHECKSUMS_TAG).cloned().flatten(),
-                stats: (!stats.is_null(row)).then(|| stats.value(row).to_owned()),
-                tags: tags.into_iter().collect(),
+            let meta = Logged {
                 path,
-            };
+                bytes: u64::try_from(sizes.value(row)).map_err(|_| shape())?,
+                modified_ms: times.value(row),
+                values,
+                stats: (!stats.is_null(row)).then(|| stats.value(row).to_owned()),
+                tags,
+            }
+            .into_meta(schema)?;
             Ok((meta, read_vector(root, vectors, row)?))
         })
         .collect()
+}
+
+/// An entry of the log for a file, as it is there.
+pub(super) struct Logged {
+    /// Relative to the store, decoded.
+    pub(super) path: String,
+    pub(super) bytes: u64,
+    pub(super) modified_ms: i64,
+    /// The partition columns and their values.
+    pub(super) values: HashMap<String, Option<String>>,
+    pub(super) stats: Option<String>,
+    pub(super) tags: HashMap<String, Option<String>>,
+}
+
+impl Logged {
+    /// What it says of the file of a table of this schema.
+    ///
+    /// # Errors
+    ///
+    /// When a partition value is none of its column.
+    pub(super) fn into_meta(self, schema: &Schema) -> Result<SegmentMeta> {
+        let path = &self.path;
+        let partition = (0..schema.len()).map(|column| {
+            if !schema.partition_by().contains(&column) {
+                return Ok(None);
+            }
+            let field = schema.field(column);
+            let text = self.values.get(field.name()).cloned().flatten();
+            PartitionValue::parse(field, text.as_deref()).map(Some).ok_or_else(|| {
+                let message = format!("\"{path}\" has the partition value {text:?}, which is no {}", field.data_type());
+                Error::value(field.name(), message)
+            })
+        });
+        let partition = partition.collect::<Result<Vec<_>>>()?;
+        let known = self.stats.as_deref().and_then(|stats| stats::from_json(schema, stats));
+        let (rows, bounds) = known.map_or((None, None), |(rows, bounds)| (Some(rows), Some(bounds)));
+        Ok(SegmentMeta {
+            parquet_bytes: self.bytes,
+            modified_ms: self.modified_ms,
+            rows,
+            bounds,
+            partition,
+            checksums_tag: self.tags.get(CHECKSUMS_TAG).cloned().flatten(),
+            stats: self.stats,
+            tags: self.tags.into_iter().collect(),
+            path: self.path,
+        })
+    }
 }
 
 fn read_vector(root: &Path, vectors: &StructArray, row: usize) -> Result<Option<DeletionVector>> {

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 
 /// How often a commit is tried against others that keep being faster.
 const ATTEMPTS_MAX: u32 = 100;
+/// The tag of an `add` whose rows were in the table before.
+pub(super) const REWRITTEN_TAG: &str = "soa.rewritten";
 /// The longest wait before another attempt.
 const BACKOFF_MS_MAX: u64 = 50;
 
@@ -46,17 +48,52 @@ pub(super) struct Added {
     parquet_bytes: u64,
     /// The time by which it takes its place among the segments; the last, if there is none.
     modified_ms: Option<i64>,
+    /// Its rows that are gone already, as positions in the file.
+    deleted: RoaringBitmap,
 }
 
 impl Added {
     /// Added behind all others.
     pub(super) fn last(written: &Written) -> Self {
-        Self { action: written.add.clone(), parquet_bytes: written.parquet_bytes, modified_ms: None }
+        Self {
+            action: written.add.clone(),
+            parquet_bytes: written.parquet_bytes,
+            modified_ms: None,
+            deleted: RoaringBitmap::new(),
+        }
     }
 
-    /// Added in the place of another one.
+    /// Added in the place of another one, with what is left of its rows.
     pub(super) fn in_place_of(segment: &Segment, written: &Written) -> Self {
-        Self { modified_ms: Some(segment.modified_ms()), ..Self::last(written) }
+        let mut added = Self::at(segment.modified_ms(), written, RoaringBitmap::new());
+        added.action["add"]["tags"][REWRITTEN_TAG] = "true".into();
+        added
+    }
+
+    /// A segment whose file is in another store as well, without the rows at these positions.
+    pub(super) fn copied(segment: &Segment, deleted: RoaringBitmap) -> Self {
+        let mut copied = Self::again(segment);
+        if let Some(add) = copied.action["add"].as_object_mut() {
+            add.remove("deletionVector");
+        }
+        Self { deleted, ..copied }
+    }
+
+    /// A segment of an older version, with the rows that it has there.
+    pub(super) fn again(segment: &Segment) -> Self {
+        let mut action = add_action(segment, true);
+        match (segment.vector(), &segment.file().meta().stats) {
+            (Some(vector), _) => action["add"]["deletionVector"] = vector.to_json(),
+            (None, Some(stats)) => action["add"]["stats"] = stats.as_str().into(),
+            (None, None) => {}
+        }
+        let (parquet_bytes, modified_ms) = (segment.parquet_bytes(), Some(segment.modified_ms()));
+        Self { action, parquet_bytes, modified_ms, deleted: RoaringBitmap::new() }
+    }
+
+    /// Added where segments of a time have their place, without rows that are gone already.
+    pub(super) fn at(modified_ms: i64, written: &Written, deleted: RoaringBitmap) -> Self {
+        Self { modified_ms: Some(modified_ms), deleted, ..Self::last(written) }
     }
 }
 
@@ -137,22 +174,25 @@ pub(super) fn commit(
 }
 
 /// The actions of a change on a version, and the file that was written for them, if any.
-fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result<(Vec<Value>, Option<PathBuf>)> {
+pub(super) fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result<(Vec<Value>, Option<PathBuf>)> {
     let now = log::now_ms();
     let mut actions = Vec::new();
     if let Some((app, version)) = &change.txn {
         actions.push(json!({"txn": {"appId": app, "version": version, "lastUpdated": now}}));
     }
     actions.extend(change.table.iter().cloned());
-    if !change.deletions.is_empty() && change.table.is_empty() {
+    let vectors_come = !change.deletions.is_empty() || change.added.iter().any(|added| !added.deleted.is_empty());
+    if vectors_come && change.table.is_empty() {
         actions.extend(delta_schema::enable_deletion_vectors(base.delta())?);
     }
     for segment in &change.removed {
         actions.push(remove_action(segment, now, change.is_data_change));
     }
-    let bitmaps: Vec<RoaringBitmap> = change.deletions.iter().map(|(_, deleted)| deleted.clone()).collect();
+    let mut bitmaps: Vec<RoaringBitmap> = change.deletions.iter().map(|(_, deleted)| deleted.clone()).collect();
+    bitmaps.extend(change.added.iter().map(|added| added.deleted.clone()).filter(|deleted| !deleted.is_empty()));
     let (file, vectors) = vector::write(store.backend(), store.path(), &bitmaps)?;
-    for ((segment, _), vector) in change.deletions.iter().zip(vectors) {
+    let mut vectors = vectors.into_iter();
+    for ((segment, _), vector) in change.deletions.iter().zip(vectors.by_ref()) {
         actions.push(remove_action(segment, now, change.is_data_change));
         let mut action = add_action(segment, change.is_data_change);
         action["add"]["deletionVector"] = vector.to_json();
@@ -165,12 +205,19 @@ fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result<(Vec<Value
         let mut action = added.action.clone();
         action["add"]["modificationTime"] = added.modified_ms.unwrap_or(time).into();
         action["add"]["dataChange"] = change.is_data_change.into();
+        if !added.deleted.is_empty()
+            && let Some(vector) = vectors.next()
+        {
+            action["add"]["deletionVector"] = vector.to_json();
+            action["add"]["stats"] = loose_stats(action["add"]["stats"].as_str(), 0).into();
+        }
         actions.push(action);
     }
     Ok((actions, file))
 }
 
-fn metrics(change: &Change) -> Map<String, Value> {
+/// What a commit says of itself.
+pub(super) fn metrics(change: &Change) -> Map<String, Value> {
     let bytes: u64 = change.added.iter().map(|added| added.parquet_bytes).sum();
     let mut metrics =
         vec![("numFiles", change.added.len() as u64), ("numOutputRows", change.rows_added), ("numOutputBytes", bytes)];
@@ -212,17 +259,22 @@ pub(super) fn add_action(segment: &Segment, is_data_change: bool) -> Value {
         "modificationTime": segment.modified_ms(),
         "dataChange": is_data_change,
     });
-    // Bounds of all rows need not be attained by those that are left. A vector needs the number of rows there were.
-    let stats = meta.stats.as_deref().and_then(|stats| serde_json::from_str::<Map<String, Value>>(stats).ok());
-    let mut stats = stats.unwrap_or_default();
-    stats.entry("numRecords").or_insert_with(|| segment.file().row_count().into());
-    stats.insert("tightBounds".to_owned(), false.into());
-    action["stats"] = Value::from(Value::Object(stats).to_string());
+    action["stats"] = loose_stats(meta.stats.as_deref(), segment.file().row_count()).into();
     if !meta.tags.is_empty() {
         action["tags"] =
             meta.tags.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>().into();
     }
     json!({"add": action})
+}
+
+/// The statistics of a file of which rows are gone. Bounds of all rows need not be attained by those that are left. A vector
+/// needs the number of rows there were, which is `rows` where the statistics do not say it.
+fn loose_stats(stats: Option<&str>, rows: u64) -> String {
+    let stats = stats.and_then(|stats| serde_json::from_str::<Map<String, Value>>(stats).ok());
+    let mut stats = stats.unwrap_or_default();
+    stats.entry("numRecords").or_insert_with(|| rows.into());
+    stats.insert("tightBounds".to_owned(), false.into());
+    Value::Object(stats).to_string()
 }
 
 fn partition_values(segment: &Segment) -> Map<String, Value> {

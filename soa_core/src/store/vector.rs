@@ -42,6 +42,20 @@ impl DeletionVector {
         .map_err(|error| damaged_log(root, &error))
     }
 
+    /// A vector as an action of the log has it.
+    pub(super) fn from_json(root: &Path, value: &Value) -> Result<Self> {
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
+        let number = |name: &str| value.get(name).and_then(Value::as_i64);
+        let size = number("sizeInBytes").and_then(|size| i32::try_from(size).ok());
+        let offset = number("offset").and_then(|offset| i32::try_from(offset).ok());
+        match (text("storageType"), text("pathOrInlineDv"), size, number("cardinality")) {
+            (Some(kind), Some(place), Some(size), Some(cardinality)) => {
+                Self::new(root, kind, place, offset, size, cardinality)
+            }
+            _ => Err(Error::damaged(root.join(super::paths::LOG_DIR), "an entry has half a deletion vector")),
+        }
+    }
+
     /// How many rows are gone.
     pub(super) fn cardinality(&self) -> u64 {
         u64::try_from(self.0.cardinality).unwrap_or(0)
@@ -63,6 +77,7 @@ impl DeletionVector {
         let url = url::Url::from_directory_path(root).map_err(|()| Error::NotFound { path: root.to_owned() })?;
         let positions = self.0.read(engine::storage(backend, root), &url).map_err(|error| match error {
             KernelError::IOError(error) => Error::io("read", &file)(error),
+            KernelError::FileNotFound(_) => Error::io("read", &file)(std::io::ErrorKind::NotFound.into()),
             error => Error::damaged(&file, format!("its deletion vector cannot be read: {error}")),
         })?;
         if positions.len() != self.cardinality() || positions.max().is_some_and(|last| last >= rows) {

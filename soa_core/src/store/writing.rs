@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::schema::{DataType, Schema, arrow_schema};
 
 /// A segment is written when the rows collected for it take this many bytes of memory.
-const SEGMENT_BYTES_MAX: usize = 512 << 20;
+pub(super) const SEGMENT_BYTES_MAX: usize = 512 << 20;
 /// Rows collected for all partitions together take at most this many bytes before the largest is written.
 const PENDING_BYTES_MAX: usize = 1 << 30;
 
@@ -160,7 +160,7 @@ impl Drop for SegmentWriter {
 }
 
 /// The bytes that the rows themselves take, whatever they share their buffers with.
-fn memory_of(batch: &RecordBatch) -> usize {
+pub(super) fn memory_of(batch: &RecordBatch) -> usize {
     let bytes = |array: &ArrayRef| match array.data_type() {
         ArrowType::Utf8View => 16 * array.len() + array.as_string_view().total_buffer_bytes_used(),
         ArrowType::BinaryView => 16 * array.len() + array.as_binary_view().total_buffer_bytes_used(),
@@ -171,8 +171,16 @@ fn memory_of(batch: &RecordBatch) -> usize {
 
 /// The rows in the table's order; rows that are equal in it keep theirs.
 fn sort(schema: &Schema, batch: &RecordBatch) -> Result<RecordBatch> {
+    match sort_order(schema, batch)? {
+        None => Ok(batch.clone()),
+        Some(order) => take_record_batch(batch, &order).map_err(Error::arrow("cannot sort rows")),
+    }
+}
+
+/// The positions of the rows in the table's order; `None` if it has none.
+pub(super) fn sort_order(schema: &Schema, batch: &RecordBatch) -> Result<Option<UInt32Array>> {
     if schema.sort_by().is_empty() {
-        return Ok(batch.clone());
+        return Ok(None);
     }
     let options = Some(SortOptions { descending: false, nulls_first: false });
     let mut columns: Vec<SortColumn> = schema
@@ -182,8 +190,7 @@ fn sort(schema: &Schema, batch: &RecordBatch) -> Result<RecordBatch> {
         .collect();
     let row: UInt32Array = (0..u32::try_from(batch.num_rows()).unwrap_or(u32::MAX)).collect();
     columns.push(SortColumn { values: Arc::new(row), options });
-    let order = lexsort_to_indices(&columns, None).map_err(Error::arrow("cannot sort rows"))?;
-    take_record_batch(batch, &order).map_err(Error::arrow("cannot sort rows"))
+    lexsort_to_indices(&columns, None).map(Some).map_err(Error::arrow("cannot sort rows"))
 }
 
 /// The rows of each combination of partition values, in the order in which the combinations first occur.

@@ -6,6 +6,7 @@ mod crash;
 mod derive;
 mod edits;
 mod log;
+mod maintain;
 mod memory;
 mod model;
 #[path = "../../examples/support/orders.rs"]

@@ -19,6 +19,7 @@ use crate::predicate::{Bounds, Scalar};
 use crate::schema::{DataType, Field, Schema};
 use crate::store::io::Backend;
 use crate::store::paths;
+use crate::store::snapshot;
 use crate::store::stats::{ColumnStats, date_from_text, timestamp_from_text};
 use crate::store::{SEGMENT_ROWS_MAX, UNIT_ROWS};
 
@@ -211,6 +212,16 @@ impl SegmentFile {
         }
     }
 
+    /// The columns that are in the file.
+    pub(super) fn stored(&self) -> &[Field] {
+        &self.stored
+    }
+
+    /// Whether there is an Arrow form now that can be read, whatever was there when it was first needed.
+    pub(in crate::store) fn has_arrow(&self) -> bool {
+        self.is_own() && self.open_arrow().is_some()
+    }
+
     /// Every file of the segment that a scan may open, absolute.
     pub(in crate::store) fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.parquet_path(), self.arrow_path()];
@@ -242,7 +253,7 @@ impl SegmentFile {
     }
 
     /// Whether it was written by this crate, so that its units are known without opening it.
-    fn is_own(&self) -> bool {
+    pub(in crate::store) fn is_own(&self) -> bool {
         self.meta.checksums_tag.is_some()
     }
 
@@ -258,7 +269,9 @@ impl SegmentFile {
             units.extend((!self.rows.is_multiple_of(unit)).then_some(self.rows % unit));
             units
         } else {
-            self.parquet()?.unit_rows()
+            let parquet = self.parquet();
+            let explain = |error| snapshot::explain(&self.backend, &self.root, &self.parquet_path(), error);
+            parquet.map_err(explain)?.unit_rows()
         };
         Ok(self.units.get_or_init(|| units))
     }
@@ -274,13 +287,14 @@ impl SegmentFile {
 
     /// The Arrow form, if there is one that can be read.
     fn arrow(&self) -> Option<&ArrowForm> {
-        let open = || {
-            let path = self.arrow_path();
-            paths::check_inside(&self.root, &path).ok()?;
-            let form = ArrowForm::open(&*self.backend, &path, &self.stored).ok()?;
-            (form.rows() == self.rows).then_some(form)
-        };
-        self.arrow.get_or_init(|| if self.is_own() { open() } else { None }).as_ref()
+        self.arrow.get_or_init(|| if self.is_own() { self.open_arrow() } else { None }).as_ref()
+    }
+
+    fn open_arrow(&self) -> Option<ArrowForm> {
+        let path = self.arrow_path();
+        paths::check_inside(&self.root, &path).ok()?;
+        let form = ArrowForm::open(&*self.backend, &path, &self.stored).ok()?;
+        (form.rows() == self.rows).then_some(form)
     }
 
     fn parquet(&self) -> Result<&ParquetForm> {
@@ -291,7 +305,7 @@ impl SegmentFile {
         Ok(self.parquet.get_or_init(|| form))
     }
 
-    fn open_parquet(&self) -> Result<ParquetForm> {
+    pub(super) fn open_parquet(&self) -> Result<ParquetForm> {
         let path = self.parquet_path();
         paths::check_inside(&self.root, &path)?;
         let checksums = match &self.meta.checksums_tag {
@@ -322,7 +336,10 @@ impl SegmentFile {
                 self.parquet().and_then(|parquet| parquet.columns(unit, &stored)).map_err(|_| damage)?
             }
             None if stored.is_empty() => Vec::new(),
-            None => self.parquet()?.columns(unit, &stored)?,
+            None => self
+                .parquet()
+                .and_then(|parquet| parquet.columns(unit, &stored))
+                .map_err(|error| snapshot::explain(&self.backend, &self.root, &self.parquet_path(), error))?,
         }
         .into_iter();
         columns

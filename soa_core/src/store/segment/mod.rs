@@ -5,6 +5,7 @@ mod checksum;
 mod file;
 mod key_index;
 mod parquet_form;
+mod rebuild;
 mod write;
 mod zone_map;
 
@@ -16,6 +17,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter;
 use roaring::RoaringBitmap;
 
+use super::snapshot;
 use super::vector::DeletionVector;
 use crate::error::{Error, Result};
 use crate::predicate::Bounds;
@@ -238,7 +240,12 @@ impl Segment {
         match &self.vector {
             None => Ok(Arc::default()),
             Some(_) if self.hidden.is_none() && self.deleted.get().is_some() => self.deleted(),
-            Some(vector) => Ok(Arc::new(vector.read(self.file.backend(), self.file.root(), self.file.row_count())?)),
+            Some(vector) => {
+                let (backend, root) = (self.file.backend(), self.file.root());
+                let read = vector.read(backend, root, self.file.row_count());
+                let file = vector.path(root).unwrap_or_default();
+                read.map(Arc::new).map_err(|error| snapshot::explain(backend, root, &file, error))
+            }
         }
     }
 

@@ -133,7 +133,7 @@ fn write_parquet(
 }
 
 /// Returns the statistics of each column.
-fn write_arrow(backend: &dyn Backend, path: &Path, units: &[RecordBatch]) -> Result<Vec<ColumnStats>> {
+pub(super) fn write_arrow(backend: &dyn Backend, path: &Path, units: &[RecordBatch]) -> Result<Vec<ColumnStats>> {
     let stats = write_new(backend, path, |file| {
         arrow_form::write(units, file).map_err(|error| match error {
             arrow::error::ArrowError::IoError(_, error) => error,

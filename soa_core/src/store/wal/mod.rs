@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use self::frame::FileHeader;
+use self::frame::{FILE_HEADER_LEN, FileHeader};
 use super::Store;
 use super::io::Backend;
 use super::paths::WAL_DIR;
@@ -80,6 +80,31 @@ pub(super) fn is_empty(store: &Store, lineage: Uuid) -> Result<bool> {
     let published = published.unwrap_or(0);
     let left = recovery::survey(store, lineage, published)?;
     Ok(left.iter().all(|left| left.sequence.is_none_or(|sequence| sequence <= published)))
+}
+
+/// The files of a log whose frames are all published: those before one that begins with the first frame that is not, or earlier.
+pub(super) fn retired(store: &Store, lineage: Uuid) -> Result<Vec<LogFileName>> {
+    let mut files = files(store.backend(), store.path(), lineage)?;
+    let base = store.published()?;
+    let published = base.txn_version(store, &app_id(lineage))?.and_then(|version| u64::try_from(version).ok());
+    let mut kept_from = 0;
+    for (at, file) in files.iter().enumerate().skip(1) {
+        let content = match store.backend().open(&file.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            open => open.map_err(Error::io("open", &file.path))?,
+        };
+        // One that is being made has no header yet.
+        let mut bytes = [0; FILE_HEADER_LEN];
+        if file.len < FILE_HEADER_LEN as u64 || content.read_exact_at(&mut bytes, 0).is_err() {
+            continue;
+        }
+        let first = file.header(&bytes)?.map(|header| header.first_sequence);
+        if first.is_some_and(|first| first <= published.unwrap_or(0) + 1) {
+            kept_from = at;
+        }
+    }
+    files.truncate(kept_from);
+    Ok(files)
 }
 
 /// Where a file of a log is.

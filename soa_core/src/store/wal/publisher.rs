@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::store::edit::{Condemned, Edit};
 use crate::store::guard::Guard;
 use crate::store::io::Backend;
+use crate::store::maintain;
 use crate::store::writing::SegmentWriter;
 
 /// The wait after a first failure to publish, which doubles with each further one.
@@ -127,9 +128,13 @@ fn publish(shared: &Shared) -> Result<()> {
     state.unpublished_bytes = state.unpublished_bytes.saturating_sub(bytes);
     state.unpublished_rows = state.unpublished_rows.saturating_sub(rows);
     state.oldest = (state.next_sequence - 1 > until).then(Instant::now);
+    shared.progress.notify_all();
     drop(state);
     // What stays is looked at again the next time.
     let _ = retire(shared, last_number);
+    if published < until {
+        maintain::after_publishing(store, true);
+    }
     Ok(())
 }
 

@@ -1,0 +1,153 @@
+//! Which files the versions of a store name.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::store::paths::commit_path;
+use crate::store::segment::Segment;
+use crate::store::snapshot::{self, Snapshot};
+use crate::store::vector::DeletionVector;
+use crate::store::{Store, log, paths};
+
+/// Files that the log names.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// Those that a version needs which somebody may still read.
+    needed: HashSet<PathBuf>,
+    /// All.
+    known: HashSet<PathBuf>,
+    /// The names, without extension, of the Parquet files among them, by which their other forms are called.
+    needed_stems: HashSet<String>,
+    known_stems: HashSet<String>,
+}
+
+impl Named {
+    /// The files of a store whose newest version is `newest`. Needed are those of each version that was the newest one at some
+    /// time since `since_ms`, milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read, or has a gap.
+    pub(super) fn read(store: &Store, newest: &Snapshot, since_ms: i64) -> Result<Self> {
+        let mut named = Self::default();
+        named.add_snapshot(newest, true);
+        let times = times(store)?;
+        // The last one from before was the newest at that time.
+        let first = times.iter().rposition(|(_, time)| *time <= since_ms).unwrap_or(0);
+        let oldest = oldest_readable(store, &times[first..], newest.version())?;
+        if oldest < newest.version() {
+            named.add_snapshot(&*snapshot::at_version(&store.backend, store.path(), oldest)?, true);
+        }
+        for (expected, (version, _)) in (oldest..).zip(times.iter().skip_while(|(version, _)| *version < oldest)) {
+            if expected != *version {
+                let path = commit_path(store.path(), expected);
+                return Err(Error::damaged(path, "it is missing, while older and newer commits are there"));
+            }
+        }
+        for (version, _) in times.iter().filter(|(version, _)| *version <= newest.version()) {
+            for action in log::actions(store.backend(), store.path(), *version)? {
+                let is_needed = *version > oldest && action.get("add").is_some();
+                if let Some(file) = action.get("add").or(action.get("remove")) {
+                    named.add_action(store.path(), file, is_needed)?;
+                }
+            }
+        }
+        Ok(named)
+    }
+
+    fn add_snapshot(&mut self, snapshot: &Snapshot, is_needed: bool) {
+        for segment in snapshot.segments() {
+            self.add(relative(segment.path()), is_needed);
+            self.add_vector(snapshot.path(), segment, is_needed);
+        }
+    }
+
+    fn add_vector(&mut self, root: &Path, segment: &Segment, is_needed: bool) {
+        let file = segment.vector().and_then(|vector| vector.path(root));
+        if let Some(file) = file.as_ref().and_then(|file| file.strip_prefix(root).ok()) {
+            self.add(file.components().collect(), is_needed);
+        }
+    }
+
+    fn add_action(&mut self, root: &Path, file: &Value, is_needed: bool) -> Result<()> {
+        let path = file.get("path").and_then(Value::as_str).unwrap_or_default();
+        self.add(relative(&paths::decode(root, path)?), is_needed);
+        if let Some(vector) = file.get("deletionVector").filter(|vector| !vector.is_null()) {
+            let file = DeletionVector::from_json(root, vector)?.path(root);
+            if let Some(file) = file.as_ref().and_then(|file| file.strip_prefix(root).ok()) {
+                self.add(file.components().collect(), is_needed);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, file: PathBuf, is_needed: bool) {
+        let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        if is_needed {
+            self.needed_stems.insert(stem.clone());
+            self.needed.insert(file.clone());
+        }
+        self.known_stems.insert(stem);
+        self.known.insert(file);
+    }
+
+    /// Whether a version needs a file, by its path within the store.
+    pub(super) fn needs(&self, file: &Path) -> bool {
+        self.needed.contains(file)
+    }
+
+    /// Whether a version needs, or needed once, a file.
+    pub(super) fn knows(&self, file: &Path) -> bool {
+        self.known.contains(file)
+    }
+
+    /// Whether a version needs the segment whose files are called so.
+    pub(super) fn needs_stem(&self, stem: &str) -> bool {
+        self.needed_stems.contains(stem)
+    }
+
+    /// Whether a version needs, or needed once, the segment whose files are called so.
+    pub(super) fn knows_stem(&self, stem: &str) -> bool {
+        self.known_stems.contains(stem)
+    }
+
+    /// Whether the log names a file below a folder.
+    pub(super) fn knows_dir(&self, dir: &Path) -> bool {
+        self.known.iter().any(|file| file.starts_with(dir))
+    }
+}
+
+fn relative(path: &str) -> PathBuf {
+    Path::new(path).components().collect()
+}
+
+/// The versions whose commits are there and when each was made, the later of what the commit and its file say. They ascend.
+fn times(store: &Store) -> Result<Vec<(u64, i64)>> {
+    let mut last = i64::MIN;
+    let commits = log::history(store.backend(), store.path())?;
+    let timed = commits.into_iter().map(|commit| {
+        let path = commit_path(store.path(), commit.version);
+        let stat = store.backend().stat(&path).map_err(Error::io("look at", &path))?;
+        // Clocks go backwards; versions do not.
+        last = last.max(commit.timestamp_ms).max(stat.modified_ms);
+        Ok((commit.version, last))
+    });
+    timed.collect()
+}
+
+/// The first of these versions that can still be read. (Older ones cannot where somebody has cleaned the log up.)
+fn oldest_readable(store: &Store, times: &[(u64, i64)], newest: u64) -> Result<u64> {
+    let is_whole = times.first().is_some_and(|(version, _)| *version == 0);
+    for (version, _) in times {
+        match snapshot::at_version(&store.backend, store.path(), *version) {
+            Ok(_) => return Ok(*version),
+            Err(error) if is_whole => return Err(error),
+            Err(Error::NoSuchVersion { .. } | Error::Log { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(newest)
+}
