@@ -189,8 +189,7 @@ fn segments(folder: &Path, count: u64) -> Answer {
     let mut first_ms = 0.0;
     let mut last_ms = 0.0;
     for segment in 0..count {
-        let orders: OrderSoA =
-            (segment * FEW_ROWS..(segment + 1) * FEW_ROWS).map(|row| order(row, total)).collect();
+        let orders: OrderSoA = (segment * FEW_ROWS..(segment + 1) * FEW_ROWS).map(|row| order(row, total)).collect();
         store.append(&[orders.to_record_batch()])?;
         // The means of the first and the last tenth.
         if segment + 1 == count / 10 {
@@ -210,11 +209,8 @@ fn open(folder: &Path) -> Answer {
     let snapshot = store.snapshot()?;
     let opened = start.elapsed();
     let key = snapshot.row_count() / 2;
-    let request = ScanRequest {
-        columns: vec![0],
-        predicate: Some(Predicate::eq(0, Scalar::Int(key.into()))),
-        limit: None,
-    };
+    let request =
+        ScanRequest { columns: vec![0], predicate: Some(Predicate::eq(0, Scalar::Int(key.into()))), limit: None };
     let plan = snapshot.plan(&request)?;
     let planned = start.elapsed();
     let counters = plan.counters();
