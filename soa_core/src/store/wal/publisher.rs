@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::writer::{Shared, State, start_file};
@@ -159,6 +159,7 @@ fn rotate(shared: &Shared) -> Result<(u64, u64, u64, usize)> {
         shared.progress.notify_all();
         return Ok((published, number - 1, 0, 0));
     }
+    let schema = Arc::clone(&state.schema);
     // A file that is followed by another one is whole and durable.
     let mut state = shared.write_queue(state, log, true);
     let Some(log) = state.file.take() else {
@@ -170,7 +171,7 @@ fn rotate(shared: &Shared) -> Result<(u64, u64, u64, usize)> {
     let until = state.written;
     let (bytes, rows) = totals(&state, until);
     drop(state);
-    let started = start_file(&shared.store, &shared.schema, shared.lineage, number + 1, until + 1);
+    let started = start_file(&shared.store, &schema, shared.lineage, number + 1, until + 1);
     let mut state = shared.lock_state();
     let outcome = match started {
         Ok(next) => {
