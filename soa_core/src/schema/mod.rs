@@ -223,6 +223,23 @@ impl Schema {
         &self.partition_by
     }
 
+    /// Whether rows of a table of the columns `older` are rows of this one: it has the same columns at the same positions, the
+    /// same key, order and partitions, and perhaps more columns at the end, which may be NULL, and more variants.
+    pub(crate) fn extends(&self, older: &Self) -> bool {
+        let same = |(field, older): (&Field, &Field)| {
+            let is_same_type = match (field.data_type(), older.data_type()) {
+                (DataType::Enum(variants), DataType::Enum(older)) => variants.names().starts_with(older.names()),
+                (data_type, older) => data_type == older,
+            };
+            is_same_type && field.name() == older.name() && field.is_nullable() == older.is_nullable()
+        };
+        let layout = |schema: &Self| (schema.key, schema.sort_by.clone(), schema.partition_by.clone());
+        self.len() >= older.len()
+            && self.fields.iter().zip(older.fields.iter()).all(same)
+            && self.fields[older.len()..].iter().all(Field::is_nullable)
+            && layout(self) == layout(older)
+    }
+
     /// The names of the columns at `indices`.
     pub fn names_of(&self, indices: &[usize]) -> Vec<String> {
         indices.iter().map(|&index| self.fields[index].name().to_owned()).collect()

@@ -36,11 +36,7 @@ pub(super) fn creation_actions(schema: &Schema, now_ms: i64) -> Vec<Value> {
     if !schema.sort_by().is_empty() {
         configuration.insert(SORT_BY_KEY.into(), json!(schema.names_of(schema.sort_by())).to_string().into());
     }
-    let stats = schema.names_of(&stats_columns(schema));
-    // Quoted as Delta wants column names that are more than letters, digits and underscores.
-    let quoted: Vec<String> = stats.iter().map(|name| format!("`{}`", name.replace('`', "``"))).collect();
-    let plain = stats.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
-    configuration.insert(STATS_COLUMNS_KEY.into(), if plain { stats.join(",") } else { quoted.join(",") }.into());
+    configuration.insert(STATS_COLUMNS_KEY.into(), stats_columns_text(schema).into());
     let metadata = json!({"metaData": {
         "id": uuid::Uuid::new_v4().to_string(),
         "format": {"provider": "parquet", "options": {}},
@@ -60,31 +56,72 @@ pub(super) fn creation_actions(schema: &Schema, now_ms: i64) -> Vec<Value> {
     vec![json!({"protocol": protocol}), metadata]
 }
 
-/// The actions by which a table's files may have deletion vectors: `protocol` and `metaData`; none if they may already.
-pub(super) fn enable_deletion_vectors(delta: &DeltaSnapshot) -> Result<Vec<Value>> {
-    const FEATURE: &str = "deletionVectors";
+/// The columns with statistics, as a table property.
+fn stats_columns_text(schema: &Schema) -> String {
+    let stats = schema.names_of(&stats_columns(schema));
+    // Quoted as Delta wants column names that are more than letters, digits and underscores.
+    let quoted: Vec<String> = stats.iter().map(|name| format!("`{}`", name.replace('`', "``"))).collect();
+    let plain = stats.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
+    if plain { stats.join(",") } else { quoted.join(",") }
+}
+
+/// The actions by which a table of the columns `before` has those of `after`, which extend them.
+pub(super) fn extend(delta: &DeltaSnapshot, before: &Schema, after: &Schema) -> Result<Vec<Value>> {
+    let mut metadata = to_json(delta, delta.table_configuration().metadata())?;
+    let damaged = |message: String| Error::damaged(delta.table_root().path(), message);
+    // What other writers say of their columns stays.
+    let text = metadata["schemaString"].as_str().unwrap_or_default();
+    let mut columns: Value = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+    let fields = columns["fields"].as_array_mut().ok_or_else(|| damaged("its columns are no list".to_owned()))?;
+    for field in after.fields() {
+        let known = before.index_of(field.name());
+        match fields.iter_mut().find(|known| known["name"] == field.name()) {
+            None => fields.push(field_json(field)),
+            Some(_) if known.is_some_and(|known| before.field(known) == field) => {}
+            Some(there) => there["metadata"][VARIANTS_KEY] = field_json(field)["metadata"][VARIANTS_KEY].clone(),
+        }
+    }
+    metadata["schemaString"] = columns.to_string().into();
+    if property(delta, STATS_COLUMNS_KEY) == Some(&stats_columns_text(before)) {
+        metadata["configuration"][STATS_COLUMNS_KEY] = stats_columns_text(after).into();
+    }
+    let is_ntz = |field: &Field| *field.data_type() == DataType::Timestamp { utc: false };
+    let mut actions = Vec::new();
+    if after.fields().iter().any(is_ntz) {
+        actions.extend(with_feature(delta, "timestampNtz")?);
+    }
+    actions.push(json!({"metaData": metadata}));
+    Ok(actions)
+}
+
+/// The protocol action by which a table uses a feature of readers and writers; none if it does already.
+fn with_feature(delta: &DeltaSnapshot, feature: &str) -> Result<Option<Value>> {
     let table = delta.table_configuration();
-    let mut protocol = to_json(delta, table.protocol())?;
-    let mut metadata = to_json(delta, table.metadata())?;
+    let protocol = to_json(delta, table.protocol())?;
     let names = |protocol: &Value, list: &str| -> Vec<String> {
         let names = protocol.get(list).and_then(Value::as_array).into_iter().flatten();
         names.filter_map(Value::as_str).map(str::to_owned).collect()
     };
-    let mut actions = Vec::new();
     let mut writer = names(&protocol, "writerFeatures");
-    if !writer.iter().any(|name| name == FEATURE) {
-        let mut reader = names(&protocol, "readerFeatures");
-        if table.protocol().min_writer_version() < 7 {
-            // What a table of writer version 2 or below has by its version, one with features must name.
-            writer = vec!["appendOnly".to_owned(), "invariants".to_owned()];
-        }
-        reader.push(FEATURE.to_owned());
-        writer.push(FEATURE.to_owned());
-        protocol = json!({
-            "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": reader, "writerFeatures": writer,
-        });
-        actions.push(json!({"protocol": protocol}));
+    if writer.iter().any(|name| name == feature) {
+        return Ok(None);
     }
+    let mut reader = names(&protocol, "readerFeatures");
+    if table.protocol().min_writer_version() < 7 {
+        // What a table of writer version 2 or below has by its version, one with features must name.
+        writer = vec!["appendOnly".to_owned(), "invariants".to_owned()];
+    }
+    reader.push(feature.to_owned());
+    writer.push(feature.to_owned());
+    Ok(Some(json!({"protocol": {
+        "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": reader, "writerFeatures": writer,
+    }})))
+}
+
+/// The actions by which a table's files may have deletion vectors: `protocol` and `metaData`; none if they may already.
+pub(super) fn enable_deletion_vectors(delta: &DeltaSnapshot) -> Result<Vec<Value>> {
+    let mut actions: Vec<Value> = with_feature(delta, "deletionVectors")?.into_iter().collect();
+    let mut metadata = to_json(delta, delta.table_configuration().metadata())?;
     if delta.metadata_configuration().get(DELETION_VECTORS_KEY).is_none_or(|value| value != "true") {
         metadata["configuration"][DELETION_VECTORS_KEY] = "true".into();
         actions.push(json!({"metaData": metadata}));
@@ -225,26 +262,24 @@ pub(super) fn stats_columns(schema: &Schema) -> Vec<usize> {
 }
 
 fn schema_string(schema: &Schema) -> String {
-    let fields: Vec<Value> = schema
-        .fields()
-        .iter()
-        .map(|field| {
-            let mut metadata = Map::new();
-            if let Some(name) = type_name(field.data_type()) {
-                metadata.insert(TYPE_KEY.into(), name.into());
-            }
-            if let DataType::Enum(variants) = field.data_type() {
-                metadata.insert(VARIANTS_KEY.into(), json!(variants.names()).to_string().into());
-            }
-            json!({
-                "name": field.name(),
-                "type": delta_type(field.data_type()),
-                "nullable": field.is_nullable(),
-                "metadata": metadata,
-            })
-        })
-        .collect();
+    let fields: Vec<Value> = schema.fields().iter().map(field_json).collect();
     json!({"type": "struct", "fields": fields}).to_string()
+}
+
+fn field_json(field: &Field) -> Value {
+    let mut metadata = Map::new();
+    if let Some(name) = type_name(field.data_type()) {
+        metadata.insert(TYPE_KEY.into(), name.into());
+    }
+    if let DataType::Enum(variants) = field.data_type() {
+        metadata.insert(VARIANTS_KEY.into(), json!(variants.names()).to_string().into());
+    }
+    json!({
+        "name": field.name(),
+        "type": delta_type(field.data_type()),
+        "nullable": field.is_nullable(),
+        "metadata": metadata,
+    })
 }
 
 fn delta_type(data_type: &DataType) -> String {

@@ -189,7 +189,7 @@ impl Store {
         let store = Self::open(path)?;
         if *store.snapshot()?.schema() != schema {
             return Err(Error::mismatch(format!(
-                "the store at \"{}\" has other columns, key, order or partitions",
+                "the store at \"{}\" has other columns, key, order or partitions; `evolve` adds columns to it",
                 path.display()
             )));
         }

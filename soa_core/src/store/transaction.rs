@@ -162,7 +162,7 @@ pub(super) fn commit(
         }
         back_off(attempt);
         base = store.published()?;
-        if base.schema() != first.schema() {
+        if !base.schema().extends(first.schema()) {
             let path = store.path().display();
             return Err(Error::mismatch(format!(
                 "the columns of \"{path}\" were changed by another writer meanwhile; try again"

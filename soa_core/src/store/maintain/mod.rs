@@ -2,13 +2,15 @@
 //!
 //! [`compact`] writes small and half-deleted segments anew and keeps the Arrow forms within their budget, and
 //! [`auto`] does a little of that by itself; [`vacuum`] removes files that no version needs any more; [`restore`] makes an old
-//! version the newest one, [`clone`] another store, and [`changes`] tells what has come since one.
+//! version the newest one, [`clone`] another store; [`changes`] tells what has come since one;
+//! [`evolve`] gives a table more columns.
 
 mod arrow_forms;
 mod auto;
 mod changes;
 mod clone;
 mod compact;
+mod evolve;
 mod named;
 mod properties;
 mod regroup;

@@ -77,6 +77,8 @@ impl Store {
         };
         let newest = self.published()?;
         transaction::check_writable(&newest)?;
+        // After a power cut there must not be an older version that needs what is removed.
+        self.make_durable(&newest)?;
         let retention_ms = i64::try_from(options.retention.as_millis()).unwrap_or(i64::MAX);
         let since_ms = log::now_ms().saturating_sub(retention_ms);
         let search = Search { store: self, named: Named::read(self, &newest, since_ms)?, since_ms };
@@ -208,7 +210,7 @@ impl Search<'_> {
     fn retired_logs(&self, newest: &Snapshot, found: &mut Found) -> Result<()> {
         let Some(lineage) = delta_schema::lineage(newest.delta(), newest.path())? else { return Ok(()) };
         let there = self.list(Path::new(WAL_DIR))?;
-        for file in wal::retired(self.store, lineage)? {
+        for file in wal::retired(self.store, newest, lineage)? {
             let item = there.iter().find(|item| file.path.ends_with(&item.name) && item.kind == ItemKind::File);
             if let Some(item) = item.filter(|item| self.is_old(item)) {
                 found.push((Path::new(WAL_DIR).join(&item.name), item.stat.len));

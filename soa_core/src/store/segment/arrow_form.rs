@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema, SchemaRef};
 use arrow_ipc::reader::{RecordBatchDecoder, read_footer_length};
@@ -80,6 +80,8 @@ pub(super) struct ArrowForm {
     blocks: Vec<BlockAt>,
     rows: u64,
     zones: ZoneMap,
+    /// The file's column of each field; none for one that the table has got since the file was written: it is all NULL.
+    columns: Vec<Option<usize>>,
     /// The arrays handed out so far, `[batch * columns + column]`: checked once, then shared.
     arrays: Vec<OnceLock<ArrayRef>>,
 }
@@ -132,15 +134,14 @@ impl ArrowForm {
         let rows: u64 =
             metadata.get(ROWS_KEY).and_then(|rows| rows.parse().ok()).ok_or("it does not say its row count")?;
         let encoded = metadata.get(ZONE_MAPS_KEY).and_then(|zones| BASE64.decode(zones).ok());
-        let types: Vec<_> = fields.iter().map(Field::data_type).collect();
-        let zones = ZoneMap::decode(&encoded.ok_or("it has no zone maps")?, &types)?;
-
         let schema = footer.schema().ok_or("it has no schema")?;
         let schema = arrow_ipc::convert::fb_to_schema(schema);
-        check_schema(&schema, fields)?;
+        let columns = check_schema(&schema, fields)?;
+        let types = types_of(&schema, fields)?;
+        let zones = ZoneMap::decode(&encoded.ok_or("it has no zone maps")?, &types.iter().collect::<Vec<_>>())?;
         let read = |block: &Block| BlockAt::read(block, footer_at).ok_or("its footer points outside the file");
         let blocks = footer.recordBatches().iter().flatten().map(read).collect::<Result<Vec<_>, _>>()?;
-        if blocks.len() as u64 != rows.div_ceil(UNIT_ROWS as u64) || zones.zones.len() != blocks.len() * fields.len() {
+        if blocks.len() as u64 != rows.div_ceil(UNIT_ROWS as u64) || zones.zones.len() != blocks.len() * types.len() {
             return Err("its batches do not fit its row count".into());
         }
 
@@ -161,6 +162,7 @@ impl ArrowForm {
             blocks,
             rows,
             zones,
+            columns,
             arrays,
             mapping,
         })
@@ -180,7 +182,8 @@ impl ArrowForm {
 
     /// What the zone map says of a column in a batch.
     pub(super) fn bounds(&self, batch: usize, column: usize) -> Bounds {
-        self.zones.get(batch, column).bounds(self.batch_rows(batch))
+        let rows = self.batch_rows(batch);
+        self.columns[column].map_or(Bounds::constant(rows, None), |column| self.zones.get(batch, column).bounds(rows))
     }
 
     /// A column of a batch, in place. The first time, its checksum and its values are checked.
@@ -197,11 +200,16 @@ impl ArrowForm {
     }
 
     fn check_column(&self, batch: usize, column: usize) -> Result<ArrayRef, String> {
+        let rows = self.batch_rows(batch);
+        let field = &self.fields[column];
+        let Some(column) = self.columns[column] else {
+            let rows = usize::try_from(rows).map_err(|error| error.to_string())?;
+            return Ok(new_null_array(&field.data_type().to_arrow(), rows));
+        };
         let at = self.blocks[batch];
         let block = self.mapping.slice_with_length(at.offset, at.len());
         let message = root_as_message(&block[8..at.metadata_len]).map_err(|error| error.to_string())?;
         let header = message.header_as_record_batch().ok_or("it is not a record batch")?;
-        let rows = self.batch_rows(batch);
         check_layout(&header, &self.schema, rows, at.body_len)?;
         let body = block.slice(at.metadata_len);
         // Validated by Arrow: views and keys in bounds, text UTF-8. A buffer that is not aligned is an error.
@@ -217,7 +225,6 @@ impl ArrowForm {
         if column_checksum(&array) != self.zones.get(batch, column).checksum {
             return Err("it does not match its checksum".into());
         }
-        let field = &self.fields[column];
         if array.logical_null_count() > 0 && !field.is_nullable() {
             return Err("it holds NULL where there must be none".into());
         }
@@ -231,11 +238,12 @@ impl ArrowForm {
     pub(super) fn verify(&self) -> Result<()> {
         for batch in 0..self.blocks.len() {
             for (column, field) in self.fields.iter().enumerate() {
+                let Some(in_file) = self.columns[column] else { continue };
                 let array = guarded(|| self.check_column(batch, column)).map_err(|message| {
                     Error::damaged(&self.path, format!("column \"{}\", batch {batch}: {message}", field.name()))
                 })?;
                 let stats = ColumnStats::of(&array);
-                let zone = &self.zones.get(batch, column).stats;
+                let zone = &self.zones.get(batch, in_file).stats;
                 if stats.nulls != zone.nulls || stats.has_nan != zone.has_nan || !encloses(zone, &stats) {
                     let message =
                         format!("column \"{}\", batch {batch}: its zone map does not fit its values", field.name());
@@ -274,17 +282,30 @@ impl std::fmt::Debug for ArrowForm {
     }
 }
 
-fn check_schema(schema: &ArrowSchema, fields: &[Field]) -> Result<(), String> {
-    if schema.fields().len() != fields.len() {
-        return Err("it has other columns than the table".into());
-    }
-    for (found, field) in schema.fields().iter().zip(fields) {
+/// Finds the file's column of each field. One that may be NULL may be missing: the table has got it since. Columns that the
+/// table has no more, as it is an older version that was restored, are passed over.
+fn check_schema(schema: &ArrowSchema, fields: &[Field]) -> Result<Vec<Option<usize>>, String> {
+    let find = |field: &Field| {
         let expected = arrow_field(field);
-        if found.name() != expected.name() || found.data_type() != expected.data_type() {
-            return Err(format!("its column \"{}\" is not the table's column \"{}\"", found.name(), field.name()));
+        match schema.fields().iter().position(|found| found.name() == expected.name()) {
+            Some(at) if schema.field(at).data_type() == expected.data_type() => Ok(Some(at)),
+            Some(_) => Err(format!("its column \"{}\" is not the table's", field.name())),
+            None if field.is_nullable() => Ok(None),
+            None => Err(format!("it has no column \"{}\"", field.name())),
         }
-    }
-    Ok(())
+    };
+    fields.iter().map(find).collect()
+}
+
+/// The types of the file's columns; those of the table where it has them.
+fn types_of(schema: &ArrowSchema, fields: &[Field]) -> Result<Vec<DataType>, String> {
+    let type_of = |found: &Arc<arrow::datatypes::Field>| {
+        let known = fields.iter().find(|field| field.name() == found.name()).map(|field| field.data_type().clone());
+        known
+            .or_else(|| DataType::from_arrow(found.data_type()))
+            .ok_or_else(|| format!("its column \"{}\" is of a type that no table has", found.name()))
+    };
+    schema.fields().iter().map(type_of).collect()
 }
 
 /// Refuses a record batch whose buffers are not what its schema says, before Arrow relies on them.

@@ -5,7 +5,7 @@ use arrow::datatypes::Schema as ArrowSchema;
 use std::sync::Arc;
 
 use super::file::SegmentFile;
-use super::write::{compact, write_arrow};
+use super::write::write_arrow;
 use crate::error::{Error, Result};
 use crate::schema::{DataType, arrow_field};
 
@@ -34,7 +34,7 @@ impl SegmentFile {
         let columns: Vec<usize> = (0..self.stored().len()).collect();
         let units = (0..parquet.unit_rows().len()).map(|unit| {
             let rows = RecordBatch::try_new(Arc::clone(&schema), parquet.columns(unit, &columns)?);
-            Ok(compact(&rows.map_err(Error::arrow("cannot put columns together"))?))
+            rows.map_err(Error::arrow("cannot put columns together"))
         });
         let units = units.collect::<Result<Vec<_>>>()?;
         let path = self.arrow_path();

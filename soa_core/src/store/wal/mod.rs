@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use self::frame::{FILE_HEADER_LEN, FileHeader};
-use super::Store;
 use super::io::{Backend, ReadFile};
 use super::paths::{WAL_DIR, check_inside};
+use super::{Snapshot, Store};
 use crate::error::{Error, Result};
 
 pub(super) use self::writer::lock;
@@ -98,10 +98,9 @@ pub(super) fn is_empty(store: &Store, lineage: Uuid) -> Result<bool> {
     Ok(left.iter().all(|left| left.sequence.is_none_or(|sequence| sequence <= published)))
 }
 
-/// The files of a log whose frames are all published: those before one that begins with the first frame that is not, or earlier.
-pub(super) fn retired(store: &Store, lineage: Uuid) -> Result<Vec<LogFileName>> {
+/// The files of a log whose frames are all published in a version: those before one that begins with the first frame that is not, or earlier.
+pub(super) fn retired(store: &Store, base: &Snapshot, lineage: Uuid) -> Result<Vec<LogFileName>> {
     let mut files = files(store.backend(), store.path(), lineage)?;
-    let base = store.published()?;
     let published = base.log_sequence(store, &app_id(lineage))?;
     let mut kept_from = 0;
     for (at, file) in files.iter().enumerate().skip(1) {

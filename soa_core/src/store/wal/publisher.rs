@@ -3,7 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::writer::{Shared, State, start_file};
@@ -165,6 +165,7 @@ fn rotate(shared: &Shared) -> Result<(u64, u64, u64, usize)> {
         shared.progress.notify_all();
         return Ok((until, number - 1, bytes, rows));
     }
+    let schema = Arc::clone(&state.schema);
     // A file that is followed by another one is whole and durable.
     let mut state = shared.write_queue(state, log, true);
     let Some(log) = state.file.take() else {
@@ -176,7 +177,7 @@ fn rotate(shared: &Shared) -> Result<(u64, u64, u64, usize)> {
     let until = state.written;
     let (bytes, rows) = totals(&state, until);
     drop(state);
-    let started = start_file(&shared.store, &shared.schema, shared.lineage, number + 1, until + 1);
+    let started = start_file(&shared.store, &schema, shared.lineage, number + 1, until + 1);
     let backend = shared.store.backend();
     let mut state = shared.lock_state();
     let outcome = match started {

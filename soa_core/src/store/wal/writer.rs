@@ -1,7 +1,7 @@
 //! The owner of a store's write-ahead log: adds rows that are durable and visible when `add` returns.
 
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -85,7 +85,8 @@ pub struct Writer {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) store: Store,
-    pub(super) schema: Schema,
+    /// The newest columns that are known; the log may have frames of older ones.
+    schema: RwLock<Arc<Schema>>,
     pub(super) lineage: Uuid,
     pub(super) options: WriterOptions,
     pub(super) state: Mutex<State>,
@@ -103,6 +104,8 @@ pub(super) struct State {
     pub(super) file: Option<OpenLog>,
     /// Frames that are not in the file yet.
     pub(super) queue: Vec<u8>,
+    /// The columns of the next frame, unless another is named before it.
+    pub(super) schema: Arc<Schema>,
     pub(super) next_sequence: u64,
     pub(super) written: u64,
     pub(super) durable: u64,
@@ -183,11 +186,12 @@ impl Store {
         self.make_durable(&base)?;
         let published = base.log_sequence(self, &app_id(lineage))?;
         let recovered = recover(self, lineage, published)?;
-        let schema = base.schema().clone();
+        let schema = Arc::new(base.schema().clone());
         let file = start_file(self, &schema, lineage, recovered.next_number, recovered.next_sequence)?;
         let state = State {
             file: Some(file),
             queue: Vec::new(),
+            schema: Arc::clone(&schema),
             next_sequence: recovered.next_sequence,
             written: recovered.next_sequence - 1,
             durable: recovered.next_sequence - 1,
@@ -211,7 +215,7 @@ impl Store {
         };
         let shared = Arc::new(Shared {
             store: self.clone(),
-            schema,
+            schema: RwLock::new(schema),
             lineage,
             options,
             state: Mutex::new(state),
@@ -247,7 +251,7 @@ impl Writer {
     }
 
     /// Adds rows, all or none; in a store with a key, each in the place of the one with the same key. Columns are matched
-    /// by name and converted to the table's types. A batch of [`UNIT_ROWS`] rows or more does not go through the log: it is
+    /// by name and converted to the table's types, those among them that were added since the writer was opened. A batch of [`UNIT_ROWS`] rows or more does not go through the log: it is
     /// published at once.
     ///
     /// # Errors
@@ -256,7 +260,7 @@ impl Writer {
     /// not be written: then it is not known whether the rows are durable, and nothing more can be added; open another writer.
     /// When publishing keeps failing while the log is full: then nothing was added.
     pub fn add_batch(&self, batch: &RecordBatch) -> Result<()> {
-        let batch = cast_batch(batch, &self.shared.schema)?;
+        let (batch, schema) = self.shared.cast(batch)?;
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -264,13 +268,13 @@ impl Writer {
             return self.publish_directly(&batch);
         }
         // What cannot be published must not get into the log, where nothing would take it away.
-        check_partition_values(&self.shared.schema, &batch)?;
-        let kind = if self.shared.schema.key().is_some() { Kind::Puts } else { Kind::Rows };
+        check_partition_values(&schema, &batch)?;
+        let kind = if schema.key().is_some() { Kind::Puts } else { Kind::Rows };
         let mut frame = vec![0; FRAME_HEADER_LEN];
-        rows::encode(self.shared.schema.fields(), &batch, &mut frame)?;
+        rows::encode(schema.fields(), &batch, &mut frame)?;
         match frame.len() - FRAME_HEADER_LEN > self.shared.payload_len_max() {
             true => self.publish_directly(&batch),
-            false => self.shared.log(frame, kind, batch.num_rows()),
+            false => self.shared.log(frame, kind, batch.num_rows(), Some(&schema)),
         }
     }
 
@@ -280,11 +284,12 @@ impl Writer {
     ///
     /// As [`add_batch`](Self::add_batch), and when the table has no key.
     pub fn delete(&self, keys: &ArrayRef) -> Result<()> {
-        let Some(key) = self.shared.schema.key() else {
+        let schema = self.shared.schema();
+        let Some(key) = schema.key() else {
             let path = self.shared.store.path().display();
             return Err(Error::argument(format!("the store at \"{path}\" has no key to delete rows by")));
         };
-        let field = self.shared.schema.field(key);
+        let field = schema.field(key);
         let keys = cast_column(keys, field)?;
         (0..keys.len())
             .step_by(UNIT_ROWS)
@@ -308,12 +313,13 @@ impl Writer {
         if payload_len > PAYLOAD_LEN_MAX {
             return Err(Error::argument("a key takes more than 1 GiB, which the write-ahead log cannot hold"));
         }
-        self.shared.log(frame, Kind::Deletes, count)
+        // The key is of the same type whatever other columns there are.
+        self.shared.log(frame, Kind::Deletes, count, None)
     }
 
     fn publish_directly(&self, batch: &RecordBatch) -> Result<()> {
         let store = &self.shared.store;
-        match self.shared.schema.key() {
+        match self.shared.schema().key() {
             None => store.append_unguarded(std::slice::from_ref(batch)).map(|_| ()),
             Some(_) => {
                 // Rows in the log count more than published ones, so earlier ones must not be there any more.
@@ -410,8 +416,31 @@ impl Shared {
         PAYLOAD_LEN_MAX.min(usize::try_from(self.options.log_bytes_max / 2).unwrap_or(usize::MAX))
     }
 
-    /// Adds a frame and waits until it is as safe as the durability says.
-    fn log(&self, mut frame: Vec<u8>, kind: Kind, rows: usize) -> Result<()> {
+    fn schema(&self) -> Arc<Schema> {
+        Arc::clone(&self.schema.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Rows in the table's columns, and those. Where they do not fit, it may be that columns or variants were added since they
+    /// were last looked at.
+    fn cast(&self, batch: &RecordBatch) -> Result<(RecordBatch, Arc<Schema>)> {
+        let known = self.schema();
+        let error = match cast_batch(batch, &known) {
+            Ok(batch) => return Ok((batch, known)),
+            Err(error) => error,
+        };
+        let newest = self.store.published()?;
+        if newest.schema() == &*known || !newest.schema().extends(&known) {
+            return Err(error);
+        }
+        // Rows must not be durable with columns that are not.
+        self.store.make_durable(&newest)?;
+        let newest = Arc::new(newest.schema().clone());
+        *self.schema.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&newest);
+        Ok((cast_batch(batch, &newest)?, newest))
+    }
+
+    /// Adds a frame, whose columns are those of `schema`, and waits until it is as safe as the durability says.
+    fn log(&self, mut frame: Vec<u8>, kind: Kind, rows: usize, schema: Option<&Arc<Schema>>) -> Result<()> {
         Frame::write_header(&mut frame, kind, u32::try_from(rows).unwrap_or(u32::MAX));
         let mut state = self.lock_state();
         let failures = state.publish_failures;
@@ -432,6 +461,11 @@ impl Shared {
         }
         let sequence = state.next_sequence;
         state.next_sequence += 1;
+        if let Some(schema) = schema.filter(|schema| ***schema != *state.schema) {
+            state.schema = Arc::clone(schema);
+            let columns = schema_frame(schema, sequence - 1);
+            state.queue.extend_from_slice(&columns);
+        }
         Frame::number(&mut frame, sequence);
         state.queue.extend_from_slice(&frame);
         state.unpublished_rows += rows;
@@ -617,6 +651,15 @@ fn enable(store: &Store) -> Result<Uuid> {
     lineage.ok_or_else(|| Error::damaged(store.path(), "its log has no lineage"))
 }
 
+/// A frame that names the columns of those that follow it, after the one with rows or keys of that sequence.
+fn schema_frame(schema: &Schema, sequence: u64) -> Vec<u8> {
+    let mut frame = vec![0; FRAME_HEADER_LEN];
+    frame.extend_from_slice(tail::fields_text(schema).as_bytes());
+    Frame::write_header(&mut frame, Kind::Schema, 0);
+    Frame::number(&mut frame, sequence);
+    frame
+}
+
 /// Begins a file of the log, durable when this returns.
 pub(super) fn start_file(
     store: &Store,
@@ -631,10 +674,7 @@ pub(super) fn start_file(
     let write = || {
         let mut file = store.backend().create_log(&path)?;
         let mut content = FileHeader { lineage, number, first_sequence, id }.encode().to_vec();
-        let mut frame = vec![0; FRAME_HEADER_LEN];
-        frame.extend_from_slice(tail::fields_text(schema).as_bytes());
-        Frame::write_header(&mut frame, Kind::Schema, 0);
-        Frame::number(&mut frame, first_sequence - 1);
+        let mut frame = schema_frame(schema, first_sequence - 1);
         Frame::seal(&mut frame, id, 0);
         content.extend_from_slice(&frame);
         file.append(&content)?;

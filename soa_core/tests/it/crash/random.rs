@@ -84,7 +84,10 @@ impl Chooser {
 
     fn next(&mut self, has_writer: bool) -> Step {
         let lane = self.rng.below(LANES);
-        match (has_writer, self.rng.below(20)) {
+        match (has_writer, self.rng.below(22)) {
+            (_, 20) => Step::Compact,
+            // What a writer is just publishing would be taken for what one has left.
+            (false, 21) => Step::Vacuum,
             (false, 0..9) => self.commit(lane),
             (false, 9..11) => self.at_once(Self::commit),
             (false, _) => self.open(),

@@ -53,11 +53,14 @@ fn script(kind: Kind) -> Vec<Step> {
         add_deletes(0, vec![3, 20]),
         Step::Flush,
         add(0, 4..6, 400),
+        Step::Compact,
         Step::AtOnce(
             (1..5).map(|lane| (0..4).map(|round| add(lane, round..round + 2, 500 + round)).collect()).collect(),
         ),
         Step::Close,
+        Step::Compact,
         upsert(0, 0..2, 600),
+        Step::Vacuum,
         Step::Open(Durability::Buffered, LogSizes::LARGE),
         add(0, 0..2, 700),
         add(1, 0..2, 700),
@@ -74,6 +77,7 @@ fn script(kind: Kind) -> Vec<Step> {
     steps.push(Step::Close);
     steps.extend((0..6).map(|round| upsert(3, round..round + 2, 1200 + round)));
     steps.push(delete(3, vec![1, 2]));
+    steps.extend([Step::Vacuum, Step::Compact, Step::Vacuum, upsert(3, 2..5, 1300)]);
     steps
 }
 

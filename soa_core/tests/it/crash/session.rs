@@ -10,7 +10,7 @@ use soa_core::Error;
 use soa_core::predicate::{CompareOp, Predicate, Scalar};
 use soa_core::scan::ScanRequest;
 use soa_core::schema::{DataType, Field, Schema};
-use soa_core::store::{Backend, Durability, Snapshot, Store, Writer, WriterOptions};
+use soa_core::store::{Backend, CompactOptions, Durability, Snapshot, Store, VacuumOptions, Writer, WriterOptions};
 
 use super::disk::CrashDisk;
 use super::oracle::{LANE_KEYS, Mark, Op, Outcome, Row, Rows, Way};
@@ -78,6 +78,10 @@ pub(super) enum Step {
     Close,
     /// The owner of the log is dropped, whatever comes of it.
     Drop,
+    /// Segments are joined.
+    Compact,
+    /// All files are removed that only old versions need.
+    Vacuum,
     /// Each on a thread of its own.
     AtOnce(Vec<Vec<Step>>),
 }
@@ -173,6 +177,12 @@ impl<'a> Session<'a> {
                 writer().flush()?;
                 self.disk.mark(Mark::Barrier);
                 Ok(())
+            }
+            Step::Compact => store.compact(&CompactOptions::default()).map(drop),
+            Step::Vacuum => {
+                let mut options = VacuumOptions::default();
+                (options.retention, options.force) = (Duration::ZERO, true);
+                store.vacuum(&options).map(drop)
             }
             Step::Open(..) | Step::Close | Step::Drop | Step::AtOnce(_) => panic!("{step:?} is not for threads"),
         }

@@ -4,6 +4,7 @@ mod auto;
 mod changes;
 mod clone;
 mod compact;
+mod evolve;
 mod restore;
 mod vacuum;
 
