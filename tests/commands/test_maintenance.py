@@ -177,7 +177,7 @@ def test_restore_takes_a_time(store: Path, duck):
     support.soa("delete", store, "--where", "id >= 50")
     done = told("restore", store, "--timestamp", moment.isoformat(timespec="milliseconds"))
     assert (done["version"], done["rows_added"]) == (7, 450)
-    refuse(store, "restore", store, "--timestamp", "2001-01-01", says="2001")
+    refuse(store, "restore", store, "--timestamp", "2001-01-01", says="no version of 2001-01-01T00:00:00Z or before: the oldest")
     refuse(store, "restore", store, "--timestamp", "yesterday", says='"yesterday" is no time')
 
 

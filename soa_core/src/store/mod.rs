@@ -230,8 +230,8 @@ impl Store {
             let oldest = commits.first().map_or(0, |commit| commit.timestamp_ms);
             Error::NoSuchVersion {
                 path: self.root.clone(),
-                wanted: format!("at {micros} µs since 1970"),
-                message: format!("the oldest commit is of {oldest} ms since 1970"),
+                wanted: format!("of {} or before", time_text(micros)),
+                message: format!("the oldest commit is of {}", time_text(oldest.saturating_mul(1000))),
             }
         })
     }
@@ -351,4 +351,12 @@ impl Store {
             let _ = snapshot.delta().checkpoint(&engine, None);
         }
     }
+}
+
+/// A time, given in microseconds since 1970, as people read it.
+fn time_text(micros: i64) -> String {
+    chrono::DateTime::from_timestamp_micros(micros).map_or_else(
+        || format!("{micros} µs since 1970"),
+        |time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
+    )
 }
