@@ -35,6 +35,7 @@ mod maintain;
 mod map;
 mod overlay;
 mod paths;
+mod report;
 mod segment;
 mod snapshot;
 mod stats;
@@ -63,6 +64,7 @@ pub use self::io::{
 pub use self::log::Commit;
 pub use self::maintain::{Changes, CompactOptions, CompactProgress, Compacted, VacuumOptions, Vacuumed};
 pub(crate) use self::overlay::Overlay;
+pub use self::report::Report;
 pub use self::segment::{Form, Segment};
 pub use self::snapshot::{Snapshot, SnapshotId};
 pub use self::verify::VerifyReport;
