@@ -1,7 +1,8 @@
 //! Measures writing: what the benchmark compares with an fsync loop, SQLite and DuckDB.
 //!
 //! `write_speed FOLDER MEASURE [ROWS]` prints one JSON object of numbers. Measures: `add` (single rows, each durable, from 1
-//! and from 16 threads, beside a loop of fsyncs of the same bytes), `upsert` (a tenth of the rows replaced at random), `reopen` (a full log).
+//! and from 16 threads, beside a loop of fsyncs of the same bytes), `upsert` (a tenth of the rows replaced at random), `reopen` (a full log),
+//! `segments` (makes a store of ROWS segments, a commit each), `open` (opens that, and finds the one segment that has a key).
 
 #[path = "support/orders.rs"]
 mod orders;
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use orders::{Order, OrderSoA, order};
 use soa_core::kernel::StoredRecord;
+use soa_core::predicate::{Predicate, Scalar};
+use soa_core::scan::ScanRequest;
 use soa_core::store::{Durability, Store, WriterOptions};
 
 /// How long rates are measured.
@@ -37,6 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "add" => add(folder)?,
         "upsert" => upsert(folder, rows)?,
         "reopen" => reopen(folder)?,
+        "segments" => segments(folder, rows)?,
+        "open" => open(folder)?,
         other => return Err(format!("\"{other}\" is no measure").into()),
     };
     println!("{answer}");
@@ -172,6 +177,52 @@ fn reopen(folder: &Path) -> Answer {
         "log_bytes": bytes, "rows": rows, "snapshot_ms": read.as_secs_f64() * 1e3, "writer_ms": opened.as_secs_f64() * 1e3,
     });
     Ok(answer)
+}
+
+/// A segment has so many orders where there are many segments.
+const FEW_ROWS: u64 = 100;
+
+fn segments(folder: &Path, count: u64) -> Answer {
+    let store = fresh(folder, "segments.soa")?;
+    let total = count * FEW_ROWS;
+    let start = Instant::now();
+    let mut first_ms = 0.0;
+    let mut last_ms = 0.0;
+    for segment in 0..count {
+        let orders: OrderSoA = (segment * FEW_ROWS..(segment + 1) * FEW_ROWS).map(|row| order(row, total)).collect();
+        store.append(&[orders.to_record_batch()])?;
+        // The means of the first and the last tenth.
+        if segment + 1 == count / 10 {
+            first_ms = start.elapsed().as_secs_f64() * 1e3 / (segment + 1) as f64;
+        }
+        if segment == count - count / 10 {
+            last_ms = -start.elapsed().as_secs_f64() * 1e3;
+        }
+    }
+    last_ms = (last_ms + start.elapsed().as_secs_f64() * 1e3) / (count / 10) as f64;
+    Ok(serde_json::json!({ "segments": count, "first_commits_ms": first_ms, "last_commits_ms": last_ms }))
+}
+
+fn open(folder: &Path) -> Answer {
+    let start = Instant::now();
+    let store = Store::open(folder.join("segments.soa"))?;
+    let snapshot = store.snapshot()?;
+    let opened = start.elapsed();
+    let key = snapshot.row_count() / 2;
+    let request =
+        ScanRequest { columns: vec![0], predicate: Some(Predicate::eq(0, Scalar::Int(key.into()))), limit: None };
+    let plan = snapshot.plan(&request)?;
+    let planned = start.elapsed();
+    let counters = plan.counters();
+    if counters.segments_read != 1 {
+        return Err(format!("{} segments are left", counters.segments_read).into());
+    }
+    let again = Instant::now();
+    Store::open(folder.join("segments.soa"))?.snapshot()?.plan(&request)?;
+    Ok(serde_json::json!({
+        "segments": counters.segments_total, "open_ms": opened.as_secs_f64() * 1e3,
+        "open_and_plan_ms": planned.as_secs_f64() * 1e3, "again_ms": again.elapsed().as_secs_f64() * 1e3,
+    }))
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<(), std::io::Error> {

@@ -195,6 +195,10 @@ impl Rewrites {
 
 impl Drop for Rewrites {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A commit may name them. If none does, nothing reads them.
+            return;
+        }
         let paths: Vec<String> = self.done.keys().cloned().collect();
         paths.iter().for_each(|path| self.discard(path));
     }
@@ -215,6 +219,15 @@ fn rewrite(store: &Store, schema: &Schema, segment: &Arc<Segment>, deleted: &Roa
     Ok(writer.keep())
 }
 
+/// Frames of a write-ahead log: those after `before`, up to `version`.
+#[derive(Debug, Clone)]
+pub(super) struct Txn {
+    /// What the log is to Delta.
+    pub(super) app: String,
+    pub(super) before: u64,
+    pub(super) version: u64,
+}
+
 /// Rows that come, rows that go, or both, in one commit.
 pub(super) struct Edit<'a> {
     /// What Delta calls it.
@@ -225,8 +238,8 @@ pub(super) struct Edit<'a> {
     pub(super) new_keys: Option<&'a KeySet>,
     /// Rows that go.
     pub(super) condemned: Option<&'a dyn Condemned>,
-    /// The application and its version that this is: done once, however often it is tried.
-    pub(super) txn: Option<(String, i64)>,
+    /// What of the write-ahead log this publishes: done once, however often it is tried.
+    pub(super) txn: Option<Txn>,
     /// What keeps rows of the write-ahead log away from these.
     pub(super) guard: &'a Guard,
 }
@@ -245,10 +258,16 @@ impl Edit<'_> {
             if needs_guard {
                 return Ok(None);
             }
-            if let Some((app, version)) = &self.txn
-                && base.txn_version(store, app)?.is_some_and(|done| done >= *version)
-            {
-                return Ok(None);
+            if let Some(txn) = &self.txn {
+                let published = base.log_sequence(store, &txn.app)?;
+                if published >= txn.version {
+                    return Ok(None);
+                }
+                if published != txn.before {
+                    let message =
+                        format!("frames up to {published} of its write-ahead log were published by another process");
+                    return Err(Error::WriterFailed { path: store.path().to_owned(), message });
+                }
             }
             for segment in base.segments().iter().filter(|_| self.new_keys.is_some()) {
                 if checked.get(segment.path()).is_some_and(|vector| vector.as_ref() == segment.vector()) {
@@ -290,7 +309,7 @@ impl Edit<'_> {
             operation: self.operation,
             is_data_change: true,
             added: self.added.iter().map(Added::last).collect(),
-            txn: self.txn.clone(),
+            txn: self.txn.as_ref().map(|txn| (txn.app.clone(), i64::try_from(txn.version).unwrap_or(i64::MAX))),
             rows_added: self.added.iter().map(|written| written.rows).sum(),
             rows_deleted: found.rows,
             ..Change::default()

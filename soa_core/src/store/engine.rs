@@ -115,8 +115,8 @@ impl StorageHandler for Files {
         let whole = url.path().ends_with('/');
         let dir = if whole { start.as_path() } else { start.parent().unwrap_or(&start) };
         let after = start.file_name().map(|name| name.to_string_lossy().into_owned()).filter(|_| !whole);
-        let mut entries = self.backend.list(dir).map_err(|error| io_error(url, error))?;
-        entries.retain(|entry| after.as_ref().is_none_or(|after| entry.name > *after));
+        let is_wanted = |name: &str| after.as_ref().is_none_or(|after| name > after.as_str());
+        let mut entries = self.backend.list_some(dir, &is_wanted).map_err(|error| io_error(url, error))?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let metas: Vec<KernelResult<FileMeta>> = entries
             .into_iter()

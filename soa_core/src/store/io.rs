@@ -4,14 +4,17 @@
 //! said once, for every [`Disk`], so that tests can put one in that forgets what was not synced and fails when it is told to.
 
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use arrow::buffer::Buffer;
 use uuid::Uuid;
+
+/// How often a lock is tried whose file somebody removes.
+const LOCK_ATTEMPTS_MAX: u32 = 100;
 
 /// What the store needs of a file system. Paths are absolute or relative to the process.
 pub trait Backend: Debug + Send + Sync {
@@ -50,12 +53,27 @@ pub trait Backend: Debug + Send + Sync {
     /// As [`fs::read_dir`].
     fn list_all(&self, dir: &Path) -> io::Result<Vec<Item>>;
 
+    /// The files in a folder whose names are wanted, in no order; nothing else is looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`fs::read_dir`].
+    fn list_some(&self, dir: &Path, is_wanted: &dyn Fn(&str) -> bool) -> io::Result<Vec<Entry>>;
+
     /// Makes a folder and those above it, durably.
     ///
     /// # Errors
     ///
     /// As [`fs::create_dir_all`].
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes a folder below `root` and those in between, durably. They give the same access as `root` does, as all files get
+    /// that of the folder they are in: who may read a store may read all of it, whoever has written it.
+    ///
+    /// # Errors
+    ///
+    /// As [`fs::create_dir_all`].
+    fn create_dirs_below(&self, root: &Path, dir: &Path) -> io::Result<()>;
 
     /// Writes a file that does not exist yet and syncs it; the name is durable after
     /// [`sync_dir`](Self::sync_dir).
@@ -176,6 +194,9 @@ pub enum LockMode {
 
 /// A lock that is held.
 pub trait LockGuard: Debug + Send + Sync {
+    /// Whether others would still find the lock taken: false once somebody has removed the file, or put another in its place.
+    fn is_held(&self) -> bool;
+
     /// Replaces the content of the locked file, by which its owner is told. Nothing depends on it.
     ///
     /// # Errors
@@ -338,7 +359,8 @@ impl Disk for OsBackend {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(OpenOptions::new().append(true).create_new(true).open(path)?))
+        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        Ok(Box::new(give_access_of_folder(file, path)))
     }
 
     fn copy(&self, from: &Path, to: &Path) -> io::Result<Box<dyn DiskFile>> {
@@ -384,6 +406,22 @@ impl DiskFile for File {
     }
 }
 
+/// A new file, which those may read and write who may read and write in its folder.
+fn give_access_of_folder(file: File, path: &Path) -> File {
+    if let (Ok(folder), Ok(own)) = (fs::metadata(parent(path)), file.metadata()) {
+        let mode = folder.permissions().mode() & 0o666;
+        if own.permissions().mode() & 0o777 != mode {
+            // Where a file system has no such thing, everybody has the same access anyway.
+            let _ = file.set_permissions(Permissions::from_mode(mode));
+        }
+    }
+    file
+}
+
+fn is_same_file(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
 /// Where a file is written before it gets its name. Delta's readers ignore names that begin with a dot.
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -425,16 +463,24 @@ impl<D: Disk> Backend for D {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.list_some(dir, &|_| true)
+    }
+
+    fn list_some(&self, dir: &Path, is_wanted: &dyn Fn(&str) -> bool) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if !is_wanted(&name) {
+                continue;
+            }
             let metadata = match fs::metadata(entry.path()) {
                 Ok(metadata) => metadata,
                 // Removed since the folder was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
+            if metadata.is_file() {
                 entries.push(Entry { name, stat: Stat::of(&metadata) });
             }
         }
@@ -470,6 +516,25 @@ impl<D: Disk> Backend for D {
         self.create_dir_all(dir.parent().unwrap_or(Path::new("")))?;
         match self.mkdir(dir) {
             Ok(()) => self.fsync_dir(parent(dir)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create_dirs_below(&self, root: &Path, dir: &Path) -> io::Result<()> {
+        if dir == root || dir.is_dir() {
+            return Ok(());
+        }
+        let above = parent(dir);
+        self.create_dirs_below(root, above)?;
+        match self.mkdir(dir) {
+            Ok(()) => {
+                if let Ok(metadata) = fs::metadata(root) {
+                    // Where a file system has no such thing, everybody has the same access anyway.
+                    let _ = fs::set_permissions(dir, metadata.permissions());
+                }
+                self.fsync_dir(above)
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
             Err(error) => Err(error),
         }
@@ -514,16 +579,39 @@ impl<D: Disk> Backend for D {
     }
 
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Box<dyn LockGuard>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let locked = match mode {
-            LockMode::Shared => file.try_lock_shared(),
-            LockMode::Exclusive => file.try_lock(),
-        };
-        match locked {
-            Ok(()) => Ok(Box::new(LockedFile(file))),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
+        for _ in 0..LOCK_ATTEMPTS_MAX {
+            // A link could lead to a file that is none of the store's, which would be written.
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let opened = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+            let file = match opened {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let new = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+                    match new {
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                        new => give_access_of_folder(new?, path),
+                    }
+                }
+                opened => opened?,
+            };
+            let metadata = file.metadata()?;
+            if !metadata.is_file() {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+            }
+            let locked = match mode {
+                LockMode::Shared => file.try_lock_shared(),
+                LockMode::Exclusive => file.try_lock(),
+            };
+            match locked {
+                // Somebody may have removed it, and others lock a new one.
+                Ok(()) if fs::symlink_metadata(path).is_ok_and(|now| is_same_file(&now, &metadata)) => {
+                    return Ok(Box::new(LockedFile { file, path: path.to_owned() }));
+                }
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
+        Err(io::Error::other("it is being removed again and again"))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -571,12 +659,20 @@ impl LogFile for OpenLog {
 
 /// The lock goes with the open file.
 #[derive(Debug)]
-struct LockedFile(File);
+struct LockedFile {
+    file: File,
+    path: PathBuf,
+}
 
 impl LockGuard for LockedFile {
+    fn is_held(&self) -> bool {
+        let own = self.file.metadata();
+        own.is_ok_and(|own| fs::symlink_metadata(&self.path).is_ok_and(|now| is_same_file(&now, &own)))
+    }
+
     fn describe(&self, content: &str) -> io::Result<()> {
-        self.0.set_len(0)?;
-        self.0.write_all_at(content.as_bytes(), 0)
+        self.file.set_len(0)?;
+        self.file.write_all_at(content.as_bytes(), 0)
     }
 }
 

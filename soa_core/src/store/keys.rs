@@ -1,11 +1,14 @@
 //! Sets of keys, and where in a segment they are.
 
+use std::sync::LazyLock;
+
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{ArrowPrimitiveType, DataType as ArrowType, Int64Type, TimestampMicrosecondType, UInt64Type};
 use arrow::util::display::array_value_to_string;
 use hashbrown::HashSet;
 use roaring::RoaringBitmap;
+use uuid::Uuid;
 
 use super::segment::{Segment, hashes_of};
 use super::stats::ColumnStats;
@@ -191,7 +194,9 @@ fn same_bits<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef) -> ScalarBuf
 }
 
 fn hashed_keys(array: &ArrayRef) -> Vec<u128> {
-    use xxhash_rust::xxh3::xxh3_128;
+    // Nobody can choose keys that get the same number.
+    static SEED: LazyLock<u64> = LazyLock::new(|| Uuid::new_v4().as_u64_pair().0);
+    let xxh3_128 = |key: &[u8]| xxhash_rust::xxh3::xxh3_128_with_seed(key, *SEED);
     match array.data_type() {
         ArrowType::Utf8View => {
             array.as_string_view().iter().map(|key| xxh3_128(key.unwrap_or_default().as_bytes())).collect()

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -14,6 +15,10 @@ use crate::error::{Error, Result};
 
 /// How often a snapshot is tried while files vanish because others publish them.
 const ATTEMPTS_MAX: u32 = 100;
+/// The first ones follow each other at once,
+const QUICK_ATTEMPTS: u32 = 3;
+/// the others after a pause.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(2);
 /// How many stores' logs a process keeps.
 const CACHED_LOGS_MAX: usize = 64;
 
@@ -53,9 +58,12 @@ impl Store {
             Arc::clone(logs.entry(self.path().to_owned()).or_default())
         };
         let mut live = entry.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..ATTEMPTS_MAX {
+        for attempt in 0..ATTEMPTS_MAX {
             if let Some(snapshot) = self.try_live(&mut live, lineage)? {
                 return Ok(snapshot);
+            }
+            if attempt >= QUICK_ATTEMPTS {
+                std::thread::sleep(ATTEMPT_PAUSE);
             }
         }
         let message = "frames that are not published are missing".to_owned();
@@ -80,7 +88,15 @@ impl Store {
         };
         let lineage = delta_schema::lineage(published.delta(), self.path())?.ok_or_else(too_old)?;
         let mut tail = Tail::new(lineage, published.schema(), self.published_sequence(&published, lineage)?);
-        let extents = tail::fix(self.backend(), self.path(), lineage)?.ok_or_else(too_old)?;
+        // A file that vanishes while they are opened may be one that was published long ago.
+        let mut extents = None;
+        for _ in 0..ATTEMPTS_MAX {
+            extents = tail::fix(self.backend(), self.path(), lineage)?;
+            if extents.is_some() {
+                break;
+            }
+        }
+        let extents = extents.ok_or_else(too_old)?;
         if !tail.read(&extents, sequence)? || tail.sequence() != sequence {
             return Err(too_old());
         }
@@ -120,7 +136,6 @@ impl Store {
 
     /// The last frame of a log that a version has.
     fn published_sequence(&self, published: &Snapshot, lineage: Uuid) -> Result<u64> {
-        let version = published.txn_version(self, &wal::app_id(lineage))?;
-        Ok(version.and_then(|version| u64::try_from(version).ok()).unwrap_or(0))
+        published.log_sequence(self, &wal::app_id(lineage))
     }
 }

@@ -31,10 +31,12 @@ mod io;
 mod keys;
 mod live;
 mod log;
+mod log_entry;
 mod maintain;
 mod map;
 mod overlay;
 mod paths;
+mod replay;
 mod report;
 mod segment;
 mod snapshot;
@@ -45,6 +47,7 @@ mod verify;
 mod wal;
 mod writing;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -78,8 +81,12 @@ pub const UNIT_ROWS: usize = 122_880;
 pub const SEGMENT_ROWS_MAX: usize = 16 * UNIT_ROWS;
 /// Conditions on more keys than this are not looked up in key indexes.
 const KEYS_LOOKED_UP_MAX: usize = 64;
-/// A checkpoint of the log is written every so many versions, so that readers need not read every commit.
-const CHECKPOINT_INTERVAL: u64 = 10;
+/// A checkpoint of the log is written every so many versions at least, so that readers need not read every commit;
+const CHECKPOINT_INTERVAL_MIN: u64 = 10;
+/// where it names so many segments,
+const SEGMENTS_PER_COMMIT_OF_CHECKPOINT: usize = 1_000;
+/// twice as many, and so on, up to 2 to this power.
+const CHECKPOINT_DOUBLINGS_MAX: u32 = 4;
 
 /// The hashes by which keys are looked up in key indexes; `None` if they are too many, or one cannot be a key.
 pub(crate) fn key_hashes(keys: &[&crate::predicate::Scalar]) -> Option<Vec<u64>> {
@@ -159,7 +166,8 @@ impl Store {
     /// The folder of a store whose first commit is still to come.
     fn prepare(backend: Arc<dyn Backend>, path: &Path) -> Result<Self> {
         let log_dir = path.join(paths::LOG_DIR);
-        backend.create_dir_all(&log_dir).map_err(Error::io("create", &log_dir))?;
+        backend.create_dir_all(path).map_err(Error::io("create", path))?;
+        backend.create_dirs_below(path, &log_dir).map_err(Error::io("create", &log_dir))?;
         let store = Self::at(backend, path)?;
         store.sync_names(&[store.path().parent().unwrap_or(store.path()), store.path()])?;
         let there = store.backend().list(&log_dir).map_err(Error::io("list", &log_dir))?;
@@ -339,20 +347,31 @@ impl Store {
         *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = stat.map(|stat| (version, stat));
     }
 
-    /// What can be done once a commit is there. The commit stands whether it succeeds or not.
-    fn after_commit(&self, version: u64) {
-        if !version.is_multiple_of(CHECKPOINT_INTERVAL) {
+    /// What can be done once a commit is there on a version with so many segments. The commit stands whether it succeeds or
+    /// not.
+    fn after_commit(&self, version: u64, segments: usize) {
+        if !version.is_multiple_of(checkpoint_interval(segments)) {
             return;
         }
         let engine = engine::StoreEngine::new(Arc::clone(&self.backend), &self.root);
-        // A checkpoint must not outlive the commits that it is made of.
-        if let Ok(snapshot) = self.published()
-            && self.make_durable(&snapshot).is_ok()
-        {
+        let checkpoint = || -> Result<()> {
+            let snapshot = self.published()?;
+            // A checkpoint must not outlive the commits that it is made of.
+            self.make_durable(&snapshot)?;
             // Without a checkpoint readers take longer; the next interval tries again.
             let _ = snapshot.delta().checkpoint(&engine, None);
-        }
+            Ok(())
+        };
+        // A panic must not look like one before the commit, after which its files would be removed.
+        let _ = catch_unwind(AssertUnwindSafe(checkpoint));
     }
+}
+
+/// After how many versions there is another checkpoint: more where there are many segments, all of which it names, so that
+/// it costs each commit about as much as the commit itself. (An interval is a multiple of the smaller ones.)
+fn checkpoint_interval(segments: usize) -> u64 {
+    let doublings = (segments / SEGMENTS_PER_COMMIT_OF_CHECKPOINT).max(1).ilog2();
+    CHECKPOINT_INTERVAL_MIN << doublings.min(CHECKPOINT_DOUBLINGS_MAX)
 }
 
 /// A time, given in microseconds since 1970, as people read it.

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use arrow::array::{Array, AsArray, MapArray, RecordBatch, StringArray, StructArray};
-use arrow::datatypes::{Int32Type, Int64Type};
 use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::scan::StatsOptions;
 use delta_kernel::table_features::ColumnMappingMode;
@@ -13,16 +11,19 @@ use delta_kernel::{KernelError, Snapshot as DeltaSnapshot, SnapshotRef};
 
 use super::engine::StoreEngine;
 use super::io::{Backend, Stat};
+use super::log_entry::LogEntry;
 use super::overlay::Overlay;
-use super::paths::{self, LOG_DIR, commit_path};
-use super::segment::{CHECKSUMS_TAG, PartitionValue, Segment, SegmentFile, SegmentMeta};
-use super::vector::DeletionVector;
+use super::paths::{LOG_DIR, commit_path};
+use super::replay::{Replayed, replay};
+use super::segment::Segment;
 use super::wal::tail::Tail;
-use super::{Store, delta_schema, log, stats};
+use super::{Store, delta_schema, log};
 use crate::error::{Error, Result};
 use crate::predicate::Bounds;
 use crate::schema::Schema;
 
+/// After this time Delta's readers forget what applications have recorded.
+const TXN_RETENTION_KEY: &str = "delta.setTransactionRetentionDuration";
 /// How many stores' newest snapshots a process keeps.
 const CACHED_STORES_MAX: usize = 64;
 
@@ -47,6 +48,8 @@ pub struct Snapshot {
     delta: SnapshotRef,
     /// The log file of this version when it was read: a folder that was replaced has another.
     identity: Option<Stat>,
+    /// What applications have recorded, as far as somebody has asked for it.
+    txns: Mutex<HashMap<String, Option<i64>>>,
 }
 
 impl Snapshot {
@@ -116,6 +119,7 @@ impl Snapshot {
             rows,
             delta: Arc::clone(&self.delta),
             identity: self.identity,
+            txns: Mutex::new(self.known_txns()),
         })
     }
 
@@ -146,8 +150,29 @@ impl Snapshot {
 
     /// The version that an application has recorded here (Delta's `txn`).
     pub(super) fn txn_version(&self, store: &Store, app: &str) -> Result<Option<i64>> {
+        if let Some(known) = self.txns.lock().unwrap_or_else(PoisonError::into_inner).get(app) {
+            return Ok(*known);
+        }
         let engine = StoreEngine::new(Arc::clone(&store.backend), &self.root);
-        self.delta.get_app_id_version(app, &engine).map_err(|error| log_error(&self.root, error))
+        let found = self.delta.get_app_id_version(app, &engine).map_err(|error| log_error(&self.root, error))?;
+        self.txns.lock().unwrap_or_else(PoisonError::into_inner).insert(app.to_owned(), found);
+        Ok(found)
+    }
+
+    /// The last frame of a write-ahead log, by what that is to Delta, that is published here.
+    pub(super) fn log_sequence(&self, store: &Store, app: &str) -> Result<u64> {
+        if self.delta.metadata_configuration().contains_key(TXN_RETENTION_KEY) {
+            let message = format!(
+                "its property {TXN_RETENTION_KEY} lets readers forget how much of its write-ahead log is published; remove the property"
+            );
+            return Err(Error::Unsupported { path: self.root.clone(), message });
+        }
+        let version = self.txn_version(store, app)?;
+        Ok(version.and_then(|version| u64::try_from(version).ok()).unwrap_or(0))
+    }
+
+    fn known_txns(&self) -> HashMap<String, Option<i64>> {
+        self.txns.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn delta(&self) -> &SnapshotRef {
@@ -258,14 +283,13 @@ fn identity(backend: &dyn Backend, root: &Path, version: u64) -> Option<Stat> {
     backend.stat(&commit_path(root, version)).ok()
 }
 
-/// Reads the log. Segments that `base` has already are shared, with what they have opened.
+/// Reads the log, or what has come since `base`. Segments that that has already are shared, with what they have opened.
 fn resolve(
     backend: &Arc<dyn Backend>,
     root: &Path,
     version: Option<u64>,
     base: Option<&Arc<Snapshot>>,
 ) -> Result<Snapshot> {
-    check_store(&**backend, root)?;
     let engine = StoreEngine::new(Arc::clone(backend), root);
     let failed = |error: KernelError| log_error(root, error);
     let url = url::Url::from_directory_path(root).map_err(|()| Error::NotFound { path: root.to_owned() })?;
@@ -273,8 +297,9 @@ fn resolve(
         (None, Some(base)) => DeltaSnapshot::builder_from(Arc::clone(&base.delta)).build(&engine),
         (None, None) => DeltaSnapshot::builder_for(url.as_str()).build(&engine),
         (Some(version), _) => DeltaSnapshot::builder_for(url.as_str()).at_version(version).build(&engine),
-    }
-    .map_err(failed)?;
+    };
+    // What the kernel says of a folder that is no store is no help.
+    let delta = delta.map_err(|error| check_store(&**backend, root).err().unwrap_or_else(|| failed(error)))?;
     let configuration = delta.table_configuration();
     if configuration.column_mapping_mode() != ColumnMappingMode::None {
         let message = "it uses column mapping, which this release does not know".to_owned();
@@ -286,33 +311,56 @@ fn resolve(
         configuration.logical_partition_columns(),
         delta.metadata_configuration(),
     )?;
-    let known: HashMap<&str, &Arc<Segment>> = match base {
-        Some(base) if base.schema == schema => base.segments.iter().map(|segment| (segment.path(), segment)).collect(),
-        _ => HashMap::new(),
+    let base = base.filter(|base| base.schema == schema);
+    let newer = base.filter(|base| base.version <= delta.version());
+    let replayed = match newer {
+        Some(base) => replay(backend, root, &schema, &base.segments, base.version + 1..=delta.version())?,
+        None => None,
     };
-    let scan = Arc::clone(&delta).scan_builder().with_stats(StatsOptions::json_only()).build().map_err(failed)?;
-    let mut segments = Vec::new();
-    for batch in scan.scan_metadata(&engine).map_err(failed)? {
-        let data = batch.and_then(|batch| batch.scan_files.apply_selection_vector()).map_err(failed)?;
-        let data = ArrowEngineData::try_from_engine_data(data).map_err(failed)?;
-        for (meta, vector) in read_files(root, &schema, data.record_batch())? {
-            segments.push(match known.get(meta.path.as_str()) {
-                Some(segment) if segment.vector() == vector.as_ref() => Arc::clone(segment),
-                Some(segment) => Arc::new(Segment::new(Arc::clone(segment.file()), vector)?),
-                None => {
-                    let file = SegmentFile::new(Arc::clone(backend), root.to_owned(), &schema, meta)?;
-                    Arc::new(Segment::new(Arc::new(file), vector)?)
-                }
-            });
+    let (mut segments, txns) = match (replayed, newer) {
+        (Some(Replayed { segments, txns }), Some(base)) => {
+            let mut known = base.known_txns();
+            known.extend(txns.into_iter().map(|(app, version)| (app, Some(version))));
+            (segments, known)
         }
-    }
-    // The kernel gives the newest commits first; within one, files as they were written.
-    segments.sort_by_key(|segment| segment.modified_ms());
+        _ => (read_segments(backend, root, &schema, &delta, base.map_or(&[], |base| &base.segments))?, HashMap::new()),
+    };
+    // Every process has the same order, however it has read the log.
+    segments.sort_by(|a, b| (a.modified_ms(), a.path()).cmp(&(b.modified_ms(), b.path())));
     let rows = segments.iter().try_fold(0_u64, |sum, segment| sum.checked_add(segment.row_count()));
     let rows = rows.ok_or_else(|| Error::damaged(root.join(LOG_DIR), "it says that there are more than 2^64 rows"))?;
     let version = delta.version();
     let identity = identity(&**backend, root, version);
-    Ok(Snapshot { root: root.to_owned(), version, schema, segments, overlay: None, rows, delta, identity })
+    let (root, txns) = (root.to_owned(), Mutex::new(txns));
+    Ok(Snapshot { root, version, schema, segments, overlay: None, rows, delta, identity, txns })
+}
+
+/// Reads the whole log. Files that are `known` are not opened again.
+fn read_segments(
+    backend: &Arc<dyn Backend>,
+    root: &Path,
+    schema: &Schema,
+    delta: &SnapshotRef,
+    known: &[Arc<Segment>],
+) -> Result<Vec<Arc<Segment>>> {
+    let engine = StoreEngine::new(Arc::clone(backend), root);
+    let failed = |error: KernelError| log_error(root, error);
+    let known: HashMap<&str, &Arc<Segment>> = known.iter().map(|segment| (segment.path(), segment)).collect();
+    let scan = Arc::clone(delta).scan_builder().with_stats(StatsOptions::json_only()).build().map_err(failed)?;
+    let mut segments = Vec::new();
+    for batch in scan.scan_metadata(&engine).map_err(failed)? {
+        let data = batch.and_then(|batch| batch.scan_files.apply_selection_vector()).map_err(failed)?;
+        let data = ArrowEngineData::try_from_engine_data(data).map_err(failed)?;
+        for mut entry in LogEntry::of_batch(root, data.record_batch())? {
+            let vector = entry.vector.take();
+            segments.push(match known.get(entry.path.as_str()) {
+                Some(segment) if segment.vector() == vector.as_ref() => Arc::clone(segment),
+                Some(segment) => Arc::new(Segment::new(Arc::clone(segment.file()), vector)?),
+                None => Arc::new(Segment::new(Arc::new(entry.into_file(backend, root, schema)?), vector)?),
+            });
+        }
+    }
+    Ok(segments)
 }
 
 /// Tells a missing folder and a folder that is no store from a damaged one.
@@ -341,109 +389,4 @@ fn check_store(backend: &dyn Backend, root: &Path) -> Result<()> {
 /// Whether a file of this name in the log's folder is part of a log: a commit or a checkpoint.
 pub(super) fn is_log_file(name: &str) -> bool {
     !name.starts_with(['.', '_']) && (name.ends_with(".json") || name.ends_with(".parquet"))
-}
-
-/// The files that a batch of the kernel's scan metadata names, and which of their rows are gone.
-fn read_files(root: &Path, schema: &Schema, batch: &RecordBatch) -> Result<Vec<(SegmentMeta, Option<DeletionVector>)>> {
-    let shape = || Error::damaged(root.join(LOG_DIR), "an entry is not of the form it should have");
-    let text =
-        |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>()).ok_or_else(shape);
-    let long =
-        |name: &str| batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(shape);
-    let (paths, stats) = (text("path")?, text("stats")?);
-    let (sizes, times) = (long("size")?, long("modificationTime")?);
-    let vectors = batch.column_by_name("deletionVector").and_then(|c| c.as_struct_opt()).ok_or_else(shape)?;
-    let constants = batch.column_by_name("fileConstantValues").and_then(|c| c.as_struct_opt()).ok_or_else(shape)?;
-    let map = |name: &str| constants.column_by_name(name).and_then(|column| column.as_map_opt()).ok_or_else(shape);
-    let (partitions, tags) = (map("partitionValues")?, map("tags")?);
-    (0..batch.num_rows())
-        .map(|row| {
-            let path = paths::decode(root, paths.value(row))?;
-            let values = entries(partitions, row).ok_or_else(shape)?;
-            let tags = entries(tags, row).unwrap_or_default();
-            let meta = Logged {
-                path,
-                bytes: u64::try_from(sizes.value(row)).map_err(|_| shape())?,
-                modified_ms: times.value(row),
-                values,
-                stats: (!stats.is_null(row)).then(|| stats.value(row).to_owned()),
-                tags,
-            }
-            .into_meta(schema)?;
-            Ok((meta, read_vector(root, vectors, row)?))
-        })
-        .collect()
-}
-
-/// An entry of the log for a file, as it is there.
-pub(super) struct Logged {
-    /// Relative to the store, decoded.
-    pub(super) path: String,
-    pub(super) bytes: u64,
-    pub(super) modified_ms: i64,
-    /// The partition columns and their values.
-    pub(super) values: HashMap<String, Option<String>>,
-    pub(super) stats: Option<String>,
-    pub(super) tags: HashMap<String, Option<String>>,
-}
-
-impl Logged {
-    /// What it says of the file of a table of this schema.
-    ///
-    /// # Errors
-    ///
-    /// When a partition value is none of its column.
-    pub(super) fn into_meta(self, schema: &Schema) -> Result<SegmentMeta> {
-        let path = &self.path;
-        let partition = (0..schema.len()).map(|column| {
-            if !schema.partition_by().contains(&column) {
-                return Ok(None);
-            }
-            let field = schema.field(column);
-            let text = self.values.get(field.name()).cloned().flatten();
-            PartitionValue::parse(field, text.as_deref()).map(Some).ok_or_else(|| {
-                let message = format!("\"{path}\" has the partition value {text:?}, which is no {}", field.data_type());
-                Error::value(field.name(), message)
-            })
-        });
-        let partition = partition.collect::<Result<Vec<_>>>()?;
-        let known = self.stats.as_deref().and_then(|stats| stats::from_json(schema, stats));
-        let (rows, bounds) = known.map_or((None, None), |(rows, bounds)| (Some(rows), Some(bounds)));
-        Ok(SegmentMeta {
-            parquet_bytes: self.bytes,
-            modified_ms: self.modified_ms,
-            rows,
-            bounds,
-            partition,
-            checksums_tag: self.tags.get(CHECKSUMS_TAG).cloned().flatten(),
-            stats: self.stats,
-            tags: self.tags.into_iter().collect(),
-            path: self.path,
-        })
-    }
-}
-
-fn read_vector(root: &Path, vectors: &StructArray, row: usize) -> Result<Option<DeletionVector>> {
-    let column =
-        |name: &str| vectors.column_by_name(name).filter(|column| vectors.is_valid(row) && column.is_valid(row));
-    let Some(kind) = column("storageType").and_then(|column| column.as_string_opt::<i32>()) else { return Ok(None) };
-    let place = column("pathOrInlineDv").and_then(|column| column.as_string_opt::<i32>());
-    let size = column("sizeInBytes").and_then(|column| column.as_primitive_opt::<Int32Type>());
-    let cardinality = column("cardinality").and_then(|column| column.as_primitive_opt::<Int64Type>());
-    let (Some(place), Some(size), Some(cardinality)) = (place, size, cardinality) else {
-        return Err(Error::damaged(root.join(LOG_DIR), "an entry has half a deletion vector"));
-    };
-    let offset = column("offset").and_then(|column| column.as_primitive_opt::<Int32Type>()).map(|c| c.value(row));
-    DeletionVector::new(root, kind.value(row), place.value(row), offset, size.value(row), cardinality.value(row))
-        .map(Some)
-}
-
-fn entries(map: &MapArray, row: usize) -> Option<HashMap<String, Option<String>>> {
-    if map.is_null(row) {
-        return None;
-    }
-    let entries = map.value(row);
-    let keys: &StringArray = entries.column(0).as_string_opt()?;
-    let values: &StringArray = entries.column(1).as_string_opt()?;
-    Some(keys.iter().zip(values).filter_map(|(key, value)| Some((key?.to_owned(), value.map(str::to_owned)))).collect())
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::log::{self, Outcome};
 use super::segment::{self, Segment, Written};
 use super::snapshot::Snapshot;
-use super::{Store, delta_schema, paths, vector};
+use super::{Store, delta_schema, vector};
 use crate::error::{Error, Result};
 
 /// How often a commit is tried against others that keep being faster.
@@ -150,7 +150,7 @@ pub(super) fn commit(
         match outcome {
             Outcome::Committed => {
                 store.note_durable(version);
-                store.after_commit(version);
+                store.after_commit(version, base.segments().len());
                 return Ok(version);
             }
             Outcome::Conflict => discard(),
@@ -200,7 +200,7 @@ pub(super) fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result
     }
     // Readers put segments in the order of these times, so that rows come in the order of commits.
     let newest = base.segments().iter().map(|segment| segment.modified_ms()).max().unwrap_or(0);
-    let first_ms = now.max(newest + 1);
+    let first_ms = now.max(newest.saturating_add(1));
     for (added, time) in change.added.iter().zip(first_ms..) {
         let mut action = added.action.clone();
         action["add"]["modificationTime"] = added.modified_ms.unwrap_or(time).into();
@@ -236,7 +236,7 @@ pub(super) fn metrics(change: &Change) -> Map<String, Value> {
 /// The action by which a segment of a snapshot is removed.
 fn remove_action(segment: &Segment, now_ms: i64, is_data_change: bool) -> Value {
     let mut action = json!({
-        "path": paths::encode(segment.path()),
+        "path": segment.file().meta().logged_path,
         "deletionTimestamp": now_ms,
         "dataChange": is_data_change,
         "extendedFileMetadata": true,
@@ -253,7 +253,7 @@ fn remove_action(segment: &Segment, now_ms: i64, is_data_change: bool) -> Value 
 pub(super) fn add_action(segment: &Segment, is_data_change: bool) -> Value {
     let meta = segment.file().meta();
     let mut action = json!({
-        "path": paths::encode(segment.path()),
+        "path": segment.file().meta().logged_path,
         "partitionValues": partition_values(segment),
         "size": segment.parquet_bytes(),
         "modificationTime": segment.modified_ms(),

@@ -10,13 +10,18 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::engine;
-use super::io::Backend;
+use super::io::{Backend, read_range};
+use super::paths::check_inside;
 use crate::error::{Error, Result};
 
 /// Begins every bitmap.
 const MAGIC: u32 = 1_681_511_377;
+/// Every bitmap has a magic number and a count.
+const BITMAP_BYTES_MIN: i32 = 12;
 /// Begins every file of bitmaps.
 const FILE_VERSION: u8 = 1;
+/// A file of bitmaps begins with its version, one byte.
+const FILE_HEADER_LEN: usize = 1;
 /// Vectors of up to this many bytes are written into the log itself: no reader opens a file for a few rows.
 const INLINE_BYTES_MAX: usize = 128;
 
@@ -35,6 +40,9 @@ impl DeletionVector {
         cardinality: i64,
     ) -> Result<Self> {
         let kind = storage_type.parse();
+        if size_in_bytes < BITMAP_BYTES_MIN {
+            return Err(damaged_log(root, &KernelError::generic(format!("it has {size_in_bytes} bytes"))));
+        }
         kind.and_then(|kind| {
             DeletionVectorDescriptor::try_new(kind, path_or_inline, offset, size_in_bytes, cardinality)
         })
@@ -73,13 +81,16 @@ impl DeletionVector {
     ///
     /// When its file is missing, outside the store's folder or damaged, or it does not fit a file of `rows` rows.
     pub(super) fn read(&self, backend: &Arc<dyn Backend>, root: &Path, rows: u64) -> Result<RoaringBitmap> {
-        let file = self.path(root).unwrap_or_else(|| root.join(super::paths::LOG_DIR));
-        let url = url::Url::from_directory_path(root).map_err(|()| Error::NotFound { path: root.to_owned() })?;
-        let positions = self.0.read(engine::storage(backend, root), &url).map_err(|error| match error {
-            KernelError::IOError(error) => Error::io("read", &file)(error),
-            KernelError::FileNotFound(_) => Error::io("read", &file)(std::io::ErrorKind::NotFound.into()),
-            error => Error::damaged(&file, format!("its deletion vector cannot be read: {error}")),
-        })?;
+        let stored = self.path(root);
+        let file = stored.clone().unwrap_or_else(|| root.join(super::paths::LOG_DIR));
+        let positions = match stored {
+            Some(_) => self.read_stored(&**backend, root, &file)?,
+            None => {
+                let url =
+                    url::Url::from_directory_path(root).map_err(|()| Error::NotFound { path: root.to_owned() })?;
+                self.0.read(engine::storage(backend, root), &url).map_err(|error| unreadable(&file, &error))?
+            }
+        };
         if positions.len() != self.cardinality() || positions.max().is_some_and(|last| last >= rows) {
             return Err(Error::damaged(&file, "its deletion vector does not fit the rows it is for"));
         }
@@ -91,6 +102,35 @@ impl DeletionVector {
                 path: root.to_owned(),
                 message: "a file of more than 2^32 rows has a deletion vector".to_owned(),
             }),
+        }
+    }
+
+    /// Reads it from its file, and nothing of the others that are there: its length, the bitmap, a checksum.
+    fn read_stored(&self, backend: &dyn Backend, root: &Path, path: &Path) -> Result<RoaringTreemap> {
+        if !path.starts_with(root) {
+            return Err(Error::damaged(path, "it is outside the store's folder; such a deletion vector is not read"));
+        }
+        check_inside(root, path)?;
+        let failed = Error::io("read", path);
+        let offset = u64::try_from(self.0.offset.unwrap_or(i32::try_from(FILE_HEADER_LEN).unwrap_or(0)));
+        let size = usize::try_from(self.0.size_in_bytes);
+        let (Ok(offset), Ok(size)) = (offset, size) else { return Err(unreadable(path, &"it has a negative length")) };
+        let bytes = backend.open(path).and_then(|file| {
+            let end = offset.saturating_add(size as u64 + 8);
+            if file.byte_count()? < end {
+                return Ok(None);
+            }
+            read_range(&*file, offset, size + 8).map(Some)
+        });
+        let bytes = bytes.map_err(failed)?.ok_or_else(|| unreadable(path, &"the file ends before it does"))?;
+        let (len, rest) = bytes.split_at(4);
+        let (content, checksum) = rest.split_at(size);
+        if len != self.0.size_in_bytes.to_be_bytes() || checksum != crc32fast::hash(content).to_be_bytes() {
+            return Err(unreadable(path, &"it does not match its checksum"));
+        }
+        match content.strip_prefix(&MAGIC.to_le_bytes()) {
+            Some(bitmap) => RoaringTreemap::deserialize_from(bitmap).map_err(|error| unreadable(path, &error)),
+            None => Err(unreadable(path, &"it does not begin as one")),
         }
     }
 
@@ -107,6 +147,10 @@ impl DeletionVector {
         }
         value
     }
+}
+
+fn unreadable(file: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::damaged(file, format!("its deletion vector cannot be read: {error}"))
 }
 
 fn damaged_log(root: &Path, error: &KernelError) -> Error {
@@ -145,7 +189,7 @@ pub(super) fn write(
         let cardinality = i64::try_from(bitmap.len()).map_err(|_| too_large())?;
         vectors.push(DeletionVector::new(root, kind, &place, offset, size, cardinality)?);
     }
-    if file.len() == 1 {
+    if file.len() == FILE_HEADER_LEN {
         return Ok((None, vectors));
     }
     let path = root.join(name);

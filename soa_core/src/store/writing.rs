@@ -148,6 +148,10 @@ impl SegmentWriter {
 
 impl Drop for SegmentWriter {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A commit may name them. If none does, nothing reads them.
+            return;
+        }
         let files: Vec<PathBuf> = self.written.drain(..).flat_map(|written| written.files).collect();
         segment::remove(self.store.backend(), &files);
         // Folders of partitions that had no row before are empty again. (One that has files is not removed.)
@@ -193,10 +197,46 @@ pub(super) fn sort_order(schema: &Schema, batch: &RecordBatch) -> Result<Option<
     lexsort_to_indices(&columns, None).map(Some).map_err(Error::arrow("cannot sort rows"))
 }
 
+/// Refuses rows with values that cannot name a partition.
+///
+/// # Errors
+///
+/// For such a value.
+pub(super) fn check_partition_values(schema: &Schema, batch: &RecordBatch) -> Result<()> {
+    if schema.partition_by().is_empty() {
+        return Ok(());
+    }
+    group_by_partition(schema, batch)?.iter().try_for_each(|rows| partition_values(schema, batch, rows).map(drop))
+}
+
 /// The rows of each combination of partition values, in the order in which the combinations first occur.
 fn split_by_partition(schema: &Schema, batch: RecordBatch) -> Result<Vec<(Vec<Option<String>>, RecordBatch)>> {
     if schema.partition_by().is_empty() {
         return Ok(vec![(Vec::new(), batch)]);
+    }
+    let groups = group_by_partition(schema, &batch)?;
+    let one = groups.len() == 1;
+    groups
+        .into_iter()
+        .map(|members| {
+            let values = partition_values(schema, &batch, &members)?;
+            let rows = match one {
+                true => batch.clone(),
+                // Each part would keep the text of all of them alive.
+                false => {
+                    let rows = take_record_batch(&batch, &UInt32Array::from(members));
+                    compact(&rows.map_err(Error::arrow("cannot split rows"))?)
+                }
+            };
+            Ok((values, rows))
+        })
+        .collect()
+}
+
+/// The positions of the rows of each combination of partition values, in the order in which the combinations first occur.
+fn group_by_partition(schema: &Schema, batch: &RecordBatch) -> Result<Vec<Vec<u32>>> {
+    if batch.num_rows() == 1 {
+        return Ok(vec![vec![0]]);
     }
     let columns: Vec<ArrayRef> = schema.partition_by().iter().map(|column| Arc::clone(batch.column(*column))).collect();
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
@@ -211,25 +251,14 @@ fn split_by_partition(schema: &Schema, batch: RecordBatch) -> Result<Vec<(Vec<Op
         });
         members[group].push(index);
     }
-    let one = members.len() == 1;
-    members
-        .into_iter()
-        .map(|members| {
-            let first = members.first().copied().unwrap_or(0) as usize;
-            let values = schema.partition_by().iter().zip(&columns);
-            let values =
-                values.map(|(column, array)| partition_text(schema, *column, array, first)).collect::<Result<_>>()?;
-            let rows = match one {
-                true => batch.clone(),
-                // Each part would keep the text of all of them alive.
-                false => {
-                    let rows = take_record_batch(&batch, &UInt32Array::from(members));
-                    compact(&rows.map_err(Error::arrow("cannot split rows"))?)
-                }
-            };
-            Ok((values, rows))
-        })
-        .collect()
+    Ok(members)
+}
+
+/// The partition values that rows have in common.
+fn partition_values(schema: &Schema, batch: &RecordBatch, rows: &[u32]) -> Result<Vec<Option<String>>> {
+    let first = rows.first().copied().unwrap_or(0) as usize;
+    let values = schema.partition_by().iter();
+    values.map(|column| partition_text(schema, *column, batch.column(*column), first)).collect()
 }
 
 /// A partition value as Delta serializes it.

@@ -1,6 +1,7 @@
 //! Rows replaced and deleted, with deletion vectors and by rewriting files, against a map.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
@@ -137,6 +138,28 @@ proptest! {
             prop_assert_eq!(values, expected.into_iter().collect::<Vec<_>>());
         }
         prop_assert_eq!(store.verify().unwrap().problems, Vec::<String>::new());
+        // This process has read the log commit by commit. Whoever reads all of it sees the same, in the same order.
+        let copy = store.path().with_extension("copy");
+        copy_folder(store.path(), &copy);
+        let anew = Store::open(&copy).unwrap().snapshot().unwrap();
+        let shape = |snapshot: &Snapshot| -> Vec<(String, u64, u64)> {
+            let segments = snapshot.segments().iter();
+            segments.map(|segment| (segment.path().to_owned(), segment.row_count(), segment.deleted_count())).collect()
+        };
+        prop_assert_eq!(shape(&anew), shape(&store.snapshot().unwrap()));
+        prop_assert_eq!(&rows(&anew), &model);
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
     }
 }
 

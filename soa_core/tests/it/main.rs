@@ -14,4 +14,5 @@ mod orders;
 mod records;
 mod store;
 mod stores;
+mod trust;
 mod twin;

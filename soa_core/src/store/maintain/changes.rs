@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::schema::{Schema, arrow_schema};
+use crate::store::log_entry::LogEntry;
 use crate::store::segment::{Segment, SegmentFile};
-use crate::store::snapshot::{Logged, Snapshot};
+use crate::store::snapshot::Snapshot;
 use crate::store::transaction::REWRITTEN_TAG;
-use crate::store::vector::DeletionVector;
 use crate::store::{At, Store, log, paths};
 
 /// The rows that were added since a version, commit by commit; see [`Store::changes_since`]. Each item is a batch of at most
@@ -207,30 +207,15 @@ impl<'a> Replay<'a> {
     }
 
     fn segment(&self, add: &Value) -> Result<Segment> {
-        let root = self.store.path();
-        let path = self.path_of(add)?;
-        let vector = add.get("deletionVector").filter(|vector| !vector.is_null());
-        let vector = vector.map(|vector| DeletionVector::from_json(root, vector)).transpose()?;
-        if let Some(file) = self.open.get(path.as_str()) {
-            return Segment::new(Arc::clone(file), vector);
+        let mut entry = LogEntry::from_json(self.store.path(), add)?;
+        let vector = entry.vector.take();
+        match self.open.get(entry.path.as_str()) {
+            Some(file) => Segment::new(Arc::clone(file), vector),
+            None => {
+                let file = entry.into_file(&self.store.backend, self.store.path(), self.newest.schema())?;
+                Segment::new(Arc::new(file), vector)
+            }
         }
-        let texts = |name: &str| {
-            let map = add.get(name).and_then(Value::as_object).into_iter().flatten();
-            map.map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned))).collect::<HashMap<_, _>>()
-        };
-        let damaged = || Error::damaged(root.join(paths::LOG_DIR), format!("the entry of \"{path}\" has no size"));
-        let logged = Logged {
-            bytes: add.get("size").and_then(Value::as_u64).ok_or_else(damaged)?,
-            modified_ms: add.get("modificationTime").and_then(Value::as_i64).unwrap_or(0),
-            values: texts("partitionValues"),
-            stats: add.get("stats").and_then(Value::as_str).map(str::to_owned),
-            tags: texts("tags"),
-            path,
-        };
-        let schema = self.newest.schema();
-        let file =
-            SegmentFile::new(Arc::clone(&self.store.backend), root.to_owned(), schema, logged.into_meta(schema)?)?;
-        Segment::new(Arc::new(file), vector)
     }
 }
 

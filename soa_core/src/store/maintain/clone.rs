@@ -118,7 +118,7 @@ impl Copy {
         let to = self.to.path().join(from.strip_prefix(root).unwrap_or(from));
         let dir = to.parent().unwrap_or(self.to.path());
         self.dirs.extend(to.ancestors().skip(1).take_while(|dir| dir.starts_with(self.to.path())).map(Path::to_owned));
-        self.to.backend().create_dir_all(dir).map_err(Error::io("create", dir))?;
+        self.to.backend().create_dirs_below(self.to.path(), dir).map_err(Error::io("create", dir))?;
         paths::check_inside(self.to.path(), dir)?;
         match self.to.backend().copy_new(from, &to) {
             Ok(()) => self.files.push(to),

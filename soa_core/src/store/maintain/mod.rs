@@ -37,7 +37,7 @@ const LOCK_FILE: &str = "_soa/maintenance.lock";
 fn lock(store: &Store, mode: LockMode) -> Result<Box<dyn LockGuard>> {
     let path = store.path().join(LOCK_FILE);
     let dir = path.parent().unwrap_or(store.path());
-    store.backend().create_dir_all(dir).map_err(Error::io("create", dir))?;
+    store.backend().create_dirs_below(store.path(), dir).map_err(Error::io("create", dir))?;
     super::paths::check_inside(store.path(), &path)?;
     store.backend().lock(&path, mode).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => {

@@ -28,6 +28,8 @@ use crate::store::{SEGMENT_ROWS_MAX, UNIT_ROWS};
 pub(in crate::store) struct SegmentMeta {
     /// Relative to the store, decoded.
     pub(in crate::store) path: String,
+    /// The same as the log writes it. Readers of the log tell files by that, however it is encoded.
+    pub(in crate::store) logged_path: String,
     pub(in crate::store) parquet_bytes: u64,
     pub(in crate::store) modified_ms: i64,
     /// `None` where the log has no statistics: then the rows are counted in the file.

@@ -103,8 +103,10 @@ impl KeyIndex {
         let header = read_range(&*file, 0, HEADER_LEN).map_err(Error::io("read", path))?;
         let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let count = u64::from(word(8)) | u64::from(word(12)) << 32;
-        let blocks = (count * ENTRY_LEN as u64).div_ceil(BLOCK_LEN as u64);
-        let len = HEADER_LEN as u64 + count.saturating_mul(ENTRY_LEN as u64).saturating_add(4 * blocks);
+        let blocks = count.saturating_mul(ENTRY_LEN as u64).div_ceil(BLOCK_LEN as u64);
+        let len = (HEADER_LEN as u64)
+            .saturating_add(count.saturating_mul(ENTRY_LEN as u64))
+            .saturating_add(blocks.saturating_mul(4));
         let fits = header[..4] == MAGIC
             && word(4) == VERSION
             && word(28) == crc32c::crc32c(&header[..28])

@@ -231,22 +231,22 @@ impl Segment {
         if let Some(deleted) = self.deleted.get() {
             return Ok(Arc::clone(deleted));
         }
-        let deleted = self.logged_deletions()?;
+        // What the write-ahead log hides was put together with the vector already.
+        let deleted = self.read_vector()?;
         Ok(Arc::clone(self.deleted.get_or_init(|| deleted)))
     }
 
     /// The positions in the file of the rows that the log says are gone.
     pub(super) fn logged_deletions(&self) -> Result<Arc<RoaringBitmap>> {
-        match &self.vector {
-            None => Ok(Arc::default()),
-            Some(_) if self.hidden.is_none() && self.deleted.get().is_some() => self.deleted(),
-            Some(vector) => {
-                let (backend, root) = (self.file.backend(), self.file.root());
-                let read = vector.read(backend, root, self.file.row_count());
-                let file = vector.path(root).unwrap_or_default();
-                read.map(Arc::new).map_err(|error| snapshot::explain(backend, root, &file, error))
-            }
-        }
+        if self.hidden.is_none() { self.deleted() } else { self.read_vector() }
+    }
+
+    fn read_vector(&self) -> Result<Arc<RoaringBitmap>> {
+        let Some(vector) = &self.vector else { return Ok(Arc::default()) };
+        let (backend, root) = (self.file.backend(), self.file.root());
+        let read = vector.read(backend, root, self.file.row_count());
+        let file = vector.path(root).unwrap_or_default();
+        read.map(Arc::new).map_err(|error| snapshot::explain(backend, root, &file, error))
     }
 
     /// Checks the deletion vector and both forms, each against its checksums and statistics and against the other.

@@ -39,7 +39,7 @@ impl SegmentFile {
         let units = units.collect::<Result<Vec<_>>>()?;
         let path = self.arrow_path();
         let dir = path.parent().unwrap_or(self.root());
-        self.backend().create_dir_all(dir).map_err(Error::io("create", dir))?;
+        self.backend().create_dirs_below(self.root(), dir).map_err(Error::io("create", dir))?;
         crate::store::paths::check_inside(self.root(), dir)?;
         match self.backend().remove(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

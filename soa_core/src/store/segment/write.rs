@@ -59,8 +59,10 @@ pub(in crate::store) fn write(
     let relative = format!("{dir}part-{name}.parquet");
     let parquet_path = root.join(&relative);
     let arrow_path = arrow_path(root, &relative);
-    let made =
-        |path: &Path| path.parent().map_or(Ok(()), |dir| backend.create_dir_all(dir).map_err(Error::io("create", dir)));
+    let made = |path: &Path| {
+        let dir = path.parent().unwrap_or(root);
+        backend.create_dirs_below(root, dir).map_err(Error::io("create", dir))
+    };
     let key = schema.key().and_then(|key| stored.iter().position(|column| *column == key));
     let index_path = key.map(|_| key_path(root, &relative));
     for path in [&parquet_path, &arrow_path].into_iter().chain(&index_path) {

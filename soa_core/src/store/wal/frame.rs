@@ -83,6 +83,7 @@ impl FileHeader {
         Ok(Some(Self { lineage: uuid(8), number: u64_at(bytes, 24), first_sequence: u64_at(bytes, 32), id: uuid(40) }))
     }
 }
+
 /// A frame in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
@@ -101,28 +102,66 @@ impl<'a> Frame<'a> {
         FRAME_HEADER_LEN + self.payload.len()
     }
 
-    /// Fills the header in whose place `frame` has as many bytes, before the payload.
-    pub(super) fn write_header(frame: &mut [u8], kind: Kind, sequence: u64, rows: u32, synced: u64) {
-        let payload_len = u32::try_from(frame.len() - FRAME_HEADER_LEN).unwrap_or(u32::MAX);
-        frame[..4].copy_from_slice(&FRAME_MAGIC);
-        frame[4..8].copy_from_slice(&payload_len.to_le_bytes());
-        frame[12..16].copy_from_slice(&rows.to_le_bytes());
-        frame[16..24].copy_from_slice(&sequence.to_le_bytes());
-        frame[24..32].copy_from_slice(&synced.to_le_bytes());
-        frame[32..40].copy_from_slice(&[kind.code(), 0, 0, 0, 0, 0, 0, 0]);
-        let checksum = crc32c::crc32c_append(crc32c::crc32c(&frame[4..8]), &frame[12..]);
-        frame[8..12].copy_from_slice(&checksum.to_le_bytes());
+    /// Fills the header in whose place `frame` has as many bytes, before the payload, with what is known before it is queued.
+    pub(super) fn write_header(frame: &mut [u8], kind: Kind, rows: u32) {
+        let (header, payload) = frame.split_at_mut(FRAME_HEADER_LEN);
+        let payload_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        header.fill(0);
+        header[..4].copy_from_slice(&FRAME_MAGIC);
+        header[4..8].copy_from_slice(&payload_len.to_le_bytes());
+        header[8..12].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
+        header[12..16].copy_from_slice(&rows.to_le_bytes());
+        header[32] = kind.code();
     }
 
-    /// The frame at the beginning of `bytes`, if one is there whole.
-    pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
-        let header: &[u8; FRAME_HEADER_LEN] = bytes.first_chunk()?;
-        let len = usize::try_from(u32_at(header, 4)).ok().filter(|len| *len <= PAYLOAD_LEN_MAX)?;
-        if header[..4] != FRAME_MAGIC || header[33..] != [0; 7] {
+    /// Gives a frame its place in the order of all.
+    pub(super) fn number(frame: &mut [u8], sequence: u64) {
+        frame[16..24].copy_from_slice(&sequence.to_le_bytes());
+    }
+
+    /// Completes frames, one behind the other, for the file that they are written to, of which so many bytes are durable.
+    pub(super) fn seal(frames: &mut [u8], file: Uuid, synced: u64) {
+        let mut rest = frames;
+        while let Some((header, behind)) = rest.split_at_mut_checked(FRAME_HEADER_LEN) {
+            header[24..32].copy_from_slice(&synced.to_le_bytes());
+            let checksum = header_checksum(file, &header[..36]);
+            header[36..].copy_from_slice(&checksum.to_le_bytes());
+            let payload_len = usize::try_from(u32_at(header, 4)).unwrap_or(usize::MAX);
+            rest = behind.get_mut(payload_len..).unwrap_or_default();
+        }
+    }
+
+    /// The frame at the beginning of `bytes`, if one of the file of this id is there whole.
+    pub(super) fn decode(bytes: &'a [u8], file: Uuid) -> Option<Self> {
+        let header = FrameHeader::decode(bytes, file)?;
+        let payload = bytes[FRAME_HEADER_LEN..].get(..header.payload_len)?;
+        if crc32c::crc32c(payload) != header.payload_checksum {
             return None;
         }
-        let frame = bytes.get(..FRAME_HEADER_LEN + len)?;
-        if u32_at(header, 8) != crc32c::crc32c_append(crc32c::crc32c(&frame[4..8]), &frame[12..]) {
+        let FrameHeader { kind, sequence, rows, synced, .. } = header;
+        Some(Self { kind, sequence, rows, synced, payload })
+    }
+}
+
+/// What a frame says before its payload.
+#[derive(Debug)]
+struct FrameHeader {
+    kind: Kind,
+    sequence: u64,
+    rows: u32,
+    synced: u64,
+    payload_len: usize,
+    payload_checksum: u32,
+}
+
+impl FrameHeader {
+    fn decode(bytes: &[u8], file: Uuid) -> Option<Self> {
+        let (header, sum) = bytes.get(..FRAME_HEADER_LEN)?.split_at(36);
+        if u32_at(sum, 0) == header_checksum(file, header) { Self::unchecked(header) } else { None }
+    }
+
+    fn unchecked(header: &[u8]) -> Option<Self> {
+        if header[..4] != FRAME_MAGIC || header[33..36] != [0; 3] {
             return None;
         }
         Some(Self {
@@ -130,17 +169,33 @@ impl<'a> Frame<'a> {
             sequence: u64_at(header, 16),
             rows: u32_at(header, 12),
             synced: u64_at(header, 24),
-            payload: &frame[FRAME_HEADER_LEN..],
+            payload_len: usize::try_from(u32_at(header, 4)).ok().filter(|len| *len <= PAYLOAD_LEN_MAX)?,
+            payload_checksum: u32_at(header, 8),
         })
     }
 }
 
-/// How many bytes of a file are surely durable, by what the frames after `sequence` say that are behind `from`, of which the
-/// first is not whole. (Frames before may be there by chance: the disk had another file in the same place.)
-pub(super) fn durable_after(bytes: &[u8], from: usize, sequence: u64) -> u64 {
+/// The checksum of a frame's header depends on the file, so that nothing counts as a frame that only looks like one: bytes that
+/// the disk had in this place before, or a value in a row.
+fn header_checksum(file: Uuid, header: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(file.as_bytes()), header)
+}
+
+/// How many bytes of a file are surely durable, by what the frames say that are behind `from`, of which the first is not whole.
+pub(super) fn durable_after(bytes: &[u8], from: usize, file: Uuid) -> u64 {
     let candidates = memmem::find_iter(&bytes[from..], &FRAME_MAGIC);
-    let frames = candidates.filter_map(|at| Frame::decode(&bytes[from + at..]));
-    frames.filter(|frame| frame.sequence > sequence).map(|frame| frame.synced).max().unwrap_or(0)
+    let headers = candidates.filter_map(|at| FrameHeader::decode(&bytes[from + at..], file));
+    headers.map(|header| header.synced).max().unwrap_or(0)
+}
+
+/// Whether a file without a whole header seems to have frames after `sequence`. A file is made whole before it gets any: then
+/// its header is damaged. (What belongs to it cannot be told without its id; so what looks like a frame counts.)
+pub(super) fn has_frames(bytes: &[u8], sequence: u64) -> bool {
+    let mut candidates = memmem::find_iter(bytes, &FRAME_MAGIC);
+    candidates.any(|at| {
+        let header = bytes[at..].get(..FRAME_HEADER_LEN).and_then(FrameHeader::unchecked);
+        header.is_some_and(|header| header.kind != Kind::Schema && header.sequence > sequence)
+    })
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use self::frame::{FILE_HEADER_LEN, FileHeader};
-use super::io::Backend;
-use super::paths::WAL_DIR;
+use super::io::{Backend, ReadFile};
+use super::paths::{WAL_DIR, check_inside};
 use super::{Snapshot, Store};
 use crate::error::{Error, Result};
 
@@ -43,8 +43,25 @@ pub(super) struct LogFileName {
 
 impl LogFileName {
     /// How the file begins; `None` if its first bytes are no whole header.
-    fn header(&self, bytes: &[u8]) -> Result<Option<FileHeader>> {
-        FileHeader::decode(bytes).map_err(|message| Error::Unsupported { path: self.path.clone(), message })
+    fn header(&self, lineage: Uuid, bytes: &[u8]) -> Result<Option<FileHeader>> {
+        let header =
+            FileHeader::decode(bytes).map_err(|message| Error::Unsupported { path: self.path.clone(), message })?;
+        match header.filter(|header| header.lineage != lineage || header.number != self.number) {
+            None => Ok(header),
+            Some(_) => Err(Error::damaged(&self.path, "it is a file of another log, or another file of this one")),
+        }
+    }
+
+    /// Opens it. A link that leaves the store is not followed.
+    fn open(&self, backend: &dyn Backend, root: &Path) -> Result<Box<dyn ReadFile>> {
+        check_inside(root, &self.path)?;
+        backend.open(&self.path).map_err(Error::io("open", &self.path))
+    }
+
+    /// Reads it whole.
+    fn read(&self, backend: &dyn Backend, root: &Path) -> Result<Vec<u8>> {
+        check_inside(root, &self.path)?;
+        backend.read(&self.path).map_err(Error::io("read", &self.path))
     }
 
     fn has_no_header(&self) -> Error {
@@ -76,8 +93,7 @@ pub(super) fn files(backend: &dyn Backend, root: &Path, lineage: Uuid) -> Result
 /// Whether everything in a log is published.
 pub(super) fn is_empty(store: &Store, lineage: Uuid) -> Result<bool> {
     let base = store.published()?;
-    let published = base.txn_version(store, &app_id(lineage))?.and_then(|version| u64::try_from(version).ok());
-    let published = published.unwrap_or(0);
+    let published = base.log_sequence(store, &app_id(lineage))?;
     let left = recovery::survey(store, lineage, published)?;
     Ok(left.iter().all(|left| left.sequence.is_none_or(|sequence| sequence <= published)))
 }
@@ -85,20 +101,20 @@ pub(super) fn is_empty(store: &Store, lineage: Uuid) -> Result<bool> {
 /// The files of a log whose frames are all published in a version: those before one that begins with the first frame that is not, or earlier.
 pub(super) fn retired(store: &Store, base: &Snapshot, lineage: Uuid) -> Result<Vec<LogFileName>> {
     let mut files = files(store.backend(), store.path(), lineage)?;
-    let published = base.txn_version(store, &app_id(lineage))?.and_then(|version| u64::try_from(version).ok());
+    let published = base.log_sequence(store, &app_id(lineage))?;
     let mut kept_from = 0;
     for (at, file) in files.iter().enumerate().skip(1) {
-        let content = match store.backend().open(&file.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            open => open.map_err(Error::io("open", &file.path))?,
+        let content = match file.open(store.backend(), store.path()) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
+            open => open?,
         };
         // One that is being made has no header yet.
         let mut bytes = [0; FILE_HEADER_LEN];
         if file.len < FILE_HEADER_LEN as u64 || content.read_exact_at(&mut bytes, 0).is_err() {
             continue;
         }
-        let first = file.header(&bytes)?.map(|header| header.first_sequence);
-        if first.is_some_and(|first| first <= published.unwrap_or(0) + 1) {
+        let first = file.header(lineage, &bytes)?.map(|header| header.first_sequence);
+        if first.is_some_and(|first| first <= published.saturating_add(1)) {
             kept_from = at;
         }
     }

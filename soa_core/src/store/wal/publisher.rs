@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::writer::{Shared, State, start_file};
 use super::{LogFileName, app_id, file_path, files, tail};
 use crate::error::{Error, Result};
-use crate::store::edit::{Condemned, Edit};
+use crate::store::edit::{Condemned, Edit, Txn};
 use crate::store::guard::Guard;
 use crate::store::io::Backend;
 use crate::store::maintain;
@@ -19,21 +19,19 @@ use crate::store::writing::SegmentWriter;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Files that are published are kept for a while: a reader that got its snapshot from another process may still need them.
-const RETIRED_AGE_MIN_MS: i64 = 60_000;
+const RETIRED_AGE_MIN: Duration = Duration::from_secs(60);
 /// As many bytes of them at most.
 const RETIRED_BYTES_MAX: u64 = 256 << 20;
 
 /// Publishes whenever it is time, until the writer is closed.
 pub(super) fn run(shared: &Shared) {
     let mut retry_at: Option<(Instant, Duration)> = None;
-    let mut synced_at = Instant::now();
     loop {
         let mut state = shared.lock_state();
         loop {
             let waits_for = state.wanted.max(if shared.is_due(&state) { state.next_sequence - 1 } else { 0 });
             let may_try = state.is_urgent || retry_at.is_none_or(|(at, _)| Instant::now() >= at);
-            let is_sync_due = state.durable < state.written && synced_at.elapsed() >= shared.options.sync_interval;
-            if state.is_closing || (waits_for > state.published && may_try) || is_sync_due {
+            if state.is_closing || (waits_for > state.published && may_try) || shared.is_sync_due(&state) {
                 break;
             }
             let wait = next_look(shared, &state, retry_at.map(|(at, _)| at));
@@ -42,11 +40,9 @@ pub(super) fn run(shared: &Shared) {
         if state.is_closing || state.poison.is_some() {
             return;
         }
-        if state.durable < state.written && synced_at.elapsed() >= shared.options.sync_interval {
-            let last = state.written;
-            // A failure poisons the writer; whoever adds next is told.
-            let _ = shared.wait_until(state, last, super::Durability::Sync);
-            synced_at = Instant::now();
+        if shared.is_sync_due(&state) {
+            drop(state);
+            shared.sync_if_due();
             continue;
         }
         state.is_urgent = false;
@@ -77,11 +73,11 @@ fn next_look(shared: &Shared, state: &State, retry_at: Option<Instant>) -> Durat
     if let Some(oldest) = state.oldest {
         wait = wait.min(shared.options.publish_age.saturating_sub(oldest.elapsed()));
     }
-    if state.durable < state.written {
-        wait = wait.min(shared.options.sync_interval);
-    }
     if let Some(at) = retry_at {
         wait = wait.max(at.saturating_duration_since(Instant::now()));
+    }
+    if state.durable < state.written {
+        wait = wait.min(shared.options.sync_interval.saturating_sub(state.synced_at.elapsed()));
     }
     wait.max(Duration::from_millis(1))
 }
@@ -92,7 +88,7 @@ fn publish(shared: &Shared) -> Result<()> {
     let (until, last_number, bytes, rows) = rotate(shared)?;
     let app = app_id(shared.lineage);
     let base = store.published()?;
-    let published = base.txn_version(store, &app)?.and_then(|version| u64::try_from(version).ok()).unwrap_or(0);
+    let published = base.log_sequence(store, &app)?;
     let mut version = base.version();
     if published < until {
         let mut tail = tail::Tail::new(shared.lineage, base.schema(), published);
@@ -106,14 +102,16 @@ fn publish(shared: &Shared) -> Result<()> {
         let columns: Vec<usize> = (0..base.schema().len()).collect();
         for block in 0..overlay.blocks().count() {
             writer.write(tail::table_batch(base.schema(), overlay.read(block, &columns)?)?)?;
+            shared.sync_if_due();
         }
         writer.finish()?;
+        shared.sync_if_due();
         let edit = Edit {
             operation: if tail.keys().is_some() { "MERGE" } else { "WRITE" },
             added: writer.written(),
             new_keys: None,
             condemned: tail.keys().map(|keys| keys as &dyn Condemned),
-            txn: Some((app, i64::try_from(until).unwrap_or(i64::MAX))),
+            txn: Some(Txn { app, before: published, version: until }),
             guard: &Guard::NotNeeded,
         };
         let edited = edit.commit(store, &base);
@@ -129,9 +127,13 @@ fn publish(shared: &Shared) -> Result<()> {
     state.unpublished_rows = state.unpublished_rows.saturating_sub(rows);
     state.oldest = (state.next_sequence - 1 > until).then(Instant::now);
     shared.progress.notify_all();
+    // Those of long ago are told by the time of the file.
+    state.retired.retain(|(_, at)| at.elapsed() < 2 * RETIRED_AGE_MIN);
+    state.retired.push((last_number, Instant::now()));
+    let retired = state.retired.clone();
     drop(state);
     // What stays is looked at again the next time.
-    let _ = retire(shared, last_number);
+    let _ = retire(shared, &retired, last_number);
     if published < until {
         maintain::after_publishing(store, true);
     }
@@ -142,6 +144,10 @@ fn publish(shared: &Shared) -> Result<()> {
 /// file, and how many bytes and rows are to be published.
 fn rotate(shared: &Shared) -> Result<(u64, u64, u64, usize)> {
     let mut state = shared.lock_state();
+    if state.poison.is_none() && !shared.lock.is_held() {
+        state.poison = Some("somebody has removed its lock, so that there may be another writer".to_owned());
+        shared.progress.notify_all();
+    }
     let log = loop {
         if let Some(poison) = &state.poison {
             return Err(Error::WriterFailed { path: shared.store.path().to_owned(), message: poison.clone() });
@@ -151,13 +157,13 @@ fn rotate(shared: &Shared) -> Result<(u64, u64, u64, usize)> {
             None => state = shared.progress.wait(state).unwrap_or_else(PoisonError::into_inner),
         }
     };
-    let is_fresh = state.queue.is_empty() && state.next_sequence - 1 == state.published;
-    if is_fresh {
-        let number = log.number;
-        let published = state.published;
+    if state.queue.is_empty() && state.next_sequence == log.first_sequence {
+        // It was begun for an attempt that failed, or nothing was added since.
+        let (number, until) = (log.number, state.next_sequence - 1);
+        let (bytes, rows) = totals(&state, until);
         state.file = Some(log);
         shared.progress.notify_all();
-        return Ok((published, number - 1, 0, 0));
+        return Ok((until, number - 1, bytes, rows));
     }
     let schema = Arc::clone(&state.schema);
     // A file that is followed by another one is whole and durable.
@@ -172,6 +178,7 @@ fn rotate(shared: &Shared) -> Result<(u64, u64, u64, usize)> {
     let (bytes, rows) = totals(&state, until);
     drop(state);
     let started = start_file(&shared.store, &schema, shared.lineage, number + 1, until + 1);
+    let backend = shared.store.backend();
     let mut state = shared.lock_state();
     let outcome = match started {
         Ok(next) => {
@@ -179,9 +186,11 @@ fn rotate(shared: &Shared) -> Result<(u64, u64, u64, usize)> {
             Ok((until, number, bytes, rows))
         }
         Err(error) => {
-            // The old file is as good as it was, as long as it is the last one whatever happens.
             let path = file_path(shared.store.path(), shared.lineage, number + 1);
-            match remove_durably(shared.store.backend(), &path) {
+            let is_taken = matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists);
+            // The old file is as good as it was, as long as it is the last one whatever happens. A file that is not ours has
+            // another owner of the log made.
+            match if is_taken { Err(io::ErrorKind::AlreadyExists.into()) } else { remove_durably(backend, &path) } {
                 Ok(()) => state.file = Some(log),
                 Err(error) => state.poison = Some(Error::io("remove", &path)(error).with_causes()),
             }
@@ -211,15 +220,17 @@ fn totals(state: &MutexGuard<'_, State>, until: u64) -> (u64, usize) {
 }
 
 /// Removes files that have been published long enough, or too many of them.
-fn retire(shared: &Shared, last_number: u64) -> Result<()> {
+fn retire(shared: &Shared, retired: &[(u64, Instant)], last_number: u64) -> Result<()> {
     let backend = shared.store.backend();
     let mut kept_bytes = 0;
     let published = files(backend, shared.store.path(), shared.lineage)?;
     for file in published.iter().rev().filter(|file| file.number <= last_number) {
         kept_bytes += file.len;
-        match kept_bytes > RETIRED_BYTES_MAX {
-            true => backend.remove(&file.path).map_err(Error::io("remove", &file.path))?,
-            false => remove_if_old(backend, file)?,
+        let published_at = retired.iter().find(|(up_to, _)| file.number <= *up_to).map(|(_, at)| *at);
+        match published_at {
+            Some(at) if at.elapsed() < RETIRED_AGE_MIN && kept_bytes <= RETIRED_BYTES_MAX => {}
+            None if kept_bytes <= RETIRED_BYTES_MAX => remove_if_old(backend, file)?,
+            _ => backend.remove(&file.path).map_err(Error::io("remove", &file.path))?,
         }
     }
     Ok(())
@@ -229,7 +240,7 @@ fn retire(shared: &Shared, last_number: u64) -> Result<()> {
 pub(super) fn remove_if_old(backend: &dyn Backend, file: &LogFileName) -> Result<()> {
     let age = crate::store::log::now_ms().saturating_sub(file.modified_ms);
     // A clock that was put back must not keep it for ever.
-    if age.unsigned_abs() < RETIRED_AGE_MIN_MS.unsigned_abs() {
+    if u128::from(age.unsigned_abs()) < RETIRED_AGE_MIN.as_millis() {
         return Ok(());
     }
     backend.remove(&file.path).map_err(Error::io("remove", &file.path))

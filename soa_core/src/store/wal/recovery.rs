@@ -4,7 +4,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use super::frame::{FILE_HEADER_LEN, Frame, Kind, durable_after};
+use super::frame::{FILE_HEADER_LEN, FileHeader, Frame, Kind, durable_after, has_frames};
 use super::{LogFileName, files, publisher};
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -32,33 +32,35 @@ pub(super) struct Left {
 }
 
 /// Reads the files of a log that has no owner, up to where they end: its owner may have left the last one in the middle of a
-/// frame. (So may owners before, which left files that others come after: where the next file begins, all was read.)
+/// frame. (So may owners before, which left files that others come after: where the next file begins, all was read.) Files
+/// whose frames are all published are not read.
 ///
 /// # Errors
 ///
 /// When a file is damaged where it was durable, or frames are missing above those that are `published`.
 pub(super) fn survey(store: &Store, lineage: Uuid, published: u64) -> Result<Vec<Left>> {
     let backend = store.backend();
-    let mut all = Vec::new();
-    for file in files(backend, store.path(), lineage)? {
-        let content = match backend.read(&file.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            read => read.map_err(Error::io("read", &file.path))?,
-        };
-        all.push((file, content));
-    }
     let mut next_first = None;
-    let mut found: Vec<(Option<u64>, Left)> = Vec::with_capacity(all.len());
-    for (file, content) in all.into_iter().rev() {
-        let first = file.header(&content)?.map(|header| header.first_sequence);
-        found.push((first, find_end(file, content, first.is_some(), next_first, published)?));
+    let mut found: Vec<(Option<u64>, Left)> = Vec::new();
+    for file in files(backend, store.path(), lineage)?.into_iter().rev() {
+        if next_first.is_some_and(|first| first <= published.saturating_add(1)) {
+            found.push((None, Left { file, content: Vec::new(), sequence: None, len: 0 }));
+            continue;
+        }
+        let content = match file.read(backend, store.path()) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
+            read => read?,
+        };
+        let header = file.header(lineage, &content)?;
+        let first = header.map(|header| header.first_sequence);
+        found.push((first, find_end(file, content, header, next_first, published)?));
         next_first = first.or(next_first);
     }
     found.reverse();
     let mut sequence = published;
     let mut suspect = store.path().join(WAL_DIR);
     for (first, left) in &found {
-        if first.is_some_and(|first| first > sequence + 1) {
+        if first.is_some_and(|first| first > sequence.saturating_add(1)) {
             return Err(Error::damaged(suspect, format!("frame {} of the write-ahead log is missing", sequence + 1)));
         }
         sequence = sequence.max(left.sequence.unwrap_or(0));
@@ -71,18 +73,18 @@ pub(super) fn survey(store: &Store, lineage: Uuid, published: u64) -> Result<Vec
 fn find_end(
     file: LogFileName,
     content: Vec<u8>,
-    has_header: bool,
+    header: Option<FileHeader>,
     next_first: Option<u64>,
     published: u64,
 ) -> Result<Left> {
-    if !has_header {
-        return match durable_after(&content, 0, published) {
-            0 => Ok(Left { file, content, sequence: None, len: 0 }),
-            _ => Err(file.has_no_header()),
+    let Some(FileHeader { id, .. }) = header else {
+        return match has_frames(&content, published) {
+            false => Ok(Left { file, content, sequence: None, len: 0 }),
+            true => Err(file.has_no_header()),
         };
-    }
+    };
     let (mut sequence, mut len) = (None, FILE_HEADER_LEN);
-    while let Some(frame) = Frame::decode(&content[len..]) {
+    while let Some(frame) = Frame::decode(&content[len..], id) {
         if next_first.is_some_and(|first| frame.sequence >= first) {
             return Ok(Left { file, content, sequence, len });
         }
@@ -91,7 +93,7 @@ fn find_end(
         }
         len += frame.len();
     }
-    if durable_after(&content, len, sequence.unwrap_or(published)) > len as u64 {
+    if durable_after(&content, len, id) > len as u64 {
         return Err(Error::damaged(&file.path, format!("the frame at byte {len} does not match its checksum")));
     }
     Ok(Left { file, content, sequence, len })
@@ -105,11 +107,11 @@ fn find_end(
 pub(super) fn recover(store: &Store, lineage: Uuid, published: u64) -> Result<Recovered> {
     let backend = store.backend();
     remove_temporary(backend, store.path(), lineage)?;
-    let mut recovered = Recovered { next_number: 1, next_sequence: published + 1, bytes: 0 };
+    let mut recovered = Recovered { next_number: 1, next_sequence: published.saturating_add(1), bytes: 0 };
     let files = survey(store, lineage, published)?;
     let last = files.last().map(|left| left.file.number);
     for left in &files {
-        recovered.next_number = left.file.number + 1;
+        recovered.next_number = left.file.number.saturating_add(1);
         let Some(sequence) = left.sequence.filter(|sequence| *sequence > published) else {
             publisher::remove_if_old(backend, &left.file)?;
             continue;
@@ -121,7 +123,7 @@ pub(super) fn recover(store: &Store, lineage: Uuid, published: u64) -> Result<Re
             backend.replace(path, &left.content[..left.len]).map_err(Error::io("write", path))?;
         }
         recovered.bytes += left.len as u64;
-        recovered.next_sequence = sequence + 1;
+        recovered.next_sequence = sequence.saturating_add(1);
     }
     Ok(recovered)
 }

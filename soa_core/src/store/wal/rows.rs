@@ -141,6 +141,10 @@ impl Decoder {
     /// Reads `rows` rows, which are all that `bytes` has; `None` if it has not.
     pub(super) fn read(&mut self, rows: usize, bytes: &[u8]) -> Option<()> {
         let mut rest = bytes;
+        if self.fields.is_empty() {
+            // Nothing would say that there are not as many.
+            return None;
+        }
         for _ in 0..rows {
             let null_bits = rest.split_off(..self.nullable.div_ceil(8))?;
             let mut bit = 0;

@@ -9,7 +9,7 @@ use arrow::compute::concat_batches;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use super::frame::{FILE_HEADER_LEN, FileHeader, Frame, Kind, durable_after};
+use super::frame::{FILE_HEADER_LEN, FileHeader, Frame, Kind, durable_after, has_frames};
 use super::rows::Decoder;
 use super::{LogFileName, files};
 use crate::convert::{cast_batch, cast_column};
@@ -52,6 +52,16 @@ struct Progress {
     fields: Option<Vec<Field>>,
 }
 
+/// What was read of a file.
+struct Piece<'a> {
+    path: &'a Path,
+    /// The file's id.
+    file: Uuid,
+    /// Where in it the bytes begin.
+    offset: u64,
+    bytes: &'a [u8],
+}
+
 /// The rows read, in order, and which of them count.
 #[derive(Debug, Default)]
 struct Rows {
@@ -79,20 +89,20 @@ impl Extent {
         (self.file.number, self.len)
     }
 
-    /// Whether a file without header had frames after `sequence` that were durable.
-    fn was_durable(&self, sequence: u64) -> Result<bool> {
+    /// Whether a file without header has frames after `sequence`.
+    fn has_frames(&self, sequence: u64) -> Result<bool> {
         let len = usize::try_from(self.len).unwrap_or(usize::MAX);
         let bytes = read_range(&*self.content, 0, len).map_err(Error::io("read", &self.file.path))?;
-        Ok(durable_after(&bytes, 0, sequence) > 0)
+        Ok(has_frames(&bytes, sequence))
     }
 
     /// How the file begins; `None` if it was being made, or its owner has ended while it was.
-    fn header(&self) -> Result<Option<FileHeader>> {
+    fn header(&self, lineage: Uuid) -> Result<Option<FileHeader>> {
         if self.len < FILE_HEADER_LEN as u64 {
             return Ok(None);
         }
         let bytes = read_range(&*self.content, 0, FILE_HEADER_LEN).map_err(Error::io("read", &self.file.path))?;
-        self.file.header(&bytes)
+        self.file.header(lineage, &bytes)
     }
 }
 
@@ -100,10 +110,10 @@ impl Extent {
 pub(in crate::store) fn fix(backend: &dyn Backend, root: &Path, lineage: Uuid) -> Result<Option<Vec<Extent>>> {
     let mut extents = Vec::new();
     for file in files(backend, root, lineage)? {
-        let content = match backend.open(&file.path) {
+        let content = match file.open(backend, root) {
             Ok(content) => content,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", &file.path)(error)),
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
         };
         let len = content.byte_count().map_err(Error::io("read", &file.path))?;
         extents.push(Extent { file, content, len });
@@ -153,14 +163,19 @@ impl Tail {
     ///
     /// When a file cannot be read, or is damaged where it was durable.
     pub(in crate::store) fn read(&mut self, extents: &[Extent], until: u64) -> Result<bool> {
-        let headers = extents.iter().map(Extent::header).collect::<Result<Vec<_>>>()?;
+        let headers = extents.iter().map(|extent| extent.header(self.lineage)).collect::<Result<Vec<_>>>()?;
         for (index, (extent, header)) in extents.iter().zip(&headers).enumerate() {
             // What is behind the first frame of the next file was left by an owner that had ended.
             let next_first = headers[index + 1..].iter().flatten().map(|next| next.first_sequence).next();
+            if next_first.is_some_and(|first| first <= self.base.saturating_add(1)) {
+                // All of it is published.
+                continue;
+            }
             let Some(header) = header else {
-                if next_first
-                    .map_or_else(|| extent.was_durable(self.sequence), |first| Ok(first > self.sequence + 1))?
-                {
+                if next_first.map_or_else(
+                    || extent.has_frames(self.sequence),
+                    |first| Ok(first > self.sequence.saturating_add(1)),
+                )? {
                     return Err(extent.file.has_no_header());
                 }
                 continue;
@@ -168,7 +183,9 @@ impl Tail {
             if header.first_sequence > until {
                 break;
             }
-            if header.first_sequence > self.sequence + 1 || !self.read_file(extent, header, next_first, until)? {
+            if header.first_sequence > self.sequence.saturating_add(1)
+                || !self.read_file(extent, header, next_first, until)?
+            {
                 return Ok(false);
             }
         }
@@ -179,6 +196,11 @@ impl Tail {
     fn read_file(&mut self, extent: &Extent, header: &FileHeader, next_first: Option<u64>, until: u64) -> Result<bool> {
         let path = &extent.file.path;
         let until = next_first.map_or(until, |first| until.min(first.saturating_sub(1)));
+        let is_new = !self.files.contains_key(&extent.file.number);
+        if is_new && self.sequence > self.base && header.first_sequence <= self.sequence {
+            // What was read of its frames was in another file, whose owner has ended before they were durable.
+            return Ok(false);
+        }
         let progress = self.files.entry(extent.file.number).or_default();
         if *progress.id.get_or_insert(header.id) != header.id {
             // Another file of the same number was read before: all of it must be read anew.
@@ -192,7 +214,8 @@ impl Tail {
         let bytes = read_range(&*extent.content, offset, len).map_err(Error::io("read", path))?;
         let mut fields = progress.fields.take();
         let mut at = 0;
-        let read = self.read_frames(path, &bytes, &mut at, offset, until, &mut fields);
+        let piece = Piece { path, file: header.id, offset, bytes: &bytes };
+        let read = self.read_frames(&piece, &mut at, until, &mut fields);
         let (id, end) = (Some(header.id), offset + at as u64);
         self.files.insert(extent.file.number, Progress { path: path.clone(), id, offset: end, fields });
         if !read? {
@@ -200,7 +223,7 @@ impl Tail {
         }
         if at < bytes.len()
             && self.sequence < until
-            && (next_first.is_some() || durable_after(&bytes, at, self.sequence) > end)
+            && (next_first.is_some() || durable_after(&bytes, at, header.id) > end)
         {
             let message = format!("frame {} at byte {end} does not match its checksum", self.sequence + 1);
             return Err(Error::damaged(path, message));
@@ -211,17 +234,16 @@ impl Tail {
     /// Reads whole frames from `at` on. False if one is missing before them.
     fn read_frames(
         &mut self,
-        path: &Path,
-        bytes: &[u8],
+        piece: &Piece<'_>,
         at: &mut usize,
-        offset: u64,
         until: u64,
         fields: &mut Option<Vec<Field>>,
     ) -> Result<bool> {
         let mut batcher: Option<Batcher> = None;
+        let Piece { path, file, offset, bytes } = *piece;
         let damaged =
             |at: usize, what: &str| Error::damaged(path, format!("frame at byte {}: {what}", offset + at as u64));
-        while let Some(frame) = Frame::decode(&bytes[*at..]) {
+        while let Some(frame) = Frame::decode(&bytes[*at..], file) {
             if frame.sequence > until {
                 break;
             }

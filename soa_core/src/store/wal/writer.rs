@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, RecordBatch};
 use uuid::Uuid;
 
-use super::frame::{FILE_HEADER_LEN, FRAME_HEADER_LEN, FileHeader, Frame, Kind, PAYLOAD_LEN_MAX};
+use super::frame::{FRAME_HEADER_LEN, FileHeader, Frame, Kind, PAYLOAD_LEN_MAX};
 use super::recovery::recover;
 use super::tail;
 use super::{LOCK_FILE, app_id, file_path, publisher, rows};
@@ -19,7 +19,8 @@ use crate::schema::{Field, Schema};
 use crate::store::guard::Guard;
 use crate::store::io::{LockGuard, LockMode, LogFile};
 use crate::store::paths::{self, WAL_DIR};
-use crate::store::transaction::{self, Change, Failure};
+use crate::store::transaction::{self, Change, Failure, check_deletable, check_writable};
+use crate::store::writing::check_partition_values;
 use crate::store::{Store, UNIT_ROWS, delta_schema};
 
 /// When a row that was added is safe.
@@ -93,7 +94,7 @@ pub(super) struct Shared {
     pub(super) progress: Condvar,
     /// There is something for the publisher to look at.
     pub(super) work: Condvar,
-    _lock: Box<dyn LockGuard>,
+    pub(super) lock: Box<dyn LockGuard>,
 }
 
 /// What is known of the log. Sequences are those of frames.
@@ -108,6 +109,8 @@ pub(super) struct State {
     pub(super) next_sequence: u64,
     pub(super) written: u64,
     pub(super) durable: u64,
+    /// When the file was last synced.
+    pub(super) synced_at: Instant,
     /// How many frames were synced together the last time, and how long that took.
     last_group: u64,
     last_sync: Duration,
@@ -127,6 +130,8 @@ pub(super) struct State {
     /// Somebody waits who does not want to wait for another attempt's time.
     pub(super) is_urgent: bool,
     pub(super) is_closing: bool,
+    /// Up to which file the log was published, and when; ascending.
+    pub(super) retired: Vec<(u64, Instant)>,
 }
 
 /// A log file and how much of it there is.
@@ -134,7 +139,11 @@ pub(super) struct State {
 pub(super) struct OpenLog {
     pub(super) file: Box<dyn LogFile>,
     pub(super) number: u64,
+    /// The sequence of its first frame with rows or keys, which may be still to come.
+    pub(super) first_sequence: u64,
+    pub(super) id: Uuid,
     pub(super) len: u64,
+    /// How many bytes of it are durable.
     pub(super) synced: u64,
 }
 
@@ -161,7 +170,7 @@ impl Store {
 
     fn own_log(&self, options: WriterOptions, purpose: &str) -> Result<Writer> {
         let dir = self.path().join(WAL_DIR);
-        self.backend().create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        self.backend().create_dirs_below(self.path(), &dir).map_err(Error::io("create", &dir))?;
         paths::check_inside(self.path(), &dir)?;
         // Rows must not be durable in a folder that is not.
         self.sync_names(&[self.path(), dir.parent().unwrap_or(self.path()), &dir])?;
@@ -169,10 +178,14 @@ impl Store {
         let _ = lock.describe(&format!("process {}{purpose}\n", std::process::id()));
         let lineage = enable(self)?;
         let base = self.published()?;
+        check_writable(&base)?;
+        if base.schema().key().is_some() {
+            check_deletable(&base)?;
+        }
         // What is published is not in the log for long.
         self.make_durable(&base)?;
-        let published = base.txn_version(self, &app_id(lineage))?.and_then(|version| u64::try_from(version).ok());
-        let recovered = recover(self, lineage, published.unwrap_or(0))?;
+        let published = base.log_sequence(self, &app_id(lineage))?;
+        let recovered = recover(self, lineage, published)?;
         let schema = Arc::new(base.schema().clone());
         let file = start_file(self, &schema, lineage, recovered.next_number, recovered.next_sequence)?;
         let state = State {
@@ -182,9 +195,10 @@ impl Store {
             next_sequence: recovered.next_sequence,
             written: recovered.next_sequence - 1,
             durable: recovered.next_sequence - 1,
+            synced_at: Instant::now(),
             last_group: 0,
             last_sync: Duration::ZERO,
-            published: published.unwrap_or(0),
+            published,
             version: base.version(),
             unpublished_rows: 0,
             // What is left of an earlier writer does not keep others waiting: it is published first.
@@ -197,6 +211,7 @@ impl Store {
             poison: None,
             is_urgent: false,
             is_closing: false,
+            retired: Vec::new(),
         };
         let shared = Arc::new(Shared {
             store: self.clone(),
@@ -206,7 +221,7 @@ impl Store {
             state: Mutex::new(state),
             progress: Condvar::new(),
             work: Condvar::new(),
-            _lock: lock,
+            lock,
         });
         let thread = std::thread::Builder::new().name("soa-publisher".to_owned());
         let publisher = thread.spawn({
@@ -252,6 +267,8 @@ impl Writer {
         if batch.num_rows() >= UNIT_ROWS {
             return self.publish_directly(&batch);
         }
+        // What cannot be published must not get into the log, where nothing would take it away.
+        check_partition_values(&schema, &batch)?;
         let kind = if schema.key().is_some() { Kind::Puts } else { Kind::Rows };
         let mut frame = vec![0; FRAME_HEADER_LEN];
         rows::encode(schema.fields(), &batch, &mut frame)?;
@@ -371,6 +388,7 @@ impl Writer {
             let path = file_path(self.shared.store.path(), self.shared.lineage, log.number);
             let _ = self.shared.store.backend().remove(&path);
         }
+        let _ = self.shared.lock.describe("");
     }
 }
 
@@ -423,6 +441,7 @@ impl Shared {
 
     /// Adds a frame, whose columns are those of `schema`, and waits until it is as safe as the durability says.
     fn log(&self, mut frame: Vec<u8>, kind: Kind, rows: usize, schema: Option<&Arc<Schema>>) -> Result<()> {
+        Frame::write_header(&mut frame, kind, u32::try_from(rows).unwrap_or(u32::MAX));
         let mut state = self.lock_state();
         let failures = state.publish_failures;
         let is_full = |state: &State| {
@@ -442,13 +461,12 @@ impl Shared {
         }
         let sequence = state.next_sequence;
         state.next_sequence += 1;
-        let synced = state.file.as_ref().map_or(0, |file| file.synced);
         if let Some(schema) = schema.filter(|schema| ***schema != *state.schema) {
             state.schema = Arc::clone(schema);
-            let columns = schema_frame(schema, sequence - 1, synced);
+            let columns = schema_frame(schema, sequence - 1);
             state.queue.extend_from_slice(&columns);
         }
-        Frame::write_header(&mut frame, kind, sequence, u32::try_from(rows).unwrap_or(u32::MAX), synced);
+        Frame::number(&mut frame, sequence);
         state.queue.extend_from_slice(&frame);
         state.unpublished_rows += rows;
         state.unpublished_bytes += frame.len() as u64;
@@ -493,7 +511,10 @@ impl Shared {
                     let state = self.gather(state);
                     self.write_queue(state, file, true)
                 }
-                Some(file) => self.write_queue(state, file, false),
+                Some(file) => {
+                    let sync = state.synced_at.elapsed() >= self.options.sync_interval;
+                    self.write_queue(state, file, sync)
+                }
                 None => self.progress.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
@@ -519,21 +540,28 @@ impl Shared {
         mut log: OpenLog,
         sync: bool,
     ) -> MutexGuard<'a, State> {
-        let frames = std::mem::take(&mut state.queue);
+        let mut frames = std::mem::take(&mut state.queue);
         let last = state.next_sequence - 1;
         let group = last - state.durable;
         drop(state);
         let start = Instant::now();
+        Frame::seal(&mut frames, log.id, log.synced);
         let written = if frames.is_empty() { Ok(()) } else { log.file.append(&frames) };
         let done = written.and_then(|()| if sync { log.file.sync() } else { Ok(()) });
         let mut state = self.lock_state();
         match done {
             Ok(()) => {
                 log.len += frames.len() as u64;
+                if !sync && state.durable == state.written && last > state.written {
+                    // The interval of what is not synced begins.
+                    state.synced_at = start;
+                    self.work.notify_all();
+                }
                 state.written = last;
                 if sync {
                     log.synced = log.len;
                     state.durable = last;
+                    state.synced_at = start;
                     (state.last_group, state.last_sync) = (group, start.elapsed());
                 }
                 state.file = Some(log);
@@ -546,6 +574,20 @@ impl Shared {
         }
         self.progress.notify_all();
         state
+    }
+
+    /// Whether something was written that should have been synced by now.
+    pub(super) fn is_sync_due(&self, state: &State) -> bool {
+        state.durable < state.written && state.synced_at.elapsed() >= self.options.sync_interval
+    }
+
+    /// Syncs what should have been synced by now. A failure poisons the writer; whoever adds next is told.
+    pub(super) fn sync_if_due(&self) {
+        let state = self.lock_state();
+        if self.is_sync_due(&state) {
+            let last = state.written;
+            let _ = self.wait_until(state, last, Durability::Sync);
+        }
     }
 
     fn poisoned(&self, cause: &str) -> Error {
@@ -574,7 +616,8 @@ pub(in crate::store) fn lock(store: &Store, mode: LockMode) -> Result<Box<dyn Lo
     let path = store.path().join(LOCK_FILE);
     if let Some(dir) = path.parent() {
         // Whoever copied the table may have left it out.
-        store.backend().create_dir_all(dir).map_err(Error::io("create", dir))?;
+        store.backend().create_dirs_below(store.path(), dir).map_err(Error::io("create", dir))?;
+        paths::check_inside(store.path(), dir)?;
     }
     let started = Instant::now();
     loop {
@@ -609,10 +652,11 @@ fn enable(store: &Store) -> Result<Uuid> {
 }
 
 /// A frame that names the columns of those that follow it, after the one with rows or keys of that sequence.
-fn schema_frame(schema: &Schema, sequence: u64, synced: u64) -> Vec<u8> {
+fn schema_frame(schema: &Schema, sequence: u64) -> Vec<u8> {
     let mut frame = vec![0; FRAME_HEADER_LEN];
     frame.extend_from_slice(tail::fields_text(schema).as_bytes());
-    Frame::write_header(&mut frame, Kind::Schema, sequence, 0, synced);
+    Frame::write_header(&mut frame, Kind::Schema, 0);
+    Frame::number(&mut frame, sequence);
     frame
 }
 
@@ -625,16 +669,19 @@ pub(super) fn start_file(
     first_sequence: u64,
 ) -> Result<OpenLog> {
     let path = file_path(store.path(), lineage, number);
+    let id = Uuid::new_v4();
     let dir = path.parent().unwrap_or(Path::new("."));
     let write = || {
         let mut file = store.backend().create_log(&path)?;
-        let mut content = FileHeader { lineage, number, first_sequence, id: Uuid::new_v4() }.encode().to_vec();
-        content.extend_from_slice(&schema_frame(schema, first_sequence - 1, FILE_HEADER_LEN as u64));
+        let mut content = FileHeader { lineage, number, first_sequence, id }.encode().to_vec();
+        let mut frame = schema_frame(schema, first_sequence - 1);
+        Frame::seal(&mut frame, id, 0);
+        content.extend_from_slice(&frame);
         file.append(&content)?;
         file.sync()?;
         store.backend().sync_dir(dir)?;
         Ok((file, content.len() as u64))
     };
     let (file, len) = write().map_err(Error::io("write", &path))?;
-    Ok(OpenLog { file, number, len, synced: len })
+    Ok(OpenLog { file, number, first_sequence, id, len, synced: len })
 }
