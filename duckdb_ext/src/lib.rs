@@ -1,7 +1,8 @@
 //! The DuckDB extension `soa`: queries SoA stores in place.
 //!
 //! - `soa_scan(path, version := …, timestamp := …)` and `FROM 'orders.soa'` read a store's rows.
-//! - `soa_segments(path)` lists the files they are in.
+//! - `soa_segments(path)` lists the files they are in, `soa_history(path)` its commits, `soa_verify(path)` what is wrong.
+//! - `soa_compact(path)` and `soa_vacuum(path)` look after it.
 //!
 //! `stamp.py` beside this crate's manifest turns the library into a file that DuckDB loads.
 
@@ -10,6 +11,7 @@ mod ffi;
 mod filter;
 mod location;
 mod replacement;
+mod reports;
 mod scan;
 mod segments;
 mod snapshots;
@@ -27,6 +29,7 @@ fn register(extension: &Extension) -> error::Result<()> {
         snapshots::register(extension)?;
         scan::register(extension)?;
         segments::register(extension)?;
+        reports::register(extension)?;
         replacement::register(extension)
     })
 }

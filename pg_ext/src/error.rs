@@ -146,6 +146,8 @@ pub(crate) enum Step {
     InitializeWorker,
     /// Leaving a parallel scan.
     Shutdown,
+    /// A function that tells something of a store, or does something for it.
+    Report,
 }
 
 impl Step {
@@ -168,6 +170,7 @@ impl Step {
             Self::ReinitializeDsm => "reinitialize_dsm",
             Self::InitializeWorker => "initialize_worker",
             Self::Shutdown => "shutdown",
+            Self::Report => "report",
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Writes Arrow files into a store, one commit for each, and makes the store if need be.
 //!
 //! ```text
-//! write_store STORE [--partition-by COLUMN,…] [--sort-by COLUMN,…] [--key COLUMN] FILE.arrow…
+//! write_store STORE [--partition-by COLUMN,…] [--sort-by COLUMN,…] [--key COLUMN] [--upsert] FILE.arrow…
 //! ```
 //!
-//! Dictionaries of text become enum columns whose variants are those of the first file.
+//! With `--upsert` the rows take the place of those with the same keys. Dictionaries of text become enum columns whose variants are those of the first file.
 
 use std::error::Error;
 use std::fs::File;
@@ -20,12 +20,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().ok_or("usage: write_store STORE [OPTIONS] FILE.arrow…")?;
     let (mut partition_by, mut sort_by, mut key, mut files) = (Vec::new(), Vec::new(), None, Vec::new());
+    let mut upsert = false;
     while let Some(argument) = arguments.next() {
         let mut columns = || arguments.next().ok_or(format!("{argument} names no column"));
         match argument.as_str() {
             "--partition-by" => partition_by = columns()?.split(',').map(str::to_owned).collect(),
             "--sort-by" => sort_by = columns()?.split(',').map(str::to_owned).collect(),
             "--key" => key = Some(columns()?),
+            "--upsert" => upsert = true,
             _ => files.push(argument),
         }
     }
@@ -44,7 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             Store::create(&path, schema.with_sort_by(&sort_by)?.with_partition_by(&partition_by)?)?
         };
-        println!("version {}", store.append(&batches)?);
+        let version = if upsert { store.upsert(&batches)?.version } else { store.append(&batches)? };
+        println!("version {version}");
     }
     Ok(())
 }

@@ -40,6 +40,7 @@ STATEMENTS = {
     "initialize_dsm": SCAN,
     "initialize_worker": SCAN,
     "reinitialize_dsm": SHARED_AGAIN,
+    "report": "SELECT * FROM soa.history('orders')",
 }
 # Those that only a scan by several processes reaches.
 SHARED = {"estimate_dsm", "initialize_dsm", "initialize_worker", "reinitialize_dsm"}

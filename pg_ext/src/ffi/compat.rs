@@ -111,3 +111,17 @@ pub(super) fn parallel_workers(rel: *mut pg_sys::RelOptInfo, pages: f64) -> c_in
     // SAFETY: the relation is the one that is planned; there is no index (-1).
     unsafe { pg_sys::compute_parallel_worker(rel, pages, -1.0, most) }
 }
+
+/// Whether a user may do with a table what its owner may.
+#[cfg(not(feature = "pg15"))]
+pub(super) fn owns_table(relation: pg_sys::Oid, user: pg_sys::Oid) -> bool {
+    // SAFETY: it looks the table up.
+    unsafe { pg_sys::object_ownercheck(pg_sys::RelationRelationId, relation, user) }
+}
+
+/// As above.
+#[cfg(feature = "pg15")]
+pub(super) fn owns_table(relation: pg_sys::Oid, user: pg_sys::Oid) -> bool {
+    // SAFETY: as above.
+    unsafe { pg_sys::pg_class_ownercheck(relation, user) }
+}

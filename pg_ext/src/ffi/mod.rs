@@ -14,6 +14,7 @@ mod catalog;
 mod compat;
 mod executor;
 mod expressions;
+mod functions;
 mod hooks;
 mod import;
 mod list;
@@ -71,6 +72,10 @@ macro_rules! sql_function {
 
 sql_function!(pg_finfo_soa_fdw_handler);
 sql_function!(pg_finfo_soa_fdw_validator);
+sql_function!(pg_finfo_soa_history);
+sql_function!(pg_finfo_soa_verify);
+sql_function!(pg_finfo_soa_compact);
+sql_function!(pg_finfo_soa_vacuum);
 
 /// `soa_fdw_handler() RETURNS fdw_handler`: the callbacks.
 #[unsafe(no_mangle)]

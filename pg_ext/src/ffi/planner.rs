@@ -285,3 +285,12 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_plan(
         })
     })
 }
+
+/// Whether the wrapper of a foreign table has this library's callbacks.
+pub(super) fn is_of_this_wrapper(relation: pg_sys::Oid) -> bool {
+    // SAFETY: the relation is a foreign table.
+    let routine = unsafe { pg_sys::GetFdwRoutineByRelId(relation) };
+    // SAFETY: the result was just allocated.
+    let found = unsafe { (*routine).GetForeignRelSize };
+    found.is_some_and(|found| found as usize == get_foreign_rel_size as *const () as usize)
+}

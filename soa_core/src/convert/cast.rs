@@ -19,16 +19,20 @@ const CHECKED: CastOptions<'static> =
 ///
 /// # Errors
 ///
-/// When a column is unknown to the table or missing, cannot be converted, or a value does not fit.
+/// When a column is unknown to the table, missing or there twice, cannot be converted, or a value does not fit.
 pub(crate) fn cast_batch(batch: &RecordBatch, schema: &Schema) -> Result<RecordBatch> {
     for found in batch.schema_ref().fields() {
         schema.require_column(found.name())?;
     }
+    let mut found = 0;
     let columns = schema
         .fields()
         .iter()
         .map(|field| match batch.column_by_name(field.name()) {
-            Some(array) => cast_column(array, field),
+            Some(array) => {
+                found += 1;
+                cast_column(array, field)
+            }
             None if field.is_nullable() => {
                 Ok(arrow::array::new_null_array(&field.data_type().to_arrow(), batch.num_rows()))
             }
@@ -37,7 +41,17 @@ pub(crate) fn cast_batch(batch: &RecordBatch, schema: &Schema) -> Result<RecordB
             }
         })
         .collect::<Result<Vec<_>>>()?;
+    if found != batch.num_columns() {
+        return Err(two_of_one_name(batch));
+    }
     RecordBatch::try_new(arrow_schema(schema), columns).map_err(Error::arrow("cannot put the columns together"))
+}
+
+/// Of two columns of one name only one could count.
+fn two_of_one_name(batch: &RecordBatch) -> Error {
+    let names: Vec<&String> = batch.schema_ref().fields().iter().map(|field| field.name()).collect();
+    let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)).map(|(_, name)| name.as_str());
+    Error::mismatch(format!("the rows have two columns \"{}\"", twice.unwrap_or_default()))
 }
 
 /// An array in the Arrow type of a column.
@@ -240,6 +254,16 @@ mod tests {
         let schema = Schema::new(vec![Field::new("c", data_type)])?;
         let batch = RecordBatch::try_from_iter([("c", Arc::new(array) as ArrayRef)]).unwrap();
         cast_batch(&batch, &schema).map(|batch| Arc::clone(batch.column(0)))
+    }
+
+    #[test]
+    fn of_columns_with_one_name_none_is_chosen() {
+        let schema =
+            Schema::new(vec![Field::new("a", DataType::Int64), Field::nullable("b", DataType::Int64)]).unwrap();
+        let numbers = || Arc::new(Int64Array::from(vec![1])) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("a", numbers()), ("a", numbers())]).unwrap();
+        assert_eq!(cast_batch(&batch, &schema).unwrap_err().to_string(), "the rows have two columns \"a\"");
+        assert!(cast_batch(&RecordBatch::try_from_iter([("a", numbers())]).unwrap(), &schema).is_ok());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod bounds;
 mod select;
+mod text;
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -1,6 +1,7 @@
 //! The types of columns.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -123,6 +124,54 @@ impl fmt::Display for DataType {
             Self::Timestamp { utc: false } => "timestamp",
         };
         f.write_str(name)
+    }
+}
+
+impl FromStr for DataType {
+    type Err = Error;
+
+    /// Reads a type as [`Display`](fmt::Display) writes it, and an enum with its variants: `enum(low,high)`.
+    fn from_str(text: &str) -> Result<Self> {
+        let known = match text {
+            "bool" => Some(Self::Bool),
+            "i8" => Some(Self::Int8),
+            "i16" => Some(Self::Int16),
+            "i32" => Some(Self::Int32),
+            "i64" => Some(Self::Int64),
+            "u8" => Some(Self::UInt8),
+            "u16" => Some(Self::UInt16),
+            "u32" => Some(Self::UInt32),
+            "u64" => Some(Self::UInt64),
+            "f32" => Some(Self::Float32),
+            "f64" => Some(Self::Float64),
+            "string" => Some(Self::Utf8),
+            "binary" => Some(Self::Binary),
+            "date" => Some(Self::Date),
+            "timestamp" => Some(Self::Timestamp { utc: false }),
+            "timestamp with time zone" => Some(Self::Timestamp { utc: true }),
+            _ => None,
+        };
+        let unknown = || {
+            Error::schema(format!(
+                "there is no type \"{text}\"; the types are bool, i8 to i64, u8 to u64, f32, f64, decimal(9,2), string, binary, \
+                 date, timestamp, timestamp with time zone and enum(low,high)"
+            ))
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let (name, rest) = text.split_once('(').ok_or_else(unknown)?;
+        let parts: Vec<&str> = rest.strip_suffix(')').ok_or_else(unknown)?.split(',').map(str::trim).collect();
+        match (name, parts.as_slice()) {
+            ("decimal", [precision, scale]) => {
+                let (precision, scale) = precision.parse().ok().zip(scale.parse().ok()).ok_or_else(unknown)?;
+                Ok(Self::Decimal { precision, scale })
+            }
+            ("enum", names) if names.iter().all(|name| !name.is_empty()) => {
+                Variants::new(names.iter().copied()).map(Self::Enum)
+            }
+            _ => Err(unknown()),
+        }
     }
 }
 

@@ -37,6 +37,7 @@ mod map;
 mod overlay;
 mod paths;
 mod replay;
+mod report;
 mod segment;
 mod snapshot;
 mod stats;
@@ -66,6 +67,7 @@ pub use self::io::{
 pub use self::log::Commit;
 pub use self::maintain::{Changes, CompactOptions, CompactProgress, Compacted, VacuumOptions, Vacuumed};
 pub(crate) use self::overlay::Overlay;
+pub use self::report::Report;
 pub use self::segment::{Form, Segment};
 pub use self::snapshot::{Snapshot, SnapshotId};
 pub use self::verify::VerifyReport;
@@ -238,8 +240,8 @@ impl Store {
             let oldest = commits.first().map_or(0, |commit| commit.timestamp_ms);
             Error::NoSuchVersion {
                 path: self.root.clone(),
-                wanted: format!("at {micros} µs since 1970"),
-                message: format!("the oldest commit is of {oldest} ms since 1970"),
+                wanted: format!("of {} or before", time_text(micros)),
+                message: format!("the oldest commit is of {}", time_text(oldest.saturating_mul(1000))),
             }
         })
     }
@@ -370,4 +372,12 @@ impl Store {
 fn checkpoint_interval(segments: usize) -> u64 {
     let doublings = (segments / SEGMENTS_PER_COMMIT_OF_CHECKPOINT).max(1).ilog2();
     CHECKPOINT_INTERVAL_MIN << doublings.min(CHECKPOINT_DOUBLINGS_MAX)
+}
+
+/// A time, given in microseconds since 1970, as people read it.
+fn time_text(micros: i64) -> String {
+    chrono::DateTime::from_timestamp_micros(micros).map_or_else(
+        || format!("{micros} µs since 1970"),
+        |time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
+    )
 }

@@ -1,16 +1,14 @@
 //! `soa import`: files into a store, all or nothing.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use soa_core::schema::{Schema, arrow_schema, schema_from_arrow};
 use soa_core::store::Store;
 use soa_core::{Error, Result};
 
 use crate::source::{self, CsvOptions, Source};
-use crate::{CommandResult, print_line};
+use crate::{CommandResult, print_line, progress};
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
@@ -80,7 +78,7 @@ pub(crate) fn run(args: &ImportArgs) -> CommandResult {
 
 fn append(store: &Store, files: &[PathBuf], sources: Vec<Source>, quiet: bool) -> Result<(u64, u64)> {
     let rows: Option<u64> = sources.iter().map(|source| source.rows).sum();
-    let bar = progress(rows, quiet);
+    let bar = progress::rows(rows, quiet);
     let mut appender = store.appender()?;
     for (file, source) in files.iter().zip(sources) {
         for batch in source.batches {
@@ -93,21 +91,6 @@ fn append(store: &Store, files: &[PathBuf], sources: Vec<Source>, quiet: bool) -
     let version = appender.commit()?;
     bar.finish_and_clear();
     Ok((rows, version))
-}
-
-fn progress(rows: Option<u64>, quiet: bool) -> ProgressBar {
-    if quiet {
-        return ProgressBar::hidden();
-    }
-    let (bar, template) = match rows {
-        Some(rows) => (ProgressBar::new(rows), "{bar:40} {human_pos} of {human_len} rows, {elapsed}, {eta} left"),
-        None => (ProgressBar::new_spinner(), "{spinner} {human_pos} rows, {elapsed}"),
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }
 
 fn create(path: &Path, sources: &[Source], args: &ImportArgs) -> Result<Store> {

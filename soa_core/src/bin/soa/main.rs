@@ -1,7 +1,10 @@
-//! The `soa` command: files into stores, and stores looked at.
+//! The `soa` command: files into stores, and stores looked at and looked after.
 
+mod change;
 mod export;
 mod import;
+mod maintain;
+mod progress;
 mod show;
 mod source;
 
@@ -31,6 +34,18 @@ enum Command {
     Export(export::ExportArgs),
     /// Read and check everything in a store; fails if anything is wrong
     Verify(StoreArgs),
+    /// Delete rows, in one commit
+    Delete(change::DeleteArgs),
+    /// Add columns or an enum's variants, or change how a store is kept
+    Alter(change::AlterArgs),
+    /// Join small segments, write half-deleted ones anew, and make Arrow forms that are missing; no row changes
+    Compact(maintain::CompactArgs),
+    /// Remove files that only old versions need
+    Vacuum(maintain::VacuumArgs),
+    /// Make the rows and columns of an old version the newest ones
+    Restore(maintain::RestoreArgs),
+    /// Copy a store while others use it; the copy has a history of its own
+    Clone(maintain::CloneArgs),
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +82,12 @@ fn main() -> ExitCode {
         Command::History(args) => show::history(&args),
         Command::Export(args) => export::run(&args),
         Command::Verify(args) => show::verify(&args),
+        Command::Delete(args) => change::delete(&args),
+        Command::Alter(args) => change::alter(&args),
+        Command::Compact(args) => maintain::compact(&args),
+        Command::Vacuum(args) => maintain::vacuum(&args),
+        Command::Restore(args) => maintain::restore(&args),
+        Command::Clone(args) => maintain::clone(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

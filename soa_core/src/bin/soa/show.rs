@@ -56,7 +56,7 @@ pub(crate) fn info(args: &StoreArgs) -> CommandResult {
     Ok(())
 }
 
-fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
 }
 

@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArra
 use arrow::datatypes::Int64Type;
 use proptest::prelude::*;
 use soa_core::ErrorKind;
+use soa_core::kernel::StoredRecord;
 use soa_core::predicate::Predicate;
 use soa_core::scan::ScanRequest;
 use soa_core::schema::{DataType, Field, Schema, Variants};
@@ -218,6 +219,97 @@ fn a_restored_version_has_its_columns() {
     store.append(&[batch(&[row(3, "low", &[])])]).unwrap();
     store.restore(At::Version(second)).unwrap();
     assert_eq!(rows(&store.snapshot().unwrap()), [row(1, "low", &[None]), row(2, "low", &[Some(2)])]);
+    assert_eq!(problems(&store), Vec::<String>::new());
+}
+
+/// A program's record, and the same one a release later.
+mod before {
+    use soa_core::{SoA, SoAStore};
+
+    #[derive(Debug, Clone, Copy, PartialEq, SoA)]
+    pub(super) enum Level {
+        Low,
+        High,
+    }
+
+    #[derive(Debug, Clone, PartialEq, SoA, SoAStore)]
+    #[soa_store(key = "id")]
+    pub(super) struct Thing {
+        pub(super) id: i64,
+        pub(super) level: Level,
+    }
+}
+
+mod after {
+    use soa_core::{SoA, SoAStore};
+
+    #[derive(Debug, Clone, Copy, PartialEq, SoA)]
+    pub(super) enum Level {
+        Low,
+        High,
+        Top,
+    }
+
+    #[derive(Debug, Clone, PartialEq, SoA, SoAStore)]
+    #[soa_store(key = "id")]
+    pub(super) struct Thing {
+        pub(super) note: Option<String>,
+        pub(super) id: i64,
+        pub(super) level: Level,
+        pub(super) second: Option<Level>,
+    }
+}
+
+#[test]
+fn a_record_gets_fields_and_variants_while_the_one_of_before_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(dir.path().join("things.soa"), before::Thing::table_schema()).unwrap();
+    let old = |id| before::Thing { id, level: if id % 2 == 0 { before::Level::Low } else { before::Level::High } };
+    let writer = store.writer(lazy()).unwrap();
+    writer.add(old(1)).unwrap();
+    writer.flush().unwrap();
+    writer.add(old(2)).unwrap();
+    let new =
+        after::Thing { note: Some("new".into()), id: 3, level: after::Level::Top, second: Some(after::Level::Low) };
+    assert_eq!(writer.add(new.clone()).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert!(
+        Store::open_or_create(store.path(), after::Thing::table_schema()).unwrap_err().to_string().contains("evolve")
+    );
+    store.evolve(&after::Thing::table_schema()).unwrap();
+    writer.add(new.clone()).unwrap();
+    writer.add(old(4)).unwrap();
+    writer.add(after::Thing { id: 1, ..new.clone() }).unwrap();
+    let plain = |id| after::Thing {
+        note: None,
+        id,
+        level: if id % 2 == 0 { after::Level::Low } else { after::Level::High },
+        second: None,
+    };
+    let expected = vec![after::Thing { id: 1, ..new.clone() }, plain(2), new, plain(4)];
+    let check = |store: &Store| {
+        let snapshot = store.snapshot().unwrap();
+        // The fields of the record, in its order.
+        let names: Vec<String> =
+            after::Thing::table_schema().fields().iter().map(|field| field.name().into()).collect();
+        let columns = names.iter().map(|name| snapshot.schema().index_of(name).unwrap()).collect();
+        let plan = snapshot.plan(&ScanRequest { columns, ..Default::default() }).unwrap();
+        let mut found: Vec<after::Thing> = Vec::new();
+        for unit in 0..plan.units().len() {
+            found.extend(
+                after::ThingSoA::from_record_batch(plan.read(unit).unwrap())
+                    .unwrap()
+                    .iter()
+                    .map(|thing| thing.to_owned()),
+            );
+        }
+        found.sort_by_key(|thing| thing.id);
+        assert_eq!(found, expected);
+    };
+    check(&store);
+    writer.close().unwrap();
+    check(&store);
+    store.compact(&CompactOptions::default()).unwrap();
+    check(&store);
     assert_eq!(problems(&store), Vec::<String>::new());
 }
 
