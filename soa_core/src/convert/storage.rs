@@ -11,7 +11,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType as ArrowType, Int64Type, TimeUnit, UInt64Type};
 use arrow::error::ArrowError;
 
-use super::cast::strings_to_enum;
+use super::cast::{dictionary_to_enum, strings_to_enum};
 use crate::error::{Error, Result};
 use crate::schema::{DataType, Field};
 
@@ -93,6 +93,11 @@ pub(crate) fn from_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef> 
         }
         (DataType::Enum(variants), ArrowType::Utf8 | ArrowType::Utf8View | ArrowType::LargeUtf8) => {
             strings_to_enum(&cast(&ArrowType::Utf8View)?, field.name(), variants)?
+        }
+        (DataType::Enum(variants), ArrowType::Dictionary(keys, names))
+            if **keys == ArrowType::Int32 && **names == ArrowType::Utf8 =>
+        {
+            dictionary_to_enum(array, field.name(), variants)?
         }
         (DataType::Timestamp { .. }, ArrowType::Timestamp(unit, _)) => {
             if *unit == TimeUnit::Nanosecond {

@@ -35,7 +35,7 @@ use self::pruning::Indexes;
 use self::source::{ChunkSource, FooterSource};
 use crate::convert::from_storage;
 use crate::error::{Error, Result};
-use crate::schema::Field;
+use crate::schema::{DataType, Field};
 use crate::store::io::{Backend, ReadFile, read_range};
 
 pub(super) use self::checksums::Checksums;
@@ -82,7 +82,7 @@ impl ParquetForm {
             _ => Error::io("read", path)(error),
         })?;
         let metadata = ArrowReaderMetadata::load(&source, reader_options()).map_err(|error| damaged(&error))?;
-        let metadata = with_read_types(metadata).map_err(|error| damaged(&error))?;
+        let metadata = with_read_types(metadata, fields).map_err(|error| damaged(&error))?;
         let groups = metadata.metadata().row_groups();
         if groups.iter().any(|group| !(0..=ROW_GROUP_ROWS_MAX).contains(&group.num_rows())) {
             return Err(Error::damaged(path, format!("a row group has more than {ROW_GROUP_ROWS_MAX} rows")));
@@ -262,14 +262,22 @@ impl std::fmt::Debug for ParquetForm {
 }
 
 /// The same file, read into other Arrow types than those it would be read into by itself: text as views, which have no
-/// limit of 2 GiB, and the 96-bit times of older writers as microseconds, whose range is that of other times.
-fn with_read_types(metadata: ArrowReaderMetadata) -> Result<ArrowReaderMetadata, ParquetError> {
+/// limit of 2 GiB, enums by their dictionaries, and the 96-bit times of older writers as microseconds, whose range is that
+/// of other times.
+fn with_read_types(metadata: ArrowReaderMetadata, columns: &[Field]) -> Result<ArrowReaderMetadata, ParquetError> {
+    let is_enum = |name: &str| {
+        let mut named = columns.iter().filter(|column| column.name() == name);
+        named.any(|column| matches!(column.data_type(), DataType::Enum(_)))
+    };
     let fields: Vec<ArrowField> = metadata
         .schema()
         .fields()
         .iter()
         .map(|field| {
             let data_type = match field.data_type() {
+                ArrowType::Utf8 if is_enum(field.name()) => {
+                    ArrowType::Dictionary(Box::new(ArrowType::Int32), Box::new(ArrowType::Utf8))
+                }
                 ArrowType::Utf8 => ArrowType::Utf8View,
                 ArrowType::Binary => ArrowType::BinaryView,
                 ArrowType::Timestamp(TimeUnit::Nanosecond, zone) if is_int96(&metadata, field.name()) => {

@@ -190,7 +190,7 @@ impl ParquetForm {
                 .with_page_index_policy(PageIndexPolicy::Required);
             reader.read_page_indexes_sized(&tail, self.len)?;
             let paged = ArrowReaderMetadata::try_new(Arc::new(reader.finish()?), super::reader_options())?;
-            with_read_types(paged)
+            with_read_types(paged, &self.fields)
         };
         let paged = read().map_err(|error| damaged(&format!("cannot be read: {error}")))?;
         if !is_sound(paged.metadata()) {
