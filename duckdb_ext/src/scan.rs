@@ -30,7 +30,7 @@ use duckdb_neo::types::TimestampTzValue;
 use soa_core::predicate::Predicate;
 use soa_core::scan::{ScanPlan, ScanRequest};
 use soa_core::schema::Schema;
-use soa_core::store::{At, Snapshot, Store};
+use soa_core::store::{At, Form, Snapshot, Store};
 
 use crate::error::{IntoDuckDb, Result, Step, guard, invalid};
 use crate::ffi::{CHUNK_ROWS, OutputChunk};
@@ -220,15 +220,11 @@ impl Running {
             self.next_unit.store(self.plan.units().len(), Ordering::Relaxed);
             return Ok(false);
         }
-        let (batch, live) = self.plan.read_in_place(unit).into_duckdb()?;
-        let (wanted, whole_units) = match &self.predicate {
-            Some(predicate) if worker.whole_units == 0 => self.wanted_rows(predicate, &batch, live.as_ref())?,
-            _ => (Wanted { live: live.clone(), batch: batch.clone() }, worker.whole_units.saturating_sub(1)),
-        };
+        let (wanted, whole_units) = self.read(unit, worker.whole_units)?;
         let is_barren = wanted.row_count() == 0;
         let barren_units = if is_barren { worker.barren_units + 1 } else { 0 };
         // DuckDB can interrupt a query between two chunks only, so now and then it gets rows that it will drop.
-        let wanted = if barren_units < BARREN_UNITS_MAX { wanted } else { Wanted { batch, live }.first(CHUNK_ROWS) };
+        let wanted = if barren_units < BARREN_UNITS_MAX { wanted } else { self.read_whole(unit)?.first(CHUNK_ROWS) };
         *worker = Worker {
             unit,
             columns: self.columns_of(context, &wanted)?,
@@ -239,6 +235,29 @@ impl Running {
             whole_units,
         };
         Ok(true)
+    }
+
+    /// The rows of a unit to hand over; and for how many units it is not worth while to leave any out, if now not for so
+    /// many.
+    fn read(&self, unit: usize, whole_units: usize) -> Result<(Wanted, usize)> {
+        let Some(predicate) = self.predicate.as_ref().filter(|_| whole_units == 0) else {
+            return Ok((self.read_whole(unit)?, whole_units.saturating_sub(1)));
+        };
+        let planned = &self.plan.units()[unit];
+        if planned.segment().is_none_or(|segment| segment.form() == Form::Arrow) {
+            let all = self.read_whole(unit)?;
+            return self.wanted_rows(predicate, &all.batch, all.live.as_ref());
+        }
+        // Rows that are left out need not be decoded.
+        let batch = self.plan.read_filtered(unit).into_duckdb()?;
+        let is_dense = batch.num_rows() * GATHERED_SHARE >= planned.row_count();
+        Ok((Wanted { batch, live: None }, if is_dense { WHOLE_UNITS } else { 0 }))
+    }
+
+    /// All rows of a unit that are left.
+    fn read_whole(&self, unit: usize) -> Result<Wanted> {
+        let (batch, live) = self.plan.read_in_place(unit).into_duckdb()?;
+        Ok(Wanted { batch, live })
     }
 
     /// The rows of a unit that match, and others between them where copying fewer rows costs more than it saves; and

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, RecordBatch, StringArray, UInt8Array};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType as ArrowType, Int64Type, TimeUnit, UInt8Type};
+use arrow::datatypes::{DataType as ArrowType, Int32Type, Int64Type, TimeUnit, UInt8Type};
 
 use crate::error::{Error, Result};
 use crate::schema::{DataType, Field, Schema, Variants, arrow_schema};
@@ -244,6 +245,38 @@ pub(crate) fn remap_enum(array: &ArrayRef, name: &str, variants: &Variants) -> R
     dictionary(keys, variants)
 }
 
+/// An enum column from a dictionary of a Parquet file's own. Names decide, not positions; those that no row has may be any.
+pub(super) fn dictionary_to_enum(array: &ArrayRef, name: &str, variants: &Variants) -> Result<ArrayRef> {
+    let found = array.as_dictionary::<Int32Type>();
+    let (names, keys) = (found.values().as_string::<i32>(), found.keys());
+    let index = |found: Option<&str>| found.and_then(|found| u8::try_from(variants.index_of(found)?).ok());
+    let map: Vec<Option<u8>> = names.iter().map(index).collect();
+    let values = match known_keys(keys.values(), &map) {
+        Some(values) => values,
+        None => {
+            let known = |key: i32| usize::try_from(key).ok().and_then(|key| map.get(key).copied().flatten());
+            // Where a row is NULL any key may be.
+            if let Some(key) = keys.iter().flatten().find(|key| known(*key).is_none()) {
+                let key = usize::try_from(key).ok().filter(|key| *key < names.len());
+                return Err(unknown_variant(name, key.map_or("", |key| names.value(key)), variants));
+            }
+            keys.values().iter().map(|key| known(*key).unwrap_or(0)).collect()
+        }
+    };
+    dictionary(UInt8Array::new(values, keys.nulls().cloned()), variants)
+}
+
+/// What the keys are mapped to, where all entries of the map are known and all keys are in it; without a branch for each.
+fn known_keys(keys: &[i32], map: &[Option<u8>]) -> Option<ScalarBuffer<u8>> {
+    let mut table = [0; 1 << u8::BITS];
+    for (index, known) in map.iter().enumerate() {
+        *table.get_mut(index)? = (*known)?;
+    }
+    let greatest = keys.iter().fold(0, |greatest, key| greatest.max(key.cast_unsigned()));
+    let all_in = keys.is_empty() || usize::try_from(greatest).is_ok_and(|greatest| greatest < map.len());
+    all_in.then(|| keys.iter().map(|key| table[usize::from(*key as u8)]).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use arrow::array::{Float64Array, Int64Array, TimestampNanosecondArray, UInt64Array};
@@ -299,5 +332,26 @@ mod tests {
         let variants = Variants::new(["z", "y", "x"]).unwrap();
         let array = cast_one(DataType::Enum(variants), other).unwrap();
         assert_eq!(array.as_dictionary::<UInt8Type>().keys().values(), &[2, 1, 2]);
+    }
+
+    #[test]
+    fn a_dictionary_of_a_file_may_have_names_that_no_row_has() {
+        use arrow::array::Int32Array;
+
+        let variants = Variants::new(["z", "y", "x"]).unwrap();
+        let enum_of = |keys: Int32Array, names: &[&str]| {
+            let dictionary = DictionaryArray::try_new(keys, Arc::new(StringArray::from(names.to_vec()))).unwrap();
+            dictionary_to_enum(&(Arc::new(dictionary) as ArrayRef), "c", &variants)
+        };
+        let names = ["x", "unknown", "z"];
+        let array = enum_of(Int32Array::from(vec![Some(2), None, Some(0), Some(2)]), &names).unwrap();
+        let keys = array.as_dictionary::<UInt8Type>().keys();
+        assert_eq!(keys, &UInt8Array::from(vec![Some(0), None, Some(2), Some(0)]));
+        let nulls = Some(vec![true, false].into());
+        let array = enum_of(Int32Array::new(vec![0, 1].into(), nulls), &names).unwrap();
+        assert_eq!(array.as_dictionary::<UInt8Type>().keys(), &UInt8Array::from(vec![Some(2), None]));
+        let error = enum_of(Int32Array::from(vec![0, 1]), &names).unwrap_err().to_string();
+        assert!(error.contains("\"c\"") && error.contains("\"unknown\""), "{error}");
+        assert_eq!(enum_of(Int32Array::from(vec![None, None]), &[]).unwrap().null_count(), 2);
     }
 }

@@ -3,15 +3,18 @@
 //! Delta Lake has no unsigned integers: a `u8` is stored as a short, and so on; a `u64` as the long of the
 //! same 64 bits. Text is stored plain, enums as their names (format.md, section 1).
 
+use std::ops::BitOr;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType as ArrowType, Int64Type, TimeUnit, UInt64Type};
+use arrow::datatypes::{
+    DataType as ArrowType, Int16Type, Int32Type, Int64Type, TimeUnit, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
 use arrow::error::ArrowError;
 
-use super::cast::strings_to_enum;
+use super::cast::{dictionary_to_enum, strings_to_enum};
 use crate::error::{Error, Result};
 use crate::schema::{DataType, Field};
 
@@ -55,6 +58,25 @@ fn same_bits<From: ArrowPrimitiveType, To: ArrowPrimitiveType>(array: &ArrayRef)
     Arc::new(PrimitiveArray::<To>::new(values, array.nulls().cloned()))
 }
 
+/// The same integers in an unsigned type of half the width; by `cast`, which refuses what does not fit, where something
+/// may not: then what is NULL has perhaps such a value.
+fn narrowed<From, To>(array: &ArrayRef, cast: &dyn Fn(&ArrowType) -> Result<ArrayRef>) -> Result<ArrayRef>
+where
+    From: ArrowPrimitiveType,
+    From::Native: BitOr<Output = From::Native>,
+    To: ArrowPrimitiveType,
+    To::Native: TryFrom<From::Native>,
+{
+    let found = array.as_primitive::<From>();
+    // A negative value or a larger one has a bit that sets one in here which does not fit.
+    let bits = found.values().iter().fold(From::Native::default(), |bits, value| bits | *value);
+    if To::Native::try_from(bits).is_err() {
+        return cast(&To::DATA_TYPE);
+    }
+    let values = found.values().iter().map(|value| To::Native::try_from(*value).unwrap_or_default());
+    Ok(Arc::new(PrimitiveArray::<To>::new(values.collect(), found.nulls().cloned())))
+}
+
 /// A column as it is handed out, from what a Parquet file stores.
 ///
 /// # Errors
@@ -71,6 +93,9 @@ pub(crate) fn from_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef> 
     let found = array.data_type();
     let result = match (field.data_type(), found) {
         (DataType::UInt64, ArrowType::Int64) => same_bits::<Int64Type, UInt64Type>(array),
+        (DataType::UInt32, ArrowType::Int64) => narrowed::<Int64Type, UInt32Type>(array, &cast)?,
+        (DataType::UInt16, ArrowType::Int32) => narrowed::<Int32Type, UInt16Type>(array, &cast)?,
+        (DataType::UInt8, ArrowType::Int16) => narrowed::<Int16Type, UInt8Type>(array, &cast)?,
         // Narrower integers than Delta's type asks for are what engines write before a column was widened.
         (
             DataType::Int8
@@ -94,6 +119,11 @@ pub(crate) fn from_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef> 
         (DataType::Enum(variants), ArrowType::Utf8 | ArrowType::Utf8View | ArrowType::LargeUtf8) => {
             strings_to_enum(&cast(&ArrowType::Utf8View)?, field.name(), variants)?
         }
+        (DataType::Enum(variants), ArrowType::Dictionary(keys, names))
+            if **keys == ArrowType::Int32 && **names == ArrowType::Utf8 =>
+        {
+            dictionary_to_enum(array, field.name(), variants)?
+        }
         (DataType::Timestamp { .. }, ArrowType::Timestamp(unit, _)) => {
             if *unit == TimeUnit::Nanosecond {
                 super::cast::check_whole_micros(array, field.name())?;
@@ -107,4 +137,37 @@ pub(crate) fn from_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef> 
         return Err(Error::value(field.name(), "its file holds NULL where there must be none"));
     }
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int16Array, Int32Array, Int64Array, UInt8Array, UInt16Array, UInt32Array};
+
+    use super::*;
+
+    fn read(data_type: DataType, array: impl Array + 'static) -> Result<ArrayRef> {
+        from_storage(&(Arc::new(array) as ArrayRef), &Field::nullable("c", data_type))
+    }
+
+    #[test]
+    fn unsigned_integers_come_back_from_wider_ones() {
+        let (most, more) = (u32::MAX.into(), i64::from(u32::MAX) + 1);
+        let read32 = |values: Vec<Option<i64>>| read(DataType::UInt32, Int64Array::from(values));
+        let array = read32(vec![Some(0), None, Some(most)]).unwrap();
+        assert_eq!(array.to_data(), UInt32Array::from(vec![Some(0), None, Some(u32::MAX)]).to_data());
+        for bad in [-1, more, i64::MIN, i64::MAX] {
+            let error = read32(vec![Some(1), Some(bad)]).unwrap_err().to_string();
+            assert!(error.contains("\"c\"") && error.contains(&bad.to_string()), "{error}");
+            // What is below a NULL does not count.
+            let hidden = Int64Array::new(vec![1, bad].into(), Some(vec![true, false].into()));
+            let array = read(DataType::UInt32, hidden).unwrap();
+            assert_eq!(array.as_primitive::<UInt32Type>(), &UInt32Array::from(vec![Some(1), None]));
+        }
+        let array = read(DataType::UInt16, Int32Array::from(vec![7, 65_535])).unwrap();
+        assert_eq!(array.to_data(), UInt16Array::from(vec![7, 65_535]).to_data());
+        assert!(read(DataType::UInt16, Int32Array::from(vec![65_536])).is_err());
+        let array = read(DataType::UInt8, Int16Array::from(vec![0, 255])).unwrap();
+        assert_eq!(array.to_data(), UInt8Array::from(vec![0, 255]).to_data());
+        assert!(read(DataType::UInt8, Int16Array::from(vec![-128])).is_err());
+    }
 }

@@ -11,7 +11,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 
 use crate::error::{Error, Result};
-use crate::predicate::{Predicate, Truth};
+use crate::predicate::{Predicate, Scalar, Truth};
 use crate::schema::arrow_field;
 use crate::store::{Overlay, Segment, Snapshot, key_hashes};
 
@@ -119,8 +119,7 @@ impl Snapshot {
         if let Some(predicate) = &request.predicate {
             predicate.check(schema)?;
         }
-        let keys = request.predicate.as_ref().zip(schema.key()).and_then(|(predicate, key)| predicate.values_of(key));
-        let hashes = keys.and_then(|keys| key_hashes(&keys));
+        let keys = request.predicate.as_ref().zip(schema.key()).and_then(|(predicate, key)| Keys::of(predicate, key));
         let mut units = Vec::new();
         let mut counters = PlanCounters { segments_total: self.segments().len() as u64, ..Default::default() };
         let mut rows = 0;
@@ -130,7 +129,7 @@ impl Snapshot {
                 break;
             }
             let before = units.len();
-            rows += plan_segment(segment, request, hashes.as_deref(), &mut units, &mut counters, rows, &enough)?;
+            rows += plan_segment(segment, request, keys.as_ref(), &mut units, &mut counters, rows, &enough)?;
             counters.segments_read += u64::from(units.len() > before);
         }
         if let Some(overlay) = self.overlay().filter(|_| !enough(rows)) {
@@ -156,11 +155,26 @@ impl Snapshot {
     }
 }
 
+/// The only keys that can match.
+struct Keys<'a> {
+    column: usize,
+    values: Vec<&'a Scalar>,
+    hashes: Option<Vec<u64>>,
+}
+
+impl<'a> Keys<'a> {
+    fn of(predicate: &'a Predicate, column: usize) -> Option<Self> {
+        let values = predicate.values_of(column)?;
+        let hashes = key_hashes(&values);
+        Some(Self { column, values, hashes })
+    }
+}
+
 /// Adds the units of a segment that may have wanted rows; returns how many rows they have.
 fn plan_segment(
     segment: &Arc<Segment>,
     request: &ScanRequest,
-    hashes: Option<&[u64]>,
+    keys: Option<&Keys<'_>>,
     units: &mut Vec<Unit>,
     counters: &mut PlanCounters,
     rows_before: u64,
@@ -173,7 +187,8 @@ fn plan_segment(
     }
     let mut rows = 0;
     let of_segment = segment.live_units()?;
-    let with_keys = hashes.and_then(|hashes| segment.units_with_keys(hashes));
+    let with_keys = keys.and_then(|keys| segment.units_with_keys(keys.hashes.as_deref()?));
+    let filtered_keys = keys.filter(|_| with_keys.is_none());
     let first_position = counters.units_total;
     counters.units_total += of_segment.len() as u64;
     for (ordinal, unit_rows) in of_segment.iter().enumerate() {
@@ -190,7 +205,8 @@ fn plan_segment(
             (_, Some(whole)) => whole,
             (_, None) => Truth { can_be_true: true, can_be_false: false, can_be_null: false },
         };
-        if !truth.can_be_true {
+        if !truth.can_be_true || filtered_keys.is_some_and(|keys| !segment.may_hold(ordinal, keys.column, &keys.values))
+        {
             continue;
         }
         let count = usize::try_from(*unit_rows).map_err(|_| Error::argument("a row group has too many rows"))?;
@@ -280,9 +296,14 @@ impl ScanPlan {
     ///
     /// When there is no such unit.
     pub fn read_filtered(&self, unit: usize) -> Result<RecordBatch> {
-        let rows = self.read(unit)?;
-        let unit = &self.0.units[unit];
-        let Some(predicate) = self.0.request.predicate.as_ref().filter(|_| !unit.all_match) else { return Ok(rows) };
+        let planned = &self.0.units[unit];
+        let Some(predicate) = self.0.request.predicate.as_ref().filter(|_| !planned.all_match) else {
+            return self.read(unit);
+        };
+        if let Some(rows) = self.read_matching(planned, predicate)? {
+            return Ok(rows);
+        }
+        let (rows, unit) = (self.read(unit)?, planned);
         let tested = predicate.columns();
         let schema = self.0.snapshot.schema();
         let fields: Vec<_> = tested.iter().map(|column| arrow_field(schema.field(*column))).collect();
@@ -293,6 +314,13 @@ impl ScanPlan {
             return Ok(rows);
         }
         filter_record_batch(&rows, &selected).map_err(Error::arrow("cannot filter rows"))
+    }
+
+    /// The rows of a unit that match, if they are read from Parquet, where not all need be decoded.
+    fn read_matching(&self, unit: &Unit, predicate: &Predicate) -> Result<Option<RecordBatch>> {
+        let Source::Segment { segment, ordinal } = &unit.source else { return Ok(None) };
+        let found = segment.read_matching(*ordinal, &self.0.request.columns, predicate)?;
+        found.map(|(rows, arrays)| batch(&self.0.schema, arrays, rows)).transpose()
     }
 }
 

@@ -389,7 +389,8 @@ fn hostile_logs_are_refused() {
     }
 }
 
-fn any_predicate() -> impl Strategy<Value = Predicate> {
+/// Predicates on rows whose ids are below `ids`.
+fn any_predicate(ids: i64) -> impl Strategy<Value = Predicate> {
     let op = prop_oneof![
         Just(CompareOp::Eq),
         Just(CompareOp::NotEq),
@@ -401,11 +402,11 @@ fn any_predicate() -> impl Strategy<Value = Predicate> {
     let city =
         prop_oneof![Just("Bonn"), Just("Köln"), Just("Ulm"), Just(""), Just("Aachen am Ende der Welt"), Just("K")];
     let leaf = prop_oneof![
-        (op.clone(), 0..50_i64).prop_map(|(op, v)| Predicate::compare(0, op, Scalar::Int(v.into()))),
+        (op.clone(), 0..ids).prop_map(|(op, v)| Predicate::compare(0, op, Scalar::Int(v.into()))),
         (op.clone(), city.clone()).prop_map(|(op, v)| Predicate::compare(1, op, Scalar::Utf8(v.into()))),
-        (op, prop_oneof![(-8..60_i64).prop_map(|v| v as f64 / 8.0), Just(f64::NAN), Just(-0.0), Just(f64::INFINITY)])
+        (op, prop_oneof![(-8..ids + 10).prop_map(|v| v as f64 / 8.0), Just(f64::NAN), Just(-0.0), Just(f64::INFINITY)])
             .prop_map(|(op, v)| Predicate::compare(2, op, Scalar::Float(v))),
-        prop::collection::vec(0..50_i64, 0..20)
+        prop::collection::vec(0..ids, 0..20)
             .prop_map(|v| Predicate::In { column: 0, values: v.into_iter().map(|v| Scalar::Int(v.into())).collect() }),
         (1..3_usize).prop_map(Predicate::IsNull),
         city.prop_map(|prefix| Predicate::StartsWith { column: 1, prefix: prefix.into() }),
@@ -464,13 +465,50 @@ proptest! {
 
     /// What is pruned holds no match, and what is kept is filtered exactly.
     #[test]
-    fn a_scan_gives_the_rows_that_match(predicate in any_predicate()) {
+    fn a_scan_gives_the_rows_that_match(predicate in any_predicate(50)) {
         let snapshot = small_segments();
         let expected: Vec<u64> = (0..50).filter(|id| truth(&predicate, *id) == Some(true)).collect();
         let mut found = ids_of(&snapshot, Some(predicate));
         found.sort_unstable();
         prop_assert_eq!(found, expected);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// Whichever pages are read.
+    #[test]
+    fn both_forms_give_the_rows_that_match(predicate in any_predicate(LARGE_ROWS)) {
+        let [arrow, parquet] = large_segment();
+        let read = |snapshot: &Arc<Snapshot>| -> Vec<RecordBatch> {
+            let request = ScanRequest { columns: vec![2, 0, 1], predicate: Some(predicate.clone()), limit: None };
+            let plan = snapshot.plan(&request).unwrap();
+            let batches = (0..plan.units().len()).map(|unit| plan.read_filtered(unit).unwrap());
+            batches.filter(|batch| batch.num_rows() > 0).collect()
+        };
+        prop_assert!(read(parquet) == read(arrow));
+    }
+}
+
+const LARGE_ROWS: i64 = UNIT_ROWS as i64 * 2 + 5;
+
+/// A segment of some units, of which some rows are deleted: with its Arrow form, and without. Made once.
+fn large_segment() -> &'static [Arc<Snapshot>; 2] {
+    static STORES: std::sync::OnceLock<(TempDir, [Arc<Snapshot>; 2])> = std::sync::OnceLock::new();
+    let (_, snapshots) = STORES.get_or_init(|| {
+        let (dir, path) = folder();
+        let store = Store::create(&path, schema()).unwrap();
+        store.append(&[rows(0..LARGE_ROWS as u64)]).unwrap();
+        store.delete(&Predicate::between(0, Scalar::Int(1000), Scalar::Int(30_000))).unwrap();
+        let copy = path.with_file_name("parquet.soa");
+        copy_folder(&path, &copy);
+        std::fs::remove_dir_all(copy.join("_soa")).unwrap();
+        let snapshots = [path, copy].map(|path| Store::open(&path).unwrap().snapshot().unwrap());
+        assert_eq!(snapshots.each_ref().map(|snapshot| snapshot.segments()[0].form()), [Form::Arrow, Form::Parquet]);
+        (dir, snapshots)
+    });
+    snapshots
 }
 
 /// 50 rows in segments of a few, made once.

@@ -283,12 +283,41 @@ impl SegmentFile {
         match (&self.meta.partition[column], self.position[column], self.arrow()) {
             (Some(partition), _, _) => Bounds::constant(rows, partition.value.clone()),
             (None, Some(position), Some(arrow)) => arrow.bounds(unit, position),
-            _ => Bounds { rows, nulls: self.bounds(column).nulls.filter(|nulls| *nulls == 0), ..self.bounds(column) },
+            (None, Some(position), None) if self.is_own() => {
+                let of_footer = self.parquet().ok().and_then(|parquet| parquet.bounds(unit, position));
+                of_footer.unwrap_or_else(|| self.logged_bounds(rows, column))
+            }
+            _ => self.logged_bounds(rows, column),
         }
     }
 
+    /// What the log says of a column, as bounds of some of the rows.
+    fn logged_bounds(&self, rows: u64, column: usize) -> Bounds {
+        let all = self.bounds(column);
+        Bounds { rows, nulls: all.nulls.filter(|nulls| *nulls == 0), ..all }
+    }
+
+    /// Whether one of these values may be in a column of a unit, as far as a Bloom filter tells.
+    pub(in crate::store) fn may_hold(&self, unit: usize, column: usize, values: &[&Scalar]) -> bool {
+        match (self.position[column], self.arrow()) {
+            (Some(position), None) if self.is_own() => {
+                self.parquet().map_or(true, |parquet| parquet.may_hold(unit, position, values))
+            }
+            _ => true,
+        }
+    }
+
+    /// A column's place among those in the file; `None` for a partition column.
+    pub(super) fn position(&self, column: usize) -> Option<usize> {
+        self.position[column]
+    }
+
+    pub(super) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
     /// The Arrow form, if there is one that can be read.
-    fn arrow(&self) -> Option<&ArrowForm> {
+    pub(super) fn arrow(&self) -> Option<&ArrowForm> {
         self.arrow.get_or_init(|| if self.is_own() { self.open_arrow() } else { None }).as_ref()
     }
 
@@ -299,7 +328,7 @@ impl SegmentFile {
         (form.rows() == self.rows).then_some(form)
     }
 
-    fn parquet(&self) -> Result<&ParquetForm> {
+    pub(super) fn parquet(&self) -> Result<&ParquetForm> {
         if let Some(parquet) = self.parquet.get() {
             return Ok(parquet);
         }
@@ -358,7 +387,7 @@ impl SegmentFile {
         Some(stored.iter().map(|column| arrow.column(unit, *column)).collect())
     }
 
-    fn constant(&self, column: usize, rows: usize) -> Result<ArrayRef> {
+    pub(super) fn constant(&self, column: usize, rows: usize) -> Result<ArrayRef> {
         let field = self.schema.field(column);
         let value = self.meta.partition[column].as_ref();
         let make = |rows| {
@@ -423,6 +452,7 @@ impl SegmentFile {
         if let Some(parquet) = parquet {
             problems.extend(self.verify_rows(&parquet, arrow.as_ref()));
             problems.extend(self.verify_keys(&parquet).err().map(|error| error.to_string()));
+            problems.extend(parquet.verify_indexes().err().map(|error| error.to_string()));
         }
         problems
     }

@@ -6,6 +6,7 @@ mod file;
 mod key_index;
 mod parquet_form;
 mod rebuild;
+mod selective;
 mod write;
 mod zone_map;
 
@@ -20,7 +21,7 @@ use roaring::RoaringBitmap;
 use super::snapshot;
 use super::vector::DeletionVector;
 use crate::error::{Error, Result};
-use crate::predicate::Bounds;
+use crate::predicate::{Bounds, Predicate, Scalar};
 
 pub(super) use self::file::{PartitionValue, SegmentFile, SegmentMeta};
 pub(super) use self::key_index::{hash_of, hashes_of};
@@ -171,6 +172,25 @@ impl Segment {
         let Some(live) = live.map(|live| BooleanArray::new(live, None)) else { return Ok(arrays) };
         let filtered = arrays.iter().map(|array| filter(array, &live));
         filtered.collect::<Result<_, _>>().map_err(Error::arrow("cannot leave deleted rows out"))
+    }
+
+    /// How many rows of a unit are left and match, and columns of them, where they are read from Parquet; `None` where
+    /// they are not.
+    pub(crate) fn read_matching(
+        &self,
+        unit: usize,
+        columns: &[usize],
+        predicate: &Predicate,
+    ) -> Result<Option<(usize, Vec<ArrayRef>)>> {
+        match self.file.form() {
+            Form::Arrow => Ok(None),
+            Form::Parquet => self.file.read_matching(unit, columns, predicate, self.live(unit)?.as_ref()).map(Some),
+        }
+    }
+
+    /// Whether one of these values may be in a column of a unit, as far as a Bloom filter tells.
+    pub(crate) fn may_hold(&self, unit: usize, column: usize, values: &[&Scalar]) -> bool {
+        self.file.may_hold(unit, column, values)
     }
 
     /// Columns of all rows of a unit, deleted ones included, and which are left; `None` if all are.

@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+
+/// The entry of a file's metadata that has the checksums of its Bloom filters, row group by row group, column by column.
+pub(super) const BLOOM_CHECKSUMS_KEY: &str = "soa.bloomFilters.crc32c";
 
 /// CRC-32C of a file's footer and of each of its column chunks.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,15 +50,20 @@ pub(super) fn decode(text: &str) -> Option<Vec<u32>> {
     rest.is_empty().then(|| words.iter().map(|word| u32::from_le_bytes(*word)).collect())
 }
 
-/// Where each column chunk of a row group is.
-pub(super) fn group_ranges(group: &RowGroupMetaData) -> impl Iterator<Item = Range<u64>> {
-    group.columns().iter().map(|chunk| {
-        let (start, len) = chunk.byte_range();
-        start..start.saturating_add(len)
-    })
+/// Where a column chunk is.
+pub(super) fn chunk_range(chunk: &ColumnChunkMetaData) -> Range<u64> {
+    let (start, len) = chunk.byte_range();
+    start..start.saturating_add(len)
+}
+
+/// Where a column chunk's Bloom filter is, if it has one.
+pub(super) fn bloom_range(chunk: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let start = u64::try_from(chunk.bloom_filter_offset()?).ok()?;
+    let len = u64::try_from(chunk.bloom_filter_length()?).ok()?;
+    Some(start..start.saturating_add(len))
 }
 
 /// Where each column chunk is, row group by row group.
 pub(super) fn chunk_ranges(metadata: &ParquetMetaData) -> Vec<Range<u64>> {
-    metadata.row_groups().iter().flat_map(group_ranges).collect()
+    metadata.row_groups().iter().flat_map(|group| group.columns()).map(chunk_range).collect()
 }

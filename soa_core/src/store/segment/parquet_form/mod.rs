@@ -1,7 +1,12 @@
 //! The Parquet form of a segment: what every engine reads (format.md, section 3).
 
+mod bounds;
 mod checksums;
 mod encoding;
+mod parts;
+#[cfg(test)]
+mod prune_tests;
+mod pruning;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -9,22 +14,28 @@ mod write;
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::slice;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelectionPolicy,
+};
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 
-use self::checksums::chunk_ranges;
+use self::checksums::{chunk_range, chunk_ranges};
+use self::parts::Parts;
+use self::pruning::Indexes;
 use self::source::{ChunkSource, FooterSource};
 use crate::convert::from_storage;
 use crate::error::{Error, Result};
-use crate::schema::Field;
+use crate::schema::{DataType, Field};
 use crate::store::io::{Backend, ReadFile, read_range};
 
 pub(super) use self::checksums::Checksums;
@@ -44,6 +55,10 @@ pub(super) struct ParquetForm {
     /// The file's leaf column of each field, or `None` where the file has none: it is all NULL.
     leaves: Vec<Option<usize>>,
     checksums: Option<Checksums>,
+    indexes: Indexes,
+    /// The parts of column chunks that were found to match their checksums, row group by row group. Found out when some
+    /// rows of a chunk are read.
+    parts: Vec<OnceLock<Parts>>,
 }
 
 impl ParquetForm {
@@ -66,9 +81,8 @@ impl ParquetForm {
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => damaged(&error),
             _ => Error::io("read", path)(error),
         })?;
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::load(&source, options).map_err(|error| damaged(&error))?;
-        let metadata = with_read_types(metadata).map_err(|error| damaged(&error))?;
+        let metadata = ArrowReaderMetadata::load(&source, reader_options()).map_err(|error| damaged(&error))?;
+        let metadata = with_read_types(metadata, fields).map_err(|error| damaged(&error))?;
         let groups = metadata.metadata().row_groups();
         if groups.iter().any(|group| !(0..=ROW_GROUP_ROWS_MAX).contains(&group.num_rows())) {
             return Err(Error::damaged(path, format!("a row group has more than {ROW_GROUP_ROWS_MAX} rows")));
@@ -85,7 +99,17 @@ impl ParquetForm {
         }
         let leaves = fields.iter().map(|field| find_leaf(path, &metadata, field)).collect::<Result<_>>()?;
         let backend = Arc::clone(backend);
-        Ok(Self { path: path.to_owned(), backend, len, metadata, fields: fields.to_vec(), leaves, checksums })
+        Ok(Self {
+            path: path.to_owned(),
+            backend,
+            len,
+            metadata,
+            fields: fields.to_vec(),
+            leaves,
+            checksums,
+            indexes: Indexes::default(),
+            parts: chunks.iter().map(|_| OnceLock::new()).collect(),
+        })
     }
 
     /// The rows of each unit.
@@ -96,24 +120,47 @@ impl ParquetForm {
 
     /// Columns of a unit, in the Arrow types of their fields.
     pub(super) fn columns(&self, unit: usize, columns: &[usize]) -> Result<Vec<ArrayRef>> {
-        let metadata = self.metadata.metadata();
-        let rows = usize::try_from(metadata.row_group(unit).num_rows())
-            .map_err(|_| Error::damaged(&self.path, "a row group has a negative number of rows"))?;
+        self.read(unit, columns, None)
+    }
+
+    /// Columns of some rows of a unit: ranges in ascending order. Pages without any of them are not decoded.
+    pub(super) fn rows(&self, unit: usize, columns: &[usize], ranges: &[Range<usize>]) -> Result<Vec<ArrayRef>> {
+        let whole = ranges == slice::from_ref(&(0..self.row_count(unit)?));
+        self.read(unit, columns, (!whole).then_some(ranges))
+    }
+
+    fn row_count(&self, unit: usize) -> Result<usize> {
+        usize::try_from(self.metadata.metadata().row_group(unit).num_rows())
+            .map_err(|_| Error::damaged(&self.path, "a row group has a negative number of rows"))
+    }
+
+    /// The place of a column chunk among all of the file.
+    fn chunk(&self, unit: usize, leaf: usize) -> usize {
+        unit * self.metadata.metadata().row_group(unit).num_columns() + leaf
+    }
+
+    fn read(&self, unit: usize, columns: &[usize], ranges: Option<&[Range<usize>]>) -> Result<Vec<ArrayRef>> {
+        let rows = match ranges {
+            Some(ranges) => ranges.iter().map(ExactSizeIterator::len).sum(),
+            None => self.row_count(unit)?,
+        };
         if rows == 0 {
             let empty = |column: &usize| arrow::array::new_empty_array(&self.fields[*column].data_type().to_arrow());
             return Ok(columns.iter().map(empty).collect());
         }
-        let wanted: Vec<usize> = columns.iter().filter_map(|column| self.leaves[*column]).collect();
+        let mut leaves: Vec<usize> = columns.iter().filter_map(|column| self.leaves[*column]).collect();
+        leaves.sort_unstable();
+        leaves.dedup();
         let mut by_leaf: HashMap<usize, ArrayRef> = HashMap::new();
-        if !wanted.is_empty() {
+        if !leaves.is_empty() {
             let file = self.backend.open(&self.path).map_err(Error::io("open", &self.path))?;
-            let chunks = wanted.iter().map(|leaf| self.read_chunk(&*file, unit, *leaf)).collect::<Result<Vec<_>>>()?;
+            let mut chunks = Vec::new();
+            for leaf in &leaves {
+                self.read_chunk(&*file, unit, *leaf, ranges, &mut chunks)?;
+            }
             let batch = self
-                .decode(unit, rows, &wanted, chunks)
+                .decode(unit, rows, &leaves, ranges, chunks)
                 .map_err(|error| Error::damaged(&self.path, format!("row group {unit} cannot be decoded: {error}")))?;
-            let mut leaves = wanted;
-            leaves.sort_unstable();
-            leaves.dedup();
             by_leaf.extend(leaves.into_iter().zip(batch.columns().iter().cloned()));
         }
         columns
@@ -128,41 +175,83 @@ impl ParquetForm {
             .collect()
     }
 
+    /// Decodes as many rows: all of the unit, or those in the ranges.
     fn decode(
         &self,
         unit: usize,
         rows: usize,
         leaves: &[usize],
+        ranges: Option<&[Range<usize>]>,
         chunks: Vec<(u64, Bytes)>,
     ) -> Result<RecordBatch, ParquetError> {
         let source = ChunkSource { len: self.len, chunks };
         let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), leaves.iter().copied());
-        let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(source, self.metadata.clone())
+        // Without the page index every page before the last row that is wanted must be there.
+        let metadata = ranges.and_then(|_| self.paged()).unwrap_or(&self.metadata);
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata.clone())
             .with_projection(mask)
             .with_row_groups(vec![unit])
-            .with_batch_size(rows.max(1))
-            .build()?;
+            .with_batch_size(rows);
+        if let Some(ranges) = ranges {
+            let of = usize::try_from(metadata.metadata().row_group(unit).num_rows())?;
+            let selection = RowSelection::from_consecutive_ranges(ranges.iter().cloned(), of);
+            builder = builder.with_row_selection(selection).with_row_selection_policy(RowSelectionPolicy::Selectors);
+        }
+        let mut reader = builder.build()?;
         match (reader.next().transpose()?, reader.next()) {
             (Some(batch), None) if batch.num_rows() == rows => Ok(batch),
             _ => Err(ParquetError::General("it does not have the rows that the footer says".into())),
         }
     }
 
-    /// The bytes of a column chunk and where they begin, checked.
-    fn read_chunk(&self, file: &dyn ReadFile, unit: usize, leaf: usize) -> Result<(u64, Bytes)> {
-        let metadata = self.metadata.metadata();
-        let (start, len) = metadata.row_group(unit).column(leaf).byte_range();
-        let fits = start.checked_add(len).is_some_and(|end| end <= self.len);
-        let len = usize::try_from(len).ok().filter(|_| fits);
-        let len = len.ok_or_else(|| Error::damaged(&self.path, "its footer points outside the file"))?;
-        let bytes = read_range(file, start, len).map_err(Error::io("read", &self.path))?;
-        let columns = metadata.row_group(unit).num_columns();
-        if self.checksums.as_ref().is_some_and(|known| !known.fits_chunk(unit * columns + leaf, &bytes)) {
-            let name = metadata.row_group(unit).column(leaf).column_path().string();
-            let message = format!("column \"{name}\", row group {unit}: it does not match its checksum");
-            return Err(Error::damaged(&self.path, message));
+    /// Reads a column chunk, checked: those of its pages that have some of the rows, if it was read for its pages before,
+    /// else all.
+    fn read_chunk(
+        &self,
+        file: &dyn ReadFile,
+        unit: usize,
+        leaf: usize,
+        ranges: Option<&[Range<usize>]>,
+        chunks: &mut Vec<(u64, Bytes)>,
+    ) -> Result<()> {
+        let column = self.metadata.metadata().row_group(unit).column(leaf);
+        let place = self.chunk(unit, leaf);
+        let damaged = || {
+            let name = column.column_path().string();
+            Error::damaged(&self.path, format!("column \"{name}\", row group {unit}: it does not match its checksum"))
+        };
+        if let Some((ranges, parts)) = ranges.zip(self.parts[place].get()) {
+            for run in parts.with_rows(ranges) {
+                let range = parts::bytes_of(run);
+                let bytes = self.read_bytes(file, &range)?;
+                if !parts::are_intact(run, &bytes) {
+                    return Err(damaged());
+                }
+                chunks.push((range.start, bytes));
+            }
+            return Ok(());
         }
-        Ok((start, bytes.into()))
+        let range = chunk_range(column);
+        let bytes = self.read_bytes(file, &range)?;
+        if self.checksums.as_ref().is_some_and(|known| !known.fits_chunk(place, &bytes)) {
+            return Err(damaged());
+        }
+        if ranges.is_some()
+            && let Some(pages) = self.page_locations(unit, leaf)
+            && let Some(parts) = Parts::of(pages, self.row_count(unit)?, range.start, &bytes)
+        {
+            // Another thread may have been faster, with the same.
+            let _ = self.parts[place].set(parts);
+        }
+        chunks.push((range.start, bytes));
+        Ok(())
+    }
+
+    fn read_bytes(&self, file: &dyn ReadFile, range: &Range<u64>) -> Result<Bytes> {
+        let outside = || Error::damaged(&self.path, "its footer points outside the file");
+        let len = range.end.checked_sub(range.start).filter(|_| range.end <= self.len);
+        let len = len.and_then(|len| usize::try_from(len).ok()).ok_or_else(outside)?;
+        read_range(file, range.start, len).map(Bytes::from).map_err(Error::io("read", &self.path))
     }
 }
 
@@ -173,14 +262,22 @@ impl std::fmt::Debug for ParquetForm {
 }
 
 /// The same file, read into other Arrow types than those it would be read into by itself: text as views, which have no
-/// limit of 2 GiB, and the 96-bit times of older writers as microseconds, whose range is that of other times.
-fn with_read_types(metadata: ArrowReaderMetadata) -> Result<ArrowReaderMetadata, ParquetError> {
+/// limit of 2 GiB, enums by their dictionaries, and the 96-bit times of older writers as microseconds, whose range is that
+/// of other times.
+fn with_read_types(metadata: ArrowReaderMetadata, columns: &[Field]) -> Result<ArrowReaderMetadata, ParquetError> {
+    let is_enum = |name: &str| {
+        let mut named = columns.iter().filter(|column| column.name() == name);
+        named.any(|column| matches!(column.data_type(), DataType::Enum(_)))
+    };
     let fields: Vec<ArrowField> = metadata
         .schema()
         .fields()
         .iter()
         .map(|field| {
             let data_type = match field.data_type() {
+                ArrowType::Utf8 if is_enum(field.name()) => {
+                    ArrowType::Dictionary(Box::new(ArrowType::Int32), Box::new(ArrowType::Utf8))
+                }
                 ArrowType::Utf8 => ArrowType::Utf8View,
                 ArrowType::Binary => ArrowType::BinaryView,
                 ArrowType::Timestamp(TimeUnit::Nanosecond, zone) if is_int96(&metadata, field.name()) => {
@@ -191,9 +288,12 @@ fn with_read_types(metadata: ArrowReaderMetadata) -> Result<ArrowReaderMetadata,
             field.as_ref().clone().with_data_type(data_type)
         })
         .collect();
-    let options =
-        ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_schema(Arc::new(ArrowSchema::new(fields)));
+    let options = reader_options().with_schema(Arc::new(ArrowSchema::new(fields)));
     ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)
+}
+
+fn reader_options() -> ArrowReaderOptions {
+    ArrowReaderOptions::new().with_skip_arrow_metadata(true)
 }
 
 fn is_int96(metadata: &ArrowReaderMetadata, name: &str) -> bool {

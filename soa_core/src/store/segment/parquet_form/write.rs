@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::num::NonZero;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,23 +12,28 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::SortingColumn;
+use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::TypePtr;
 
-use super::checksums::{Checksums, group_ranges};
+use super::checksums::{self, BLOOM_CHECKSUMS_KEY, Checksums, bloom_range, chunk_range};
 use super::encoding::ColumnEncoding;
 use crate::convert::{storage_type, to_storage};
+use crate::predicate::Scalar;
 use crate::schema::{Field, Schema};
 use crate::store::UNIT_ROWS;
+use crate::store::stats::ColumnStats;
 
-/// Encodes several times as fast as zstd's own default, 3, and what is encoded as differences is as small.
+/// As small as at zstd's own default, 3, but for text, and faster to write.
 const ZSTD_LEVEL: i32 = 1;
+const ZSTD_LEVEL_OF_TEXT: i32 = 3;
+/// How often a Bloom filter of a unit says that a key may be there that is not, at most: it then has a byte for each key.
+const BLOOM_FALSE_POSITIVES: f64 = 0.02;
 /// A page's rows: a sixth of a unit.
-const PAGE_ROWS: usize = UNIT_ROWS / 6;
+pub(super) const PAGE_ROWS: usize = UNIT_ROWS / 6;
 /// Another thread is worth its start when it has so many values to encode.
 const VALUES_PER_THREAD_MIN: usize = 1 << 16;
 /// Encoded column chunks that may wait for their turn to be written, for each thread that encodes.
@@ -64,7 +70,9 @@ fn write_by(
     fields: &[Field],
     out: &mut dyn Write,
 ) -> io::Result<Encoded> {
-    let columns = fields.iter().map(Column::new).collect::<Result<Vec<_>, _>>()?;
+    let key = schema.key().map(|key| schema.field(key).name());
+    let columns = fields.iter().map(|field| Column::new(field, key == Some(field.name())));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let writer = FileWriter::new(&columns, sorting(schema, fields))?;
     let tasks = batches.len() * columns.len();
     let next = AtomicUsize::new(0);
@@ -106,22 +114,22 @@ fn encode_chunks(
 /// A column of the file, and a file of this column alone, which Parquet's encoders ask for.
 struct Column<'a> {
     field: &'a Field,
+    is_key: bool,
     schema: SchemaRef,
     parquet_schema: TypePtr,
 }
 
 impl<'a> Column<'a> {
-    fn new(field: &'a Field) -> Result<Self, ParquetError> {
+    fn new(field: &'a Field, is_key: bool) -> Result<Self, ParquetError> {
         let stored = ArrowField::new(field.name(), storage_type(field.data_type()), field.is_nullable());
         let schema = Arc::new(ArrowSchema::new(vec![stored]));
         let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
-        Ok(Self { field, schema, parquet_schema })
+        Ok(Self { field, is_key, schema, parquet_schema })
     }
 
     fn encode(&self, array: &ArrayRef) -> Result<ArrowColumnChunk, ParquetError> {
         let array = to_storage(array, self.field.data_type())?;
-        let (dictionary, encoding) = ColumnEncoding::of(&array).parquet(array.data_type());
-        let properties = Arc::new(properties()?.set_dictionary_enabled(dictionary).set_encoding(encoding).build());
+        let properties = Arc::new(self.properties(&array)?.build());
         let file = SerializedFileWriter::new(io::sink(), Arc::clone(&self.parquet_schema), properties)?;
         let mut writers = ArrowRowGroupWriterFactory::new(&file, Arc::clone(&self.schema)).create_column_writers(0)?;
         let mut writer = writers.pop().ok_or_else(|| ParquetError::General("a column has no writer".into()))?;
@@ -130,15 +138,43 @@ impl<'a> Column<'a> {
         }
         writer.close()
     }
+
+    /// What the values ask for.
+    fn properties(&self, array: &ArrayRef) -> Result<WriterPropertiesBuilder, ParquetError> {
+        let (dictionary, encoding) = ColumnEncoding::of(array).parquet(array.data_type());
+        let level = match encoding {
+            Encoding::DELTA_LENGTH_BYTE_ARRAY => ZSTD_LEVEL_OF_TEXT,
+            _ => ZSTD_LEVEL,
+        };
+        let properties = properties()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(level)?))
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_data_page_row_count_limit(PAGE_ROWS)
+            .set_dictionary_enabled(dictionary)
+            .set_encoding(encoding);
+        if !self.is_key || is_a_whole_range(array) {
+            return Ok(properties);
+        }
+        let keys = array.len() as u64;
+        Ok(properties
+            .set_bloom_filter_enabled(true)
+            .set_bloom_filter_max_ndv(keys)
+            .set_bloom_filter_fpp(BLOOM_FALSE_POSITIVES))
+    }
 }
 
-fn properties() -> Result<WriterPropertiesBuilder, ParquetError> {
-    let level = ZstdLevel::try_new(ZSTD_LEVEL)?;
-    Ok(WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_created_by(concat!("soa_core version ", env!("CARGO_PKG_VERSION")).to_owned()))
+/// Whether the keys, each of which occurs once, are all the integers from the smallest to the greatest one. Then their
+/// bounds tell as much as a Bloom filter.
+fn is_a_whole_range(keys: &ArrayRef) -> bool {
+    let stats = ColumnStats::of(keys);
+    match (stats.min, stats.max) {
+        (Some(Scalar::Int(min)), Some(Scalar::Int(max))) => max.checked_sub(min) == Some(keys.len() as i128 - 1),
+        _ => false,
+    }
+}
+
+fn properties() -> WriterPropertiesBuilder {
+    WriterProperties::builder().set_created_by(concat!("soa_core version ", env!("CARGO_PKG_VERSION")).to_owned())
 }
 
 /// The columns by which the rows are sorted, as far as they are in the file.
@@ -158,6 +194,7 @@ struct FileWriter {
     parquet: SerializedFileWriter<Vec<u8>>,
     written: u64,
     checksums: Vec<u32>,
+    bloom_checksums: Vec<u32>,
     /// Of the bytes that were written since the last column chunk.
     tail_checksum: u32,
 }
@@ -166,9 +203,9 @@ impl FileWriter {
     fn new(columns: &[Column<'_>], sorting: Vec<SortingColumn>) -> Result<Self, ParquetError> {
         let fields: Vec<_> = columns.iter().map(|column| Arc::clone(&column.schema.fields()[0])).collect();
         let schema = ArrowSchemaConverter::new().convert(&ArrowSchema::new(fields))?;
-        let properties = properties()?.set_sorting_columns((!sorting.is_empty()).then_some(sorting)).build();
+        let properties = properties().set_sorting_columns((!sorting.is_empty()).then_some(sorting)).build();
         let parquet = SerializedFileWriter::new(Vec::new(), schema.root_schema_ptr(), Arc::new(properties))?;
-        Ok(Self { parquet, written: 0, checksums: Vec::new(), tail_checksum: 0 })
+        Ok(Self { parquet, written: 0, checksums: Vec::new(), bloom_checksums: Vec::new(), tail_checksum: 0 })
     }
 
     /// Writes the chunks as they come, in order, and the footer.
@@ -196,6 +233,10 @@ impl FileWriter {
             row_group.close()?;
             self.drain(out)?;
         }
+        if !self.bloom_checksums.is_empty() {
+            let text = checksums::encode(&self.bloom_checksums);
+            self.parquet.append_key_value_metadata(KeyValue::new(BLOOM_CHECKSUMS_KEY.to_owned(), text));
+        }
         self.parquet.finish()?;
         let footer = std::mem::take(self.parquet.inner_mut());
         out.write_all(&footer)?;
@@ -210,18 +251,23 @@ impl FileWriter {
         self.parquet.flush()?;
         let start = self.written;
         let content = std::mem::take(self.parquet.inner_mut());
-        let at = |offset: u64| usize::try_from(offset.checked_sub(start)?).ok();
-        let outside = || io::Error::other("a column chunk is not where it was written");
-        let mut end = 0;
-        for range in self.parquet.flushed_row_groups().last().into_iter().flat_map(group_ranges) {
-            let (from, to) = at(range.start).zip(at(range.end)).ok_or_else(outside)?;
-            self.checksums.push(crc32c::crc32c(content.get(from..to).ok_or_else(outside)?));
-            end = to.max(end);
+        let part = |range: &Range<u64>| {
+            let at = |offset: u64| usize::try_from(offset.checked_sub(start)?).ok();
+            content.get(at(range.start)?..at(range.end)?)
+        };
+        let outside = || io::Error::other("a part of a row group is not where it was written");
+        let mut end = start;
+        for chunk in self.parquet.flushed_row_groups().last().into_iter().flat_map(|group| group.columns()) {
+            let range = chunk_range(chunk);
+            self.checksums.push(crc32c::crc32c(part(&range).ok_or_else(outside)?));
+            end = end.max(range.end);
+            if let Some(filter) = bloom_range(chunk) {
+                self.bloom_checksums.push(crc32c::crc32c(part(&filter).ok_or_else(outside)?));
+            }
         }
-        self.tail_checksum = crc32c::crc32c(&content[end..]);
-        out.write_all(&content)?;
         self.written += content.len() as u64;
-        Ok(())
+        self.tail_checksum = crc32c::crc32c(part(&(end..self.written)).ok_or_else(outside)?);
+        out.write_all(&content)
     }
 }
 
@@ -257,7 +303,7 @@ mod tests {
         let groups = reader.metadata().row_groups();
         let mut at = 4;
         let mut chunks = Vec::new();
-        for range in groups.iter().flat_map(group_ranges) {
+        for range in groups.iter().flat_map(|group| group.columns()).map(chunk_range) {
             assert_eq!(range.start, at, "the chunks follow each other");
             at = range.end;
             chunks.push(crc32c::crc32c(&content[range.start as usize..range.end as usize]));
