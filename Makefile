@@ -38,6 +38,10 @@ EXAMPLES := make_test_stores append_batches append_speed live_orders orders_stor
 PYTEST ?=
 DEMO ?=
 BENCH ?=
+# How long `make fuzz` damages files, and how many crashes and kills it tries.
+FUZZ_SECONDS ?= 300
+CRASHES ?= 10000
+KILLS ?= 1000
 
 .PHONY: help
 help: ## Show the targets
@@ -75,6 +79,11 @@ endif
 .PHONY: bench
 bench: dist venv ## Measure DuckDB and Postgres on a store against tables of their own, and appending to one
 	$(PYTHON) tests/bench/run.py $(BENCH)
+
+.PHONY: fuzz
+fuzz: tools ## Read stores with damaged files, and crash, kill and fail writers at random, for as long as FUZZ_SECONDS says and as often as CRASHES and KILLS say
+	SOA_FUZZ_SECONDS=$(FUZZ_SECONDS) SOA_CRASHES=$(CRASHES) SOA_KILLS=$(KILLS) \
+		cargo test --release --workspace --test it -- --nocapture fuzz:: crash::
 
 .PHONY: check
 check: tools ## Check the format, the lints and the documentation; warnings are errors

@@ -5,7 +5,9 @@
 - one batch of a million rows, published: both forms of the segments, beside writing and syncing as many bytes, DuckDB's
   insert of an Arrow table with a checkpoint, and SQLite's executemany in one transaction;
 - a tenth of the rows replaced at random: how long it takes, what is written for it, and what scans cost afterwards;
-- a full write-ahead log: how long the store takes to be read and written again.
+- a full write-ahead log: how long the store takes to be read and written again;
+- a store of many segments: what another commit costs, and how long a new process takes to open it and find the one segment
+  that has a key, with its files in the page cache and without.
 
 The store's part are the examples `write_speed` and `append_speed`. Everything is measured in turn, round by round; shown are medians.
 """
@@ -13,6 +15,7 @@ The store's part are the examples `write_speed` and `append_speed`. Everything i
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import statistics
@@ -43,6 +46,7 @@ def run(folder: Path, rows: int, rounds: int) -> dict:
         found["a full log"].append(ours(folder, "reopen"))
     for _ in range(min(rounds, 3)):
         found["upserts"].append(ours(folder, "upsert", rows) | scans(folder / "upserted.soa", rows))
+    found["many segments"] = segments(folder, rounds)
     middle = {name: {key: statistics.median(one[key] for one in all_) for key in all_[0]} for name, all_ in found.items()}
     report(middle)
     shutil.rmtree(folder)
@@ -84,6 +88,12 @@ def report(middle: dict) -> None:
     print(
         f"\na full log of {log['log_bytes'] / 1e6:.0f} MB, {log['rows']:,.0f} rows: read in {log['snapshot_ms']:.0f} ms, "
         f"written again after {log['writer_ms']:.0f} ms",
+    )
+    many = middle["many segments"]
+    print(
+        f"\n{many['segments']:,.0f} segments: a commit takes {many['last_commits_ms']:.1f} ms ({many['first_commits_ms']:.1f} ms with a tenth of them); a new process "
+        f"opens the store and finds the segment of a key in {many['warm_ms']:.1f} ms, without page cache in {many['cold_ms']:.1f} ms, the same "
+        f"process again in {many['again_ms']:.2f} ms",
         flush=True,
     )
 
@@ -93,6 +103,31 @@ def ours(folder: Path, measure: str, rows: int | None = None) -> dict:
     command = [str(support.example("write_speed")), str(folder), measure, *([str(rows)] if rows else [])]
     done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=1800)
     return json.loads(done.stdout)
+
+
+SEGMENTS = 10_000
+
+
+def segments(folder: Path, rounds: int) -> list[dict]:
+    """A store of many segments, a commit each, opened by new processes."""
+    made = ours(folder, "segments", SEGMENTS)
+    found = []
+    for _ in range(rounds):
+        forget(folder / "segments.soa")
+        cold = ours(folder, "open")
+        warm = ours(folder, "open")
+        found.append(made | {"cold_ms": cold["open_and_plan_ms"], "warm_ms": warm["open_and_plan_ms"], "again_ms": warm["again_ms"]})
+    return found
+
+
+def forget(folder: Path) -> None:
+    """Takes the files of a store out of the page cache."""
+    os.sync()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            file = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
 
 
 def batch(folder: Path) -> dict:

@@ -120,9 +120,13 @@ impl DeletionVector {
             if file.byte_count()? < end {
                 return Ok(None);
             }
-            read_range(&*file, offset, size + 8).map(Some)
+            Ok(Some((read_range(&*file, 0, FILE_HEADER_LEN)?, read_range(&*file, offset, size + 8)?)))
         });
-        let bytes = bytes.map_err(failed)?.ok_or_else(|| unreadable(path, &"the file ends before it does"))?;
+        let ended = || unreadable(path, &"the file ends before it does");
+        let (header, bytes) = bytes.map_err(failed)?.ok_or_else(ended)?;
+        if header != [FILE_VERSION] {
+            return Err(unreadable(path, &format!("the file's version is {}, which is not known", header[0])));
+        }
         let (len, rest) = bytes.split_at(4);
         let (content, checksum) = rest.split_at(size);
         if len != self.0.size_in_bytes.to_be_bytes() || checksum != crc32fast::hash(content).to_be_bytes() {

@@ -5,6 +5,7 @@ mod arrow_edges;
 mod crash;
 mod derive;
 mod edits;
+mod fuzz;
 mod log;
 mod maintain;
 mod memory;

@@ -221,12 +221,13 @@ fn a_property_by_which_publishing_would_be_forgotten_is_refused() {
     let (dir, store) = store(schema());
     let writer = store.writer(lazy()).unwrap();
     writer.add_batch(&batch(&[(1, "a")])).unwrap();
+    // As if the process had been killed.
+    std::mem::forget(writer);
     // The commit that made the log.
     change_last_commit(&store, |commit| {
         let property = "\"configuration\":{\"delta.setTransactionRetentionDuration\":\"interval 1 days\",";
         commit.replacen("\"configuration\":{", property, 1)
     });
-    writer.close().unwrap();
     let copy = dir.path().join("copy.soa");
     assert!(std::process::Command::new("cp").arg("-a").args([store.path(), &copy]).status().unwrap().success());
     let refused = Store::open(copy).unwrap_err();

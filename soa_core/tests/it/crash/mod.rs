@@ -11,8 +11,10 @@ mod session;
 mod sim;
 mod world;
 
+pub(crate) use rng::Rng;
+
 /// A number that the environment may set.
-fn number(name: &str, otherwise: usize) -> usize {
+pub(crate) fn number(name: &str, otherwise: usize) -> usize {
     std::env::var(name).map_or(otherwise, |number| number.parse().unwrap_or_else(|_| panic!("{name} is no number")))
 }
 
@@ -23,7 +25,7 @@ fn crashes() -> usize {
 
 /// What random choices depend on, besides the order in which threads happen to run: another number each time, unless it is
 /// given.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as usize);
     let seed = number("SOA_SEED", now);
     println!("SOA_SEED={seed}");
