@@ -87,6 +87,14 @@ impl Added {
             (None, Some(stats)) => action["add"]["stats"] = stats.as_str().into(),
             (None, None) => {}
         }
+        // Of what its rows were in the place of, that commit told, and not the one that brings them back.
+        if let Some(tags) = action["add"]["tags"].as_object_mut()
+            && tags.remove(REWRITTEN_TAG).is_some()
+            && tags.is_empty()
+            && let Some(add) = action["add"].as_object_mut()
+        {
+            add.remove("tags");
+        }
         let (parquet_bytes, modified_ms) = (segment.parquet_bytes(), Some(segment.modified_ms()));
         Self { action, parquet_bytes, modified_ms, deleted: RoaringBitmap::new() }
     }

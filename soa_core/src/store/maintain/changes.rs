@@ -44,6 +44,8 @@ impl Store {
     /// [`Error::SnapshotTooOld`] when files of segments that were compacted since are gone by [`vacuum`](Self::vacuum).
     pub fn changes_since(&self, version: u64) -> Result<Changes> {
         let newest = self.published()?;
+        // Whoever goes on from here must not find later that the rows were never there.
+        self.make_durable(&newest)?;
         let before = self.snapshot_at(At::Version(version))?;
         let mut replay = Replay::new(self, &before, &newest);
         for version in version + 1..=newest.version() {
