@@ -1,12 +1,15 @@
 //! What has come since a version.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use soa_core::ErrorKind;
 use soa_core::store::{At, CompactOptions, Store, VacuumOptions, WriterOptions};
 
+use super::disk::{Call, Hooked};
 use super::{Layout, Row, batch, below, keys, row, rows, rows_of, store};
 
 fn changed(store: &Store, since: u64) -> (Vec<Row>, u64) {
@@ -146,6 +149,33 @@ fn rows_that_a_restored_file_is_written_for_come_again() {
     store.restore(At::Version(some)).unwrap();
     assert_eq!(changed(&store, none), ((4..10).map(|id| row(id, id)).collect(), 0));
     assert_eq!(changed(&store, none_without_vectors).0.len(), 6);
+}
+
+#[test]
+fn a_version_is_durable_before_it_is_given_out() {
+    let (_dir, store) = store(Layout::PLAIN);
+    let first = store.append(&[batch(&[row(1, 1)])]).unwrap();
+    // Another process has made the newest version, for all that this one knows.
+    let disk = Hooked::default();
+    let other = Store::open_on(Arc::new(disk.clone()), store.path()).unwrap();
+    let synced = Arc::new(AtomicBool::new(false));
+    let log = store.path().join("_delta_log");
+    disk.set({
+        let (log, synced) = (log.clone(), Arc::clone(&synced));
+        move |call, path| {
+            synced.fetch_or(call == Call::SyncDir && path == log, Ordering::Relaxed);
+            Ok(())
+        }
+    });
+    assert_eq!(other.changes_since(first).unwrap().to(), first);
+    assert!(synced.load(Ordering::Relaxed));
+    // One that cannot be made so is not given out.
+    let another = Store::open_on(Arc::new(disk.clone()), store.path()).unwrap();
+    disk.set(move |call, path| match call == Call::SyncDir && path == log {
+        true => Err(std::io::Error::other("it cannot be synced")),
+        false => Ok(()),
+    });
+    assert_eq!(another.changes_since(first).unwrap_err().kind(), ErrorKind::Io);
 }
 
 #[test]
