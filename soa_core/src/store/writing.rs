@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::DataType as ArrowType;
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
@@ -14,8 +14,9 @@ use super::paths::OWN_DIR;
 use super::segment::{self, PartitionValue, Written, compact};
 use super::transaction::Failure;
 use super::{SEGMENT_ROWS_MAX, Store};
+use crate::convert::join_batches;
 use crate::error::{Error, Result};
-use crate::schema::{DataType, Schema, arrow_schema};
+use crate::schema::{DataType, Schema};
 
 /// A segment is written when the rows collected for it take this many bytes of memory.
 pub(super) const SEGMENT_BYTES_MAX: usize = 512 << 20;
@@ -114,8 +115,7 @@ impl SegmentWriter {
         let Some(pending) = self.pending.remove(partition) else { return Ok(()) };
         self.pending_bytes -= pending.bytes;
         let schema = &self.schema;
-        let rows =
-            concat_batches(&arrow_schema(schema), &pending.batches).map_err(Error::arrow("cannot join batches"))?;
+        let rows = join_batches(schema, &pending.batches)?;
         drop(pending.batches);
         let values: Vec<(String, Option<String>)> =
             schema.names_of(schema.partition_by()).into_iter().zip(partition.iter().cloned()).collect();

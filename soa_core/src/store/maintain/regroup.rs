@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::take_record_batch;
 use roaring::RoaringBitmap;
 
 use super::compact::Group;
+use crate::convert::join_batches;
 use crate::error::{Error, Result};
 use crate::schema::{Schema, arrow_schema};
 use crate::store::Store;
@@ -114,8 +115,7 @@ impl Regrouped {
         if pending.rows == 0 {
             return Ok(());
         }
-        let mut rows =
-            concat_batches(&arrow_schema(schema), &pending.batches).map_err(Error::arrow("cannot join batches"))?;
+        let mut rows = join_batches(schema, &pending.batches)?;
         drop(pending.batches);
         let mut positions = None;
         if let Some(order) = sort_order(schema, &rows)? {

@@ -5,6 +5,7 @@ mod changes;
 mod clone;
 mod compact;
 mod disk;
+mod enums;
 mod evolve;
 mod restore;
 mod vacuum;
