@@ -207,7 +207,7 @@ impl Drop for Rewrites {
 /// Writes a segment's rows but the deleted ones.
 fn rewrite(store: &Store, schema: &Schema, segment: &Arc<Segment>, deleted: &RoaringBitmap) -> Result<Vec<Written>> {
     let left = Segment::new(Arc::clone(segment.file()), None)?.with_hidden(deleted.clone())?;
-    let mut writer = SegmentWriter::new(store, schema);
+    let mut writer = SegmentWriter::in_place_of(segment, store, schema);
     let columns: Vec<usize> = (0..schema.len()).collect();
     for unit in 0..left.units()?.len() {
         let arrays = left.read(unit, &columns)?;

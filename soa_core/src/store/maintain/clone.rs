@@ -91,7 +91,7 @@ impl Copy {
         }
         let deleted = segment.deleted()?;
         if !deleted.is_empty() && delta_schema::rewrites_files(snapshot.delta()) {
-            let mut writer = SegmentWriter::new(&self.to, snapshot.schema());
+            let mut writer = SegmentWriter::in_place_of(segment, &self.to, snapshot.schema());
             let columns: Vec<usize> = (0..snapshot.schema().len()).collect();
             for unit in 0..segment.units()?.len() {
                 writer.write(batch(snapshot, segment.read(unit, &columns)?)?)?;
