@@ -231,6 +231,10 @@ fn fingerprint(snapshot: &Snapshot, predicate: Option<&Predicate>) -> u64 {
     let mut hasher = DefaultHasher::new();
     snapshot.id().hash(&mut hasher);
     snapshot.row_count().hash(&mut hasher);
+    // What is claimed are positions in these.
+    for segment in snapshot.segments() {
+        (segment.path(), segment.row_count()).hash(&mut hasher);
+    }
     format!("{predicate:?}").hash(&mut hasher);
     // Zero means that nobody has planned yet.
     hasher.finish().max(1)

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, RecordBatch, StringArray, UInt8Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, RecordBatch, UInt8Array, new_null_array};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType as ArrowType, Int32Type, Int64Type, TimeUnit, UInt8Type};
 
 use crate::error::{Error, Result};
@@ -34,9 +34,7 @@ pub(crate) fn cast_batch(batch: &RecordBatch, schema: &Schema) -> Result<RecordB
                 found += 1;
                 cast_column(array, field)
             }
-            None if field.is_nullable() => {
-                Ok(arrow::array::new_null_array(&field.data_type().to_arrow(), batch.num_rows()))
-            }
+            None if field.is_nullable() => null_column(field.data_type(), batch.num_rows()),
             None => {
                 Err(Error::mismatch(format!("the rows have no column \"{}\", which must not be NULL", field.name())))
             }
@@ -53,6 +51,13 @@ fn two_of_one_name(batch: &RecordBatch) -> Error {
     let names: Vec<&String> = batch.schema_ref().fields().iter().map(|field| field.name()).collect();
     let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)).map(|(_, name)| name.as_str());
     Error::mismatch(format!("the rows have two columns \"{}\"", twice.unwrap_or_default()))
+}
+
+fn null_column(data_type: &DataType, rows: usize) -> Result<ArrayRef> {
+    match data_type {
+        DataType::Enum(variants) => dictionary(UInt8Array::new_null(rows), variants),
+        other => Ok(new_null_array(&other.to_arrow(), rows)),
+    }
 }
 
 /// An array in the Arrow type of a column.
@@ -194,9 +199,36 @@ fn check_range(array: &ArrayRef, field: &Field) -> Result<()> {
         .map_err(|error| Error::value(field.name(), reason(&error)))
 }
 
-/// The dictionary of an enum: its names in the order of their indices.
+/// The dictionary of an enum: its names in the order of their indices. All its arrays should have this very one: where there
+/// are several, Arrow may take their names together for too many when it joins arrays.
 pub(crate) fn enum_dictionary(variants: &Variants) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(variants.names()))
+    Arc::clone(variants.dictionary())
+}
+
+/// Batches with the columns of a table, one after the other.
+///
+/// # Errors
+///
+/// When one has other columns.
+pub(crate) fn join_batches<'a>(
+    schema: &Schema,
+    batches: impl IntoIterator<Item = &'a RecordBatch>,
+) -> Result<RecordBatch> {
+    let batches = batches.into_iter().map(|batch| with_dictionaries(schema, batch)).collect::<Result<Vec<_>>>()?;
+    concat_batches(&arrow_schema(schema), &batches).map_err(Error::arrow("cannot join batches"))
+}
+
+/// The same rows, with the table's own dictionaries.
+fn with_dictionaries(schema: &Schema, batch: &RecordBatch) -> Result<RecordBatch> {
+    if !schema.fields().iter().any(|field| matches!(field.data_type(), DataType::Enum(_))) {
+        return Ok(batch.clone());
+    }
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, array)| match field.data_type() {
+        DataType::Enum(variants) => remap_enum(array, field.name(), variants),
+        _ => Ok(Arc::clone(array)),
+    });
+    RecordBatch::try_new(arrow_schema(schema), columns.collect::<Result<_>>()?)
+        .map_err(Error::arrow("cannot put columns together"))
 }
 
 /// An enum column from its names.
@@ -227,8 +259,11 @@ fn unknown_variant(name: &str, value: &str, variants: &Variants) -> Error {
 pub(crate) fn remap_enum(array: &ArrayRef, name: &str, variants: &Variants) -> Result<ArrayRef> {
     let found = array.as_dictionary::<UInt8Type>();
     let names = found.values().as_string::<i32>();
-    if names.len() == variants.len() && names.iter().zip(variants.names()).all(|(found, known)| found == Some(known)) {
+    if Arc::ptr_eq(found.values(), variants.dictionary()) {
         return Ok(Arc::clone(array));
+    }
+    if names.len() == variants.len() && names.iter().zip(variants.names()).all(|(found, known)| found == Some(known)) {
+        return dictionary(found.keys().clone(), variants);
     }
     let mut used = [false; 256];
     found.keys().iter().flatten().for_each(|key| used[usize::from(key)] = true);
@@ -279,7 +314,7 @@ fn known_keys(keys: &[i32], map: &[Option<u8>]) -> Option<ScalarBuffer<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float64Array, Int64Array, TimestampNanosecondArray, UInt64Array};
+    use arrow::array::{Float64Array, Int64Array, StringArray, TimestampNanosecondArray, UInt64Array};
 
     use super::*;
 

@@ -1,8 +1,11 @@
 //! The types of columns.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{ArrayRef, StringArray};
 
 use crate::error::{Error, Result};
 
@@ -178,8 +181,14 @@ impl FromStr for DataType {
 /// The names of an enum's variants: a value is stored as the index of its name.
 ///
 /// Cheap to clone. The list of a table only grows.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Variants(Arc<[String]>);
+#[derive(Clone)]
+pub struct Variants(Arc<Named>);
+
+struct Named {
+    names: Vec<String>,
+    /// The dictionary of all arrays of this type: Arrow joins those with one in common without looking into it.
+    dictionary: OnceLock<ArrayRef>,
+}
 
 impl Variants {
     /// The most variants an enum may have: an index is one byte.
@@ -208,31 +217,56 @@ impl Variants {
                 return Err(Error::schema(format!("two variants of an enum are named \"{name}\"")));
             }
         }
-        Ok(Self(names.into()))
+        Ok(Self(Arc::new(Named { names, dictionary: OnceLock::new() })))
     }
 
     /// The names.
     pub fn names(&self) -> &[String] {
-        &self.0
+        &self.0.names
+    }
+
+    /// The names as an array, which is the same one each time.
+    pub(crate) fn dictionary(&self) -> &ArrayRef {
+        self.0.dictionary.get_or_init(|| Arc::new(StringArray::from_iter_values(&self.0.names)))
     }
 
     /// How many variants there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.names.len()
     }
 
     /// Never true: an enum has at least one variant.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.names.is_empty()
     }
 
     /// The name at `index`.
     pub fn get(&self, index: usize) -> Option<&str> {
-        self.0.get(index).map(String::as_str)
+        self.0.names.get(index).map(String::as_str)
     }
 
     /// The index of `name`.
     pub fn index_of(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|known| known == name)
+        self.0.names.iter().position(|known| known == name)
+    }
+}
+
+impl PartialEq for Variants {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.names() == other.names()
+    }
+}
+
+impl Eq for Variants {}
+
+impl Hash for Variants {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.names().hash(state);
+    }
+}
+
+impl fmt::Debug for Variants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Variants").field(&self.names()).finish()
     }
 }

@@ -89,6 +89,8 @@ impl Appender {
         };
         let edited = edit.commit(&self.store, &self.base);
         let version = self.writer.settle(edited)?.version;
+        // What comes now may take its time, in which others may have the write-ahead log.
+        drop(self.guard);
         if self.rows > 0 {
             maintain::after_publishing(&self.store, self.rows < UNIT_ROWS as u64);
         }

@@ -207,7 +207,7 @@ impl Drop for Rewrites {
 /// Writes a segment's rows but the deleted ones.
 fn rewrite(store: &Store, schema: &Schema, segment: &Arc<Segment>, deleted: &RoaringBitmap) -> Result<Vec<Written>> {
     let left = Segment::new(Arc::clone(segment.file()), None)?.with_hidden(deleted.clone())?;
-    let mut writer = SegmentWriter::new(store, schema);
+    let mut writer = SegmentWriter::in_place_of(segment, store, schema);
     let columns: Vec<usize> = (0..schema.len()).collect();
     for unit in 0..left.units()?.len() {
         let arrays = left.read(unit, &columns)?;
@@ -342,7 +342,18 @@ impl Store {
     /// As [`append`](Self::append), and when the table has no key.
     pub fn upsert(&self, batches: &[RecordBatch]) -> Result<Edited> {
         let guard = self.guard_keys()?;
-        self.upsert_guarded(batches, &guard)
+        let edited = self.upsert_guarded(batches, &guard)?;
+        // What comes now may take its time, in which others may have the write-ahead log.
+        drop(guard);
+        self.after_upsert(&edited);
+        Ok(edited)
+    }
+
+    /// Looks after the store once rows were published that replace others.
+    pub(super) fn after_upsert(&self, edited: &Edited) {
+        if edited.rows_added > 0 {
+            maintain::after_publishing(self, edited.rows_added < UNIT_ROWS as u64);
+        }
     }
 
     /// For whoever has a guard, or needs none.
@@ -369,11 +380,7 @@ impl Store {
             guard,
         };
         let edited = edit.commit(self, &base);
-        let edited = writer.settle(edited)?;
-        if edited.rows_added > 0 {
-            maintain::after_publishing(self, edited.rows_added < UNIT_ROWS as u64);
-        }
-        Ok(edited)
+        writer.settle(edited)
     }
 
     /// The newest row with this key, if there is one: a batch of one row, or of none. Where there is a key index, a block or

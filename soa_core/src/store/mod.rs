@@ -47,6 +47,7 @@ mod verify;
 mod wal;
 mod writing;
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,6 +111,8 @@ pub struct Store {
     backend: Arc<dyn Backend>,
     /// The newest version that this handle, or one that it was cloned from, knows to be durable.
     durable: Arc<Mutex<Option<(u64, Stat)>>>,
+    /// Segments that cannot be joined with others, as this handle, or one that it was cloned from, has found out; by path.
+    passed_over: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Store {
@@ -207,7 +210,7 @@ impl Store {
             }
             Err(error) => return Err(Error::io("open", path)(error)),
         };
-        Ok(Self { root, backend, durable: Arc::default() })
+        Ok(Self { root, backend, durable: Arc::default(), passed_over: Arc::default() })
     }
 
     /// The folder, resolved.
@@ -345,6 +348,15 @@ impl Store {
     fn note_durable(&self, version: u64) {
         let stat = self.backend.stat(&paths::commit_path(&self.root, version)).ok();
         *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = stat.map(|stat| (version, stat));
+    }
+
+    /// Does not try again to join these segments with others.
+    fn pass_over(&self, paths: Vec<String>) {
+        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
+    }
+
+    fn is_passed_over(&self, path: &str) -> bool {
+        self.passed_over.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
     /// What can be done once a commit is there on a version with so many segments. The commit stands whether it succeeds or

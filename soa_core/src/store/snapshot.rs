@@ -241,13 +241,24 @@ pub(super) fn at_version(backend: &Arc<dyn Backend>, root: &Path, version: u64) 
     }
     match resolve(backend, root, Some(version), Some(&newest)) {
         Ok(snapshot) => Ok(Arc::new(snapshot)),
-        Err(Error::Log { source, .. })
-            if log::versions(&**backend, root)?.first().is_none_or(|oldest| *oldest > version) =>
+        Err(ref error @ Error::Log { ref source, .. })
+            if !is_io(error) && log::versions(&**backend, root)?.first().is_none_or(|oldest| *oldest > version) =>
         {
             Err(no_such(format!("its log is gone ({source})")))
         }
-        Err(error) => Err(error),
+        // Of files without statistics the rows are counted.
+        Err(error) => match &error {
+            Error::Io { path, .. } => Err(explain(backend, root, &path.clone(), error)),
+            _ => Err(error),
+        },
     }
+}
+
+/// Whether the log could not be read because the operating system refused, which it may not do the next time.
+pub(super) fn is_io(error: &Error) -> bool {
+    let Error::Log { source, .. } = error else { return false };
+    let kernel = source.downcast_ref::<KernelError>();
+    kernel.is_some_and(|error| matches!(error.without_backtrace(), KernelError::IOError(_)))
 }
 
 /// What it means that `file`, which a snapshot needs, could not be read: if it is not there, and the newest version does not

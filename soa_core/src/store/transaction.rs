@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::log::{self, Outcome};
 use super::segment::{self, Segment, Written};
 use super::snapshot::Snapshot;
-use super::{Store, delta_schema, vector};
+use super::{Store, delta_schema, paths, vector};
 use crate::error::{Error, Result};
 
 /// How often a commit is tried against others that keep being faster.
@@ -87,6 +87,14 @@ impl Added {
             (None, Some(stats)) => action["add"]["stats"] = stats.as_str().into(),
             (None, None) => {}
         }
+        // Of what its rows were in the place of, that commit told, and not the one that brings them back.
+        if let Some(tags) = action["add"]["tags"].as_object_mut()
+            && tags.remove(REWRITTEN_TAG).is_some()
+            && tags.is_empty()
+            && let Some(add) = action["add"].as_object_mut()
+        {
+            add.remove("tags");
+        }
         let (parquet_bytes, modified_ms) = (segment.parquet_bytes(), Some(segment.modified_ms()));
         Self { action, parquet_bytes, modified_ms, deleted: RoaringBitmap::new() }
     }
@@ -142,6 +150,7 @@ pub(super) fn commit(
             ))
             .into());
         }
+        check_added(store, &change)?;
         let version = base.version() + 1;
         let (actions, file) = actions(store, &base, &change)?;
         let outcome = log::commit(store.backend(), store.path(), version, change.operation, metrics(&change), &actions);
@@ -171,6 +180,27 @@ pub(super) fn commit(
         }
     }
     Err(Error::Conflict { path: store.path().to_owned(), attempts: ATTEMPTS_MAX }.into())
+}
+
+/// Makes sure that the files are there which a commit is about to name. Files that no commit has named for longer than the
+/// retention may have been removed.
+///
+/// # Errors
+///
+/// When one is not.
+fn check_added(store: &Store, change: &Change) -> Result<()> {
+    for added in &change.added {
+        let logged = added.action["add"]["path"].as_str().unwrap_or_default();
+        let path = store.path().join(paths::decode(store.path(), logged)?);
+        store.backend().stat(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                let gone = "it was removed before it was committed, by vacuum or by hand; write its rows again";
+                Error::io("commit", &path)(std::io::Error::new(error.kind(), gone))
+            }
+            _ => Error::io("look at", &path)(error),
+        })?;
+    }
+    Ok(())
 }
 
 /// The actions of a change on a version, and the file that was written for them, if any.

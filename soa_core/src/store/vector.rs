@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use delta_kernel::KernelError;
-use delta_kernel::actions::deletion_vector::DeletionVectorDescriptor;
+use delta_kernel::actions::deletion_vector::{DeletionVectorDescriptor, DeletionVectorStorageType};
 use roaring::{RoaringBitmap, RoaringTreemap};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -67,6 +67,11 @@ impl DeletionVector {
     /// How many rows are gone.
     pub(super) fn cardinality(&self) -> u64 {
         u64::try_from(self.0.cardinality).unwrap_or(0)
+    }
+
+    /// Whether the log itself has it.
+    pub(super) fn is_inline(&self) -> bool {
+        self.0.storage_type == DeletionVectorStorageType::Inline
     }
 
     /// The file that has it, unless the log does.

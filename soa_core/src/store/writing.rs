@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::DataType as ArrowType;
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
 
 use super::paths::OWN_DIR;
-use super::segment::{self, PartitionValue, Written, compact};
+use super::segment::{self, Names, PartitionValue, Segment, Written, compact};
 use super::transaction::Failure;
 use super::{SEGMENT_ROWS_MAX, Store};
+use crate::convert::join_batches;
 use crate::error::{Error, Result};
-use crate::schema::{DataType, Schema, arrow_schema};
+use crate::schema::{DataType, Schema};
 
 /// A segment is written when the rows collected for it take this many bytes of memory.
 pub(super) const SEGMENT_BYTES_MAX: usize = 512 << 20;
@@ -32,6 +33,11 @@ pub(super) struct SegmentWriter {
     pending: HashMap<Vec<Option<String>>, Pending>,
     pending_bytes: usize,
     written: Vec<Written>,
+    names: Names,
+    /// How much memory rows may take before they are written as a segment of their own,
+    segment_bytes_max: usize,
+    /// and those of all partitions together before the largest is.
+    pending_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +55,20 @@ impl SegmentWriter {
             pending: HashMap::new(),
             pending_bytes: 0,
             written: Vec::new(),
+            names: Names::new(),
+            segment_bytes_max: SEGMENT_BYTES_MAX,
+            pending_bytes_max: PENDING_BYTES_MAX,
         }
+    }
+
+    /// For rows of one segment. What is left of one of our own becomes one again, which takes the memory that it took when it
+    /// was first written: several would share its time, and its place.
+    pub(super) fn in_place_of(segment: &Segment, store: &Store, schema: &Schema) -> Self {
+        let mut writer = Self::new(store, schema);
+        if segment.file().is_own() {
+            (writer.segment_bytes_max, writer.pending_bytes_max) = (usize::MAX, usize::MAX);
+        }
+        writer
     }
 
     /// Adds rows, which have the table's columns and types.
@@ -68,11 +87,11 @@ impl SegmentWriter {
             pending.bytes += bytes;
             pending.batches.push(batch);
             self.pending_bytes += bytes;
-            if pending.rows >= SEGMENT_ROWS_MAX || pending.bytes >= SEGMENT_BYTES_MAX {
+            if pending.rows >= SEGMENT_ROWS_MAX || pending.bytes >= self.segment_bytes_max {
                 self.flush(&partition, false)?;
             }
         }
-        while self.pending_bytes > PENDING_BYTES_MAX {
+        while self.pending_bytes > self.pending_bytes_max {
             let largest = self.pending.iter().max_by_key(|(_, pending)| pending.bytes).map(|(key, _)| key.clone());
             let Some(largest) = largest else { break };
             self.flush(&largest, true)?;
@@ -114,20 +133,20 @@ impl SegmentWriter {
         let Some(pending) = self.pending.remove(partition) else { return Ok(()) };
         self.pending_bytes -= pending.bytes;
         let schema = &self.schema;
-        let rows =
-            concat_batches(&arrow_schema(schema), &pending.batches).map_err(Error::arrow("cannot join batches"))?;
+        let rows = join_batches(schema, &pending.batches)?;
         drop(pending.batches);
         let values: Vec<(String, Option<String>)> =
             schema.names_of(schema.partition_by()).into_iter().zip(partition.iter().cloned()).collect();
         let mut at = 0;
         while at < rows.num_rows() {
             let len = SEGMENT_ROWS_MAX.min(rows.num_rows() - at);
-            let full = len == SEGMENT_ROWS_MAX || pending.bytes >= SEGMENT_BYTES_MAX;
+            let full = len == SEGMENT_ROWS_MAX || pending.bytes >= self.segment_bytes_max;
             if !full && !all {
                 break;
             }
             let sorted = sort(schema, &rows.slice(at, len))?;
-            let written = segment::write(self.store.backend(), self.store.path(), schema, &sorted, &values)?;
+            let (backend, root) = (self.store.backend(), self.store.path());
+            let written = segment::write(backend, root, schema, &sorted, &values, self.names.next())?;
             self.written.push(written);
             at += len;
         }

@@ -1,9 +1,11 @@
 //! What is looked after by itself when rows were published: small segments do not pile up, and Arrow forms stay within
 //! their budget.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::compact::{self, Group};
+use super::place::{Partitions, Place};
 use super::regroup::Limits;
 use super::{arrow_forms, properties};
 use crate::error::Result;
@@ -44,7 +46,7 @@ fn keep_arrow_forms(store: &Store) -> Result<()> {
 
 fn join_small(store: &Store) -> Result<()> {
     let newest = store.published()?;
-    if !properties::auto_compact(&newest) || groups(&newest).is_empty() {
+    if !properties::auto_compact(&newest) || groups(store, &newest).is_empty() {
         return Ok(());
     }
     let path = store.path().join(LOCK_FILE);
@@ -52,23 +54,34 @@ fn join_small(store: &Store) -> Result<()> {
     if guard.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
         return Ok(());
     }
-    // Whoever had the lock before may have done it.
-    let newest = store.published()?;
     let limits = Limits { rows: SEGMENT_ROWS_MAX, bytes: SEGMENT_BYTES_MAX };
-    compact::rewrite(store, &newest, groups(&newest), limits, &mut |_| {}).map(|_| ())
+    loop {
+        // Whoever had the lock before may have done it.
+        let newest = store.published()?;
+        let done = compact::rewrite(store, &newest, &groups(store, &newest), limits, &mut |_| {})?;
+        if done.hopeless.is_empty() {
+            return Ok(());
+        }
+        // Others can be joined without them.
+        store.pass_over(done.hopeless);
+    }
 }
 
 /// The segments to be joined: in each partition the smallest neighbours, if there are enough of them.
-fn groups(snapshot: &Snapshot) -> Vec<Group> {
+fn groups(store: &Store, snapshot: &Snapshot) -> Vec<Group> {
     let powers = std::iter::successors(Some(2), |bound| Some(bound * 2)).take_while(|bound| *bound < UNIT_ROWS as u64);
     let bounds: Vec<u64> = powers.chain([UNIT_ROWS as u64]).collect();
-    let partitions = compact::by_partition(snapshot);
-    partitions.iter().filter_map(|segments| bounds.iter().find_map(|bound| group(segments, *bound))).collect()
+    let partitions = Partitions::of(snapshot);
+    partitions.iter().filter_map(|segments| bounds.iter().find_map(|bound| group(store, segments, *bound))).collect()
 }
 
 /// The first group of neighbours of less than `bound` rows each.
-fn group(segments: &[Arc<Segment>], bound: u64) -> Option<Group> {
-    let is_small = |segment: &Segment| segment.row_count() < bound && segment.parquet_bytes() < SMALL_BYTES_MAX;
+fn group(store: &Store, segments: &[Arc<Segment>], bound: u64) -> Option<Group> {
+    let is_small = |segment: &Segment| {
+        segment.row_count() < bound
+            && segment.parquet_bytes() < SMALL_BYTES_MAX
+            && !store.is_passed_over(segment.path())
+    };
     let mut start = 0;
     let mut rows = 0;
     for (at, segment) in segments.iter().enumerate() {
@@ -77,21 +90,30 @@ fn group(segments: &[Arc<Segment>], bound: u64) -> Option<Group> {
             rows += segment.row_count();
             continue;
         }
-        if let Some(group) = complete(segments, start, at) {
+        if let Some(group) = complete(store, segments, start..at) {
             return Some(group);
         }
         start = if is_small(segment) { at } else { at + 1 };
         rows = if is_small(segment) { segment.row_count() } else { 0 };
     }
-    complete(segments, start, segments.len())
+    complete(store, segments, start..segments.len())
 }
 
-fn complete(segments: &[Arc<Segment>], start: usize, end: usize) -> Option<Group> {
-    let after = start.checked_sub(1).map(|before| segments[before].modified_ms());
-    let sources = segments.get(start..end)?.to_vec();
+fn complete(store: &Store, segments: &[Arc<Segment>], range: Range<usize>) -> Option<Group> {
+    let sources = segments.get(range.clone())?;
     let largest = sources.iter().map(|segment| segment.row_count()).max().unwrap_or(0);
     let rows: u64 = sources.iter().map(|segment| segment.row_count()).sum();
-    let is_worth = sources.len() >= NEIGHBOURS && rows >= GROWTH * largest;
-    let group = Group { sources, after };
-    (is_worth && group.has_place(segments.get(end))).then_some(group)
+    if sources.len() < NEIGHBOURS || rows < GROWTH * largest {
+        return None;
+    }
+    // Rows that compress well fill segments although their files are small.
+    let bytes_of = |segment: &Arc<Segment>| {
+        let form = store.backend().stat(&segment.file().arrow_path());
+        form.map_or_else(|_| compact::bytes_without_form(segment), |form| form.len)
+    };
+    let bytes = sources.iter().map(bytes_of).fold(0, u64::saturating_add);
+    let outputs = bytes.div_ceil(SEGMENT_BYTES_MAX as u64);
+    let outputs_max = Place::of(segments, range).room();
+    let group = Group { sources: sources.to_vec(), outputs_max, bytes, has_hollow: false };
+    (outputs * 2 <= sources.len() as u64 && group.has_place()).then_some(group)
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::schema::{Schema, arrow_schema};
 use crate::store::log_entry::LogEntry;
 use crate::store::segment::{Segment, SegmentFile};
-use crate::store::snapshot::Snapshot;
+use crate::store::snapshot::{self, Snapshot};
 use crate::store::transaction::REWRITTEN_TAG;
 use crate::store::{At, Store, log, paths};
 
@@ -40,10 +40,17 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When there is no such version, or the log does not have the commits since then any more. Reading batches fails with
-    /// [`Error::SnapshotTooOld`] when files of segments that were compacted since are gone by [`vacuum`](Self::vacuum).
+    /// When there is no such version, or the log does not have the commits since then any more. It fails with
+    /// [`Error::SnapshotTooOld`], now or when batches are read, when files of segments that were compacted since are gone by
+    /// [`vacuum`](Self::vacuum).
     pub fn changes_since(&self, version: u64) -> Result<Changes> {
         let newest = self.published()?;
+        // Whoever goes on from here must not find later that the rows were never there.
+        match self.make_durable(&newest) {
+            // What cannot be written does not lose anything either.
+            Err(Error::Io { source, .. }) if is_read_only(source.kind()) => {}
+            durable => durable?,
+        }
         let before = self.snapshot_at(At::Version(version))?;
         let mut replay = Replay::new(self, &before, &newest);
         for version in version + 1..=newest.version() {
@@ -212,11 +219,20 @@ impl<'a> Replay<'a> {
         match self.open.get(entry.path.as_str()) {
             Some(file) => Segment::new(Arc::clone(file), vector),
             None => {
-                let file = entry.into_file(&self.store.backend, self.store.path(), self.newest.schema())?;
+                let (backend, root) = (&self.store.backend, self.store.path());
+                let path = root.join(&entry.path);
+                // Rows that the log does not count are counted in the file.
+                let file = entry.into_file(backend, root, self.newest.schema());
+                let file = file.map_err(|error| snapshot::explain(backend, root, &path, error))?;
                 Segment::new(Arc::new(file), vector)
             }
         }
     }
+}
+
+/// How file systems that take no writes refuse to sync a folder.
+fn is_read_only(kind: std::io::ErrorKind) -> bool {
+    matches!(kind, std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::InvalidInput)
 }
 
 fn is_data_change(file: &Value) -> bool {

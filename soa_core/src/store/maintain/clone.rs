@@ -26,8 +26,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When there is a store already, `path` is inside this one, a file cannot be read or written, or the store's old files are
-    /// just being removed. What was copied is removed then.
+    /// When there is a store already, or what is left of a copy that was interrupted, `path` is inside this store, the table has
+    /// rules for writers that this release does not know, a file cannot be read or written, or the store's old files are just
+    /// being removed. What was copied is removed then.
     pub fn clone_to(&self, path: impl AsRef<Path>) -> Result<Self> {
         self.clone_with(path, &mut |_, _| {})
     }
@@ -39,6 +40,7 @@ impl Store {
     /// As [`clone_to`](Self::clone_to).
     pub fn clone_with(&self, path: impl AsRef<Path>, progress: &mut dyn FnMut(u64, u64)) -> Result<Self> {
         let path = path.as_ref();
+        let path = &std::path::absolute(path).map_err(Error::io("find", path))?;
         let parent = path.ancestors().find_map(|dir| dir.canonicalize().ok());
         if parent.is_some_and(|parent| parent.starts_with(self.path())) {
             let message = format!("\"{}\" is inside the store that is to be copied", path.display());
@@ -50,6 +52,7 @@ impl Store {
             guard => guard.ok(),
         };
         let snapshot = self.snapshot()?;
+        transaction::check_writable(&snapshot)?;
         let is_new = !path.exists();
         let mut copy = Copy {
             to: Self::prepare(Arc::clone(&self.backend), path)?,
@@ -91,7 +94,7 @@ impl Copy {
         }
         let deleted = segment.deleted()?;
         if !deleted.is_empty() && delta_schema::rewrites_files(snapshot.delta()) {
-            let mut writer = SegmentWriter::new(&self.to, snapshot.schema());
+            let mut writer = SegmentWriter::in_place_of(segment, &self.to, snapshot.schema());
             let columns: Vec<usize> = (0..snapshot.schema().len()).collect();
             for unit in 0..segment.units()?.len() {
                 writer.write(batch(snapshot, segment.read(unit, &columns)?)?)?;
@@ -124,6 +127,13 @@ impl Copy {
             Ok(()) => self.files.push(to),
             // Gone since.
             Err(error) if !must_be && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::argument(format!(
+                    "\"{}\" has files of a copy that was interrupted, such as \"{}\"; remove the folder, or copy to another one",
+                    self.to.path().display(),
+                    to.strip_prefix(self.to.path()).unwrap_or(&to).display()
+                )));
+            }
             Err(error) => {
                 let error = Error::io("copy", from)(error);
                 return Err(snapshot::explain(&self.to.backend, root, from, error));
@@ -180,7 +190,8 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        if self.is_done {
+        if self.is_done || std::thread::panicking() {
+            // While panicking: a commit may name them. If none does, nothing reads them.
             return;
         }
         segment::remove(self.to.backend(), &self.files);

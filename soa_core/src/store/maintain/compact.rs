@@ -1,11 +1,12 @@
 //! Small segments joined, and half-deleted ones written anew, without changing a row.
 
-use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::arrow_forms::{self, ArrowSizes};
+use super::place::{Partitions, Place};
 use super::properties;
-use super::regroup::{Limits, Regrouped};
+use super::regroup::{Limits, Regroup, Regrouped};
 use crate::error::{Error, Result};
 use crate::store::segment::Segment;
 use crate::store::snapshot::Snapshot;
@@ -24,7 +25,8 @@ const COMMIT_SOURCES_MAX: usize = 1000;
 pub struct CompactOptions {
     /// A segment is written anew if a larger share of its rows is deleted, from 0 to 1.
     pub deleted_share_max: f64,
-    /// The rows of a segment at most, up to [`SEGMENT_ROWS_MAX`]. Segments with less than half of them are small.
+    /// The rows of a segment at most, up to [`SEGMENT_ROWS_MAX`]. Segments with less than half of them are small. A segment
+    /// written anew may have more where there is no place for several between its neighbours.
     pub segment_rows_max: usize,
     /// How many bytes Arrow forms may take; `None`: what the store says (see [`Store::set_arrow_bytes_max`]).
     pub arrow_bytes_max: Option<u64>,
@@ -52,7 +54,8 @@ pub struct Compacted {
     pub rows_written: u64,
     /// How many deleted rows are in no file of the version any more.
     pub rows_dropped: u64,
-    /// How many segments stay as they are because others changed them meanwhile.
+    /// How many segments stay as they are because others changed them meanwhile, one with which they were to be joined is
+    /// damaged, or too little was won.
     pub segments_given_up: u64,
     /// The bytes of Parquet files replaced,
     pub bytes_removed: u64,
@@ -81,11 +84,11 @@ impl Store {
     ///
     /// Readers are not disturbed: the files that were replaced stay until [`vacuum`](Self::vacuum). Others may write
     /// meanwhile: rows that they delete are deleted in the new segments as well, and what they replaced altogether stays
-    /// theirs. The write-ahead log is not touched.
+    /// theirs. The write-ahead log is not touched. Damaged segments stay as they are: [`verify`](Self::verify) tells of them.
     ///
     /// # Errors
     ///
-    /// When an option makes no sense, a segment is damaged, a file cannot be written, or other writers keep being faster.
+    /// When an option makes no sense, a file cannot be read or written, or other writers keep being faster.
     /// What was committed before stays.
     pub fn compact(&self, options: &CompactOptions) -> Result<Compacted> {
         self.compact_with(options, &mut |_| {})
@@ -105,14 +108,14 @@ impl Store {
         let base = self.published()?;
         transaction::check_writable(&base)?;
         let groups = plan(&base, &ArrowSizes::list(self)?, options);
-        let to_write: u64 = groups.iter().flat_map(|group| &group.sources).map(|segment| segment.row_count()).sum();
+        let to_write: u64 = groups.iter().map(Group::row_count).sum();
         let mut done = CompactProgress { rows_done: 0, rows_total: to_write + base.row_count() };
         let mut advance = |rows: u64| {
             done.rows_done = (done.rows_done + rows).min(done.rows_total);
             progress(done);
         };
         let limits = Limits { rows: options.segment_rows_max, bytes: SEGMENT_BYTES_MAX };
-        let mut compacted = rewrite(self, &base, groups, limits, &mut advance)?;
+        let mut compacted = rewrite(self, &base, &groups, limits, &mut advance)?.compacted;
         let newest = self.published()?;
         let budget =
             options.arrow_bytes_max.map_or_else(|| properties::arrow_bytes_max(&newest), |max| Ok(Some(max)))?;
@@ -135,25 +138,10 @@ fn check(options: &CompactOptions) -> Result<()> {
     Ok(())
 }
 
-/// The segments of each partition, in order.
-pub(super) fn by_partition(snapshot: &Snapshot) -> Vec<Vec<Arc<Segment>>> {
-    let mut index: HashMap<Vec<Option<String>>, usize> = HashMap::new();
-    let mut partitions: Vec<Vec<Arc<Segment>>> = Vec::new();
-    for segment in snapshot.segments() {
-        let values = segment.partition_values().map(|(_, value)| value.map(str::to_owned)).collect();
-        let at = *index.entry(values).or_insert(partitions.len());
-        if at == partitions.len() {
-            partitions.push(Vec::new());
-        }
-        partitions[at].push(Arc::clone(segment));
-    }
-    partitions
-}
-
 /// The segments to be written anew.
 fn plan(snapshot: &Snapshot, sizes: &ArrowSizes, options: &CompactOptions) -> Vec<Group> {
     let bytes_of = |segment: &Segment| {
-        let all = sizes.of(segment).unwrap_or(segment.parquet_bytes().saturating_mul(PARQUET_EXPANSION));
+        let all = sizes.of(segment).unwrap_or_else(|| bytes_without_form(segment));
         let share = segment.row_count() as f64 / segment.file().row_count().max(1) as f64;
         (all as f64 * share) as u64
     };
@@ -163,78 +151,119 @@ fn plan(snapshot: &Snapshot, sizes: &ArrowSizes, options: &CompactOptions) -> Ve
         segment.deleted_count() as f64 > segment.file().row_count() as f64 * options.deleted_share_max
     };
     let mut groups = Vec::new();
-    for partition in by_partition(snapshot) {
-        let mut group = Group::default();
-        let (mut rows, mut bytes) = (0, 0);
-        let mut before = None;
-        for segment in partition {
-            let is_wanted = is_small(&segment) || is_hollow(&segment);
-            let (more_rows, more_bytes) = (segment.row_count(), bytes_of(&segment));
+    for partition in Partitions::of(snapshot).iter() {
+        let (mut start, mut rows, mut bytes) = (0, 0, 0);
+        let mut complete = |range: Range<usize>, bytes: u64| {
+            let sources = &partition[range.clone()];
+            let has_hollow = sources.iter().any(|segment| is_hollow(segment));
+            // One alone would be what it was.
+            let is_worth = sources.len() > 1 || has_hollow;
+            let group =
+                Group { sources: sources.to_vec(), outputs_max: Place::of(partition, range).room(), bytes, has_hollow };
+            groups.extend((is_worth && group.has_place()).then_some(group));
+        };
+        for (at, segment) in partition.iter().enumerate() {
+            let is_wanted = is_small(segment) || is_hollow(segment);
+            let (more_rows, more_bytes) = (segment.row_count(), bytes_of(segment));
             if !is_wanted || rows + more_rows > rows_max || bytes + more_bytes > bytes_max {
-                groups.extend(std::mem::take(&mut group).complete(Some(&segment), &is_hollow));
-                (rows, bytes) = (0, 0);
+                complete(start..at, bytes);
+                (start, rows, bytes) = (at + usize::from(!is_wanted), 0, 0);
             }
-            let after = before.replace(segment.modified_ms());
             if is_wanted {
-                if group.sources.is_empty() {
-                    group.after = after;
-                }
                 rows += more_rows;
                 bytes += more_bytes;
-                group.sources.push(segment);
             }
         }
-        groups.extend(group.complete(None, &is_hollow));
+        complete(start..partition.len(), bytes);
     }
     groups
 }
 
-/// Neighbours within a partition that are to become one segment.
-#[derive(Debug, Default)]
+/// About how much memory the rows of a segment take of which there is no Arrow form.
+pub(super) fn bytes_without_form(segment: &Segment) -> u64 {
+    let about = segment.parquet_bytes().saturating_mul(PARQUET_EXPANSION);
+    match segment.file().is_own() {
+        // More was not put into one of ours.
+        true => about.min(SEGMENT_BYTES_MAX as u64),
+        false => about,
+    }
+    .max(segment.file().arrow_bytes_min())
+}
+
+/// Neighbours within a partition that are to become one segment, or few.
+#[derive(Debug)]
 pub(super) struct Group {
     pub(super) sources: Vec<Arc<Segment>>,
-    /// The time of the segment before them.
-    pub(super) after: Option<i64>,
+    /// How many segments there is room for between the one before them and the next one.
+    pub(super) outputs_max: u64,
+    /// About how much memory their rows take.
+    pub(super) bytes: u64,
+    /// Whether it is worth being written however many segments become of it, because of rows that are deleted.
+    pub(super) has_hollow: bool,
 }
 
 impl Group {
-    /// The group, if it is worth being written and has a place before the next segment.
-    fn complete(self, next: Option<&Arc<Segment>>, is_hollow: &dyn Fn(&Segment) -> bool) -> Option<Self> {
-        // One alone would be what it was.
-        let is_worth = self.sources.len() > 1 || self.sources.iter().any(|segment| is_hollow(segment));
-        (is_worth && self.has_place(next)).then_some(self)
+    pub(super) fn row_count(&self) -> u64 {
+        self.sources.iter().map(|segment| segment.row_count()).sum()
     }
 
-    /// Whether there is a time between the segment before and the next one. Others' files may all be of one time: which of
-    /// them comes first is then told by the commits that they are of.
-    pub(super) fn has_place(&self, next: Option<&Arc<Segment>>) -> bool {
-        let Some(first) = self.sources.first().map(|first| first.modified_ms()) else { return false };
-        self.after.is_none_or(|after| after < first) || next.is_none_or(|next| next.modified_ms() > first)
+    /// Whether as many segments as there is room for can hold the rows.
+    pub(super) fn has_place(&self) -> bool {
+        // The last one may be larger than the others.
+        let bytes_max = self.outputs_max.saturating_add(1).saturating_mul(SEGMENT_BYTES_MAX as u64);
+        let rows_max = self.outputs_max.saturating_mul(SEGMENT_ROWS_MAX as u64);
+        self.outputs_max > 0 && self.row_count() <= rows_max && self.bytes <= bytes_max
     }
 }
 
+/// What came of writing segments anew.
+#[derive(Debug, Default)]
+pub(super) struct Rewritten {
+    pub(super) compacted: Compacted,
+    /// The paths of segments that will not be joined the next time either: because they are damaged, or hold so much that too
+    /// little would be won.
+    pub(super) hopeless: Vec<String>,
+}
+
 /// Writes each group of segments anew and commits that, now and then, so that little is lost if it is interrupted.
+///
+/// # Errors
+///
+/// When a file cannot be read or written, or other writers keep being faster. A group with a damaged segment is given up.
 pub(super) fn rewrite(
     store: &Store,
     base: &Arc<Snapshot>,
-    groups: Vec<Group>,
+    groups: &[Group],
     limits: Limits,
     progress: &mut dyn FnMut(u64),
-) -> Result<Compacted> {
-    let mut compacted = Compacted { version: base.version(), ..Compacted::default() };
+) -> Result<Rewritten> {
+    let mut done = Rewritten::default();
+    done.compacted.version = base.version();
     let mut pending: Vec<Regrouped> = Vec::new();
     let (mut rows, mut sources) = (0, 0);
     for group in groups {
-        rows += group.sources.iter().map(|segment| segment.row_count()).sum::<u64>();
+        match Regrouped::write(store, base.schema(), group, limits, progress)? {
+            Regroup::Written(regrouped) => pending.push(regrouped),
+            Regroup::InVain => {
+                done.compacted.segments_given_up += group.sources.len() as u64;
+                done.hopeless.extend(group.sources.iter().map(|segment| segment.path().to_owned()));
+                continue;
+            }
+            Regroup::Damaged(path) => {
+                done.compacted.segments_given_up += group.sources.len() as u64;
+                done.hopeless.push(path);
+                continue;
+            }
+        }
+        rows += group.row_count();
         sources += group.sources.len();
-        pending.push(Regrouped::write(store, base.schema(), &group, limits, progress)?);
         if rows >= limits.rows as u64 || sources >= COMMIT_SOURCES_MAX {
-            commit(store, base, std::mem::take(&mut pending), &mut compacted)?;
+            commit(store, base, std::mem::take(&mut pending), &mut done.compacted)?;
             (rows, sources) = (0, 0);
         }
     }
-    commit(store, base, pending, &mut compacted)?;
-    Ok(compacted)
+    commit(store, base, pending, &mut done.compacted)?;
+    Ok(done)
 }
 
 /// Commits what was written in the place of segments of `base`, where they are still there.
@@ -244,13 +273,13 @@ fn commit(store: &Store, base: &Arc<Snapshot>, written: Vec<Regrouped>, compacte
     }
     let mut exchanged = Vec::new();
     let outcome = transaction::commit(store, base, &mut |base| {
-        let by_path: HashMap<&str, &Arc<Segment>> =
-            base.segments().iter().map(|segment| (segment.path(), segment)).collect();
+        let partitions = Partitions::of(base);
+        let index = partitions.index();
         let may_delete = !delta_schema::rewrites_files(base.delta());
         let mut change = Change { operation: "OPTIMIZE", is_data_change: false, ..Change::default() };
         exchanged.clear();
         for regrouped in &written {
-            let exchange = regrouped.exchange(&by_path, may_delete)?;
+            let exchange = regrouped.exchange(&index, may_delete)?;
             exchanged.push(exchange.as_ref().map(|exchange| exchange.added.len() as u64));
             if let Some(exchange) = exchange {
                 change.added.extend(exchange.added);

@@ -12,6 +12,7 @@ mod clone;
 mod compact;
 mod evolve;
 mod named;
+mod place;
 mod properties;
 mod regroup;
 mod restore;

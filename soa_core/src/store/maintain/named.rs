@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::store::paths::commit_path;
-use crate::store::segment::Segment;
+use crate::store::log_entry::vector_of;
+use crate::store::paths::{ARROW_DIR, KEY_DIR, commit_path};
 use crate::store::snapshot::{self, Snapshot};
 use crate::store::vector::DeletionVector;
 use crate::store::{Store, log, paths};
@@ -33,13 +33,15 @@ impl Named {
     /// When the log cannot be read, or has a gap.
     pub(super) fn read(store: &Store, newest: &Snapshot, since_ms: i64) -> Result<Self> {
         let mut named = Self::default();
-        named.add_snapshot(newest, true);
-        let times = times(store)?;
+        named.add_snapshot(newest, true)?;
+        let mut times = times(store)?;
+        // Others may go on meanwhile.
+        times.retain(|(version, _)| *version <= newest.version());
         // The last one from before was the newest at that time.
         let first = times.iter().rposition(|(_, time)| *time <= since_ms).unwrap_or(0);
-        let oldest = oldest_readable(store, &times[first..], newest.version())?;
+        let oldest = oldest_readable(store, &times, first, newest.version())?;
         if oldest < newest.version() {
-            named.add_snapshot(&*snapshot::at_version(&store.backend, store.path(), oldest)?, true);
+            named.add_snapshot(&*snapshot::at_version(&store.backend, store.path(), oldest)?, true)?;
         }
         for (expected, (version, _)) in (oldest..).zip(times.iter().skip_while(|(version, _)| *version < oldest)) {
             if expected != *version {
@@ -47,7 +49,7 @@ impl Named {
                 return Err(Error::damaged(path, "it is missing, while older and newer commits are there"));
             }
         }
-        for (version, _) in times.iter().filter(|(version, _)| *version <= newest.version()) {
+        for (version, _) in &times {
             for action in log::actions(store.backend(), store.path(), *version)? {
                 let is_needed = *version > oldest && action.get("add").is_some();
                 if let Some(file) = action.get("add").or(action.get("remove")) {
@@ -58,30 +60,42 @@ impl Named {
         Ok(named)
     }
 
-    fn add_snapshot(&mut self, snapshot: &Snapshot, is_needed: bool) {
+    fn add_snapshot(&mut self, snapshot: &Snapshot, is_needed: bool) -> Result<()> {
         for segment in snapshot.segments() {
             self.add(relative(segment.path()), is_needed);
-            self.add_vector(snapshot.path(), segment, is_needed);
+            if let Some(vector) = segment.vector() {
+                self.add_vector(snapshot.path(), vector, is_needed)?;
+            }
         }
+        Ok(())
     }
 
-    fn add_vector(&mut self, root: &Path, segment: &Segment, is_needed: bool) {
-        let file = segment.vector().and_then(|vector| vector.path(root));
-        if let Some(file) = file.as_ref().and_then(|file| file.strip_prefix(root).ok()) {
-            self.add(file.components().collect(), is_needed);
+    fn add_vector(&mut self, root: &Path, vector: &DeletionVector, is_needed: bool) -> Result<()> {
+        if vector.is_inline() {
+            return Ok(());
         }
+        let path = vector.path(root);
+        let Some(file) = path.as_ref().and_then(|path| path.strip_prefix(root).ok()) else {
+            // It may be one of the store's all the same, by another name of its folder.
+            return Err(Error::Unsupported {
+                path: root.to_owned(),
+                message: format!(
+                    "it names the deletion vector {} by a path outside its folder, so that nobody knows which files are needed",
+                    path.unwrap_or_default().display()
+                ),
+            });
+        };
+        self.add(file.components().collect(), is_needed);
+        Ok(())
     }
 
     fn add_action(&mut self, root: &Path, file: &Value, is_needed: bool) -> Result<()> {
         let path = file.get("path").and_then(Value::as_str).unwrap_or_default();
         self.add(relative(&paths::decode(root, path)?), is_needed);
-        if let Some(vector) = file.get("deletionVector").filter(|vector| !vector.is_null()) {
-            let file = DeletionVector::from_json(root, vector)?.path(root);
-            if let Some(file) = file.as_ref().and_then(|file| file.strip_prefix(root).ok()) {
-                self.add(file.components().collect(), is_needed);
-            }
+        match vector_of(root, file)? {
+            Some(vector) => self.add_vector(root, &vector, is_needed),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn add(&mut self, file: PathBuf, is_needed: bool) {
@@ -97,6 +111,12 @@ impl Named {
     /// Whether a version needs a file, by its path within the store.
     pub(super) fn needs(&self, file: &Path) -> bool {
         self.needed.contains(file)
+    }
+
+    /// Whether a version needs a file, or the segment of which it is another form.
+    pub(super) fn needs_any_form(&self, file: &Path) -> bool {
+        let is_form = [ARROW_DIR, KEY_DIR].iter().any(|dir| file.starts_with(dir));
+        self.needs(file) || is_form && file.file_stem().is_some_and(|stem| self.needs_stem(&stem.to_string_lossy()))
     }
 
     /// Whether a version needs, or needed once, a file.
@@ -138,14 +158,20 @@ fn times(store: &Store) -> Result<Vec<(u64, i64)>> {
     timed.collect()
 }
 
-/// The first of these versions that can still be read. (Older ones cannot where somebody has cleaned the log up.)
-fn oldest_readable(store: &Store, times: &[(u64, i64)], newest: u64) -> Result<u64> {
-    let is_whole = times.first().is_some_and(|(version, _)| *version == 0);
-    for (version, _) in times {
+/// The first of these versions, from the `first`th on, that can still be read. Older ones cannot where somebody has cleaned up
+/// the log, or has removed files.
+///
+/// # Errors
+///
+/// When one cannot be read for another reason: it may be readable, and need its files, all the same.
+fn oldest_readable(store: &Store, times: &[(u64, i64)], first: usize, newest: u64) -> Result<u64> {
+    for (at, (version, _)) in times.iter().enumerate().skip(first) {
+        let is_whole = (0..).zip(&times[..=at]).all(|(expected, (version, _))| expected == *version);
         match snapshot::at_version(&store.backend, store.path(), *version) {
             Ok(_) => return Ok(*version),
-            Err(error) if is_whole => return Err(error),
-            Err(Error::NoSuchVersion { .. } | Error::Log { .. }) => {}
+            Err(Error::SnapshotTooOld { .. }) => {}
+            Err(Error::NoSuchVersion { .. }) if !is_whole => {}
+            Err(error @ Error::Log { .. }) if !is_whole && !snapshot::is_io(&error) => {}
             Err(error) => return Err(error),
         }
     }

@@ -1,20 +1,21 @@
 //! Rows of some segments, written anew into others, and where each row went.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::take_record_batch;
 use roaring::RoaringBitmap;
 
 use super::compact::Group;
-use crate::error::{Error, Result};
+use super::place::Index;
+use crate::convert::join_batches;
+use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Schema, arrow_schema};
-use crate::store::Store;
-use crate::store::segment::{self, Segment, Written};
+use crate::store::segment::{self, Names, Segment, Written};
 use crate::store::transaction::Added;
 use crate::store::writing::{memory_of, sort_order};
+use crate::store::{SEGMENT_ROWS_MAX, Store};
 
 /// How much a segment may hold.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +32,17 @@ pub(super) struct Regrouped {
     store: Store,
     sources: Vec<Source>,
     outputs: Vec<Output>,
-    /// The time of the segment before the sources.
-    after: Option<i64>,
+    names: Names,
+}
+
+/// What came of writing a group.
+#[derive(Debug)]
+pub(super) enum Regroup {
+    Written(Regrouped),
+    /// There would be too many segments: for their place, or to be worth it.
+    InVain,
+    /// The segment with this path is damaged.
+    Damaged(String),
 }
 
 /// A segment whose rows were taken over.
@@ -67,55 +77,53 @@ impl Regrouped {
     ///
     /// # Errors
     ///
-    /// When a segment cannot be read or written; then nothing is left behind.
+    /// When a segment cannot be read or written; then nothing is left behind, as where it was in vain.
     pub(super) fn write(
         store: &Store,
         schema: &Schema,
         group: &Group,
         limits: Limits,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<Self> {
-        let mut regrouped = Self { store: store.clone(), sources: Vec::new(), outputs: Vec::new(), after: group.after };
-        let Some(first) = group.sources.first() else { return Ok(regrouped) };
-        let partition: Vec<(String, Option<String>)> =
-            first.partition_values().map(|(name, value)| (name.to_owned(), value.map(str::to_owned))).collect();
-        let columns: Vec<usize> = (0..schema.len()).collect();
-        // Several of the same size, rather than full ones and a small one that would soon be written again.
-        let rows: u64 = group.sources.iter().map(|segment| segment.row_count()).sum();
-        let rows_max = rows.div_ceil(rows.div_ceil(limits.rows as u64).max(1)).max(1);
-        let rows_max = usize::try_from(rows_max).unwrap_or(limits.rows);
-        let mut pending = Pending::default();
+    ) -> Result<Regroup> {
+        let mut regrouped =
+            Self { store: store.clone(), sources: Vec::new(), outputs: Vec::new(), names: Names::new() };
+        let mut filler = Filler::new(schema, group, limits);
         let mut taken = 0;
         for segment in &group.sources {
-            let source = Source { segment: Arc::clone(segment), deleted: segment.deleted()?, first: taken };
-            regrouped.sources.push(source);
-            for unit in 0..segment.units()?.len() {
-                let arrays = segment.read(unit, &columns)?;
-                let rows = RecordBatch::try_new(arrow_schema(schema), arrays)
-                    .map_err(Error::arrow("cannot put columns together"))?;
-                taken += rows.num_rows() as u64;
-                let mut at = 0;
-                while at < rows.num_rows() {
-                    let count = (rows_max - pending.rows).min(rows.num_rows() - at);
-                    pending.push(rows.slice(at, count));
-                    at += count;
-                    if pending.rows >= rows_max || pending.bytes >= limits.bytes {
-                        regrouped.flush(schema, &partition, std::mem::take(&mut pending))?;
+            let mut fill = || -> Result<bool> {
+                let source = Source { segment: Arc::clone(segment), deleted: segment.deleted()?, first: taken };
+                regrouped.sources.push(source);
+                for unit in 0..segment.units()?.len() {
+                    let arrays = segment.read(unit, &filler.columns)?;
+                    let rows = RecordBatch::try_new(arrow_schema(schema), arrays)
+                        .map_err(Error::arrow("cannot put columns together"))?;
+                    taken += rows.num_rows() as u64;
+                    progress(rows.num_rows() as u64);
+                    if !filler.fill(&mut regrouped, &rows)? {
+                        return Ok(false);
                     }
                 }
-                progress(rows.num_rows() as u64);
+                Ok(true)
+            };
+            match fill() {
+                Ok(true) => {}
+                Ok(false) => return Ok(Regroup::InVain),
+                Err(error) if error.kind() == ErrorKind::Damaged => {
+                    return Ok(Regroup::Damaged(segment.path().to_owned()));
+                }
+                Err(error) => return Err(error),
             }
         }
-        regrouped.flush(schema, &partition, pending)?;
-        Ok(regrouped)
+        filler.finish(&mut regrouped)?;
+        let is_worth = group.has_hollow || regrouped.outputs.len() * 2 <= regrouped.sources.len();
+        Ok(if is_worth { Regroup::Written(regrouped) } else { Regroup::InVain })
     }
 
     fn flush(&mut self, schema: &Schema, partition: &[(String, Option<String>)], pending: Pending) -> Result<()> {
         if pending.rows == 0 {
             return Ok(());
         }
-        let mut rows =
-            concat_batches(&arrow_schema(schema), &pending.batches).map_err(Error::arrow("cannot join batches"))?;
+        let mut rows = join_batches(schema, &pending.batches)?;
         drop(pending.batches);
         let mut positions = None;
         if let Some(order) = sort_order(schema, &rows)? {
@@ -126,7 +134,8 @@ impl Regrouped {
             }
             positions = Some(inverse);
         }
-        let written = segment::write(self.store.backend(), self.store.path(), schema, &rows, partition)?;
+        let (backend, root) = (self.store.backend(), self.store.path());
+        let written = segment::write(backend, root, schema, &rows, partition, self.names.next())?;
         let first = self.outputs.last().map_or(0, |output| output.first + output.written.rows);
         self.outputs.push(Output { written, first, positions });
         Ok(())
@@ -142,19 +151,22 @@ impl Regrouped {
         self.sources.iter().map(|source| &source.segment)
     }
 
-    /// What is to be committed on a version with these segments, by path. Rows that were deleted there since are deleted in
-    /// what was written as well. `None` if that cannot be: a source is gone, or has rows again that were not taken
-    /// over, or `may_delete` is false and rows were deleted.
+    /// What is to be committed on a version. Rows that were deleted there since are deleted in what was written as well.
+    /// `None` if that cannot be: a source is gone, or has rows again that were not taken over, there is no place for what
+    /// was written any more, or `may_delete` is false and rows were deleted.
     ///
     /// # Errors
     ///
     /// When a deletion vector cannot be read.
-    pub(super) fn exchange(&self, base: &HashMap<&str, &Arc<Segment>>, may_delete: bool) -> Result<Option<Exchange>> {
-        let mut removed = Vec::with_capacity(self.sources.len());
+    pub(super) fn exchange(&self, base: &Index<'_>, may_delete: bool) -> Result<Option<Exchange>> {
+        let Some((removed, place)) = base.neighbours(self.replaced().map(|segment| segment.path())) else {
+            return Ok(None);
+        };
+        // So the rows stay where they were among those of others.
+        let sources: Vec<i64> = removed.iter().map(|segment| segment.modified_ms()).collect();
+        let Some(times) = place.times(&sources, self.outputs.len()) else { return Ok(None) };
         let mut gone = vec![RoaringBitmap::new(); self.outputs.len()];
-        for source in &self.sources {
-            let Some(now) = base.get(source.segment.path()) else { return Ok(None) };
-            removed.push(Arc::clone(now));
+        for (source, now) in self.sources.iter().zip(removed) {
             if now.vector() == source.segment.vector() {
                 continue;
             }
@@ -167,18 +179,10 @@ impl Regrouped {
                 self.locate(taken, &mut gone);
             }
         }
-        let mut added = Vec::with_capacity(self.outputs.len());
-        let mut before = self.after.unwrap_or(i64::MIN);
-        for (at, (output, gone)) in self.outputs.iter().zip(gone).enumerate() {
-            // Each takes the place of one of the sources, so that the rows stay where they were among those of others, and
-            // no two are at the same place: nobody then knows which comes first.
-            let place = self.sources.get(at).or(self.sources.last()).map_or(0, |source| source.segment.modified_ms());
-            before = place.max(before.saturating_add(1));
-            if gone.len() < output.written.rows {
-                added.push(Added::at(before, &output.written, gone));
-            }
-        }
-        Ok(Some(Exchange { added, removed }))
+        let outputs = self.outputs.iter().zip(gone).zip(times);
+        let left = outputs.filter(|((output, gone), _)| gone.len() < output.written.rows);
+        let added = left.map(|((output, gone), time)| Added::at(time, &output.written, gone)).collect();
+        Ok(Some(Exchange { added, removed: removed.to_vec() }))
     }
 
     /// Marks the `taken`th row that was taken over.
@@ -198,8 +202,75 @@ impl Regrouped {
 
 impl Drop for Regrouped {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A commit may name them. If none does, nothing reads them.
+            return;
+        }
         let files: Vec<PathBuf> = self.outputs.drain(..).flat_map(|output| output.written.files).collect();
         segment::remove(self.store.backend(), &files);
+    }
+}
+
+/// Puts rows into one output after the other.
+struct Filler<'a> {
+    schema: &'a Schema,
+    columns: Vec<usize>,
+    partition: Vec<(String, Option<String>)>,
+    limits: Limits,
+    /// How many outputs there may be.
+    outputs_max: u64,
+    /// The rows that are still to come.
+    rows_left: u64,
+    pending: Pending,
+}
+
+impl<'a> Filler<'a> {
+    fn new(schema: &'a Schema, group: &Group, limits: Limits) -> Self {
+        let partition = group.sources.first().map(|first| {
+            first.partition_values().map(|(name, value)| (name.to_owned(), value.map(str::to_owned))).collect()
+        });
+        // Several of the same size, rather than full ones and a small one that would soon be written again.
+        let rows = group.row_count();
+        let outputs = rows.div_ceil(limits.rows as u64).clamp(1, group.outputs_max.max(1));
+        let rows_max = usize::try_from(rows.div_ceil(outputs)).unwrap_or(SEGMENT_ROWS_MAX);
+        Self {
+            schema,
+            columns: (0..schema.len()).collect(),
+            partition: partition.unwrap_or_default(),
+            limits: Limits { rows: rows_max.clamp(1, SEGMENT_ROWS_MAX), ..limits },
+            outputs_max: group.outputs_max,
+            rows_left: rows,
+            pending: Pending::default(),
+        }
+    }
+
+    /// Takes the next rows. False if there is no place for an output that they need.
+    fn fill(&mut self, regrouped: &mut Regrouped, rows: &RecordBatch) -> Result<bool> {
+        let mut at = 0;
+        while at < rows.num_rows() {
+            // The last one takes what is left, as far as memory has room for it.
+            let is_last = regrouped.outputs.len() as u64 + 1 >= self.outputs_max;
+            let max = match is_last {
+                true => Limits { rows: SEGMENT_ROWS_MAX, bytes: self.limits.bytes.saturating_mul(2) },
+                false => self.limits,
+            };
+            let count = (max.rows - self.pending.rows).min(rows.num_rows() - at);
+            self.pending.push(rows.slice(at, count));
+            at += count;
+            self.rows_left = self.rows_left.saturating_sub(count as u64);
+            if self.pending.rows >= max.rows || self.pending.bytes >= max.bytes {
+                if is_last && self.rows_left > 0 {
+                    return Ok(false);
+                }
+                self.finish(regrouped)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what is pending.
+    fn finish(&mut self, regrouped: &mut Regrouped) -> Result<()> {
+        regrouped.flush(self.schema, &self.partition, std::mem::take(&mut self.pending))
     }
 }
 

@@ -106,8 +106,16 @@ fn change(base: &Snapshot, old: &Snapshot, rewrites: &mut Rewrites) -> Result<Op
         }
     }
     rewrites.write(old.schema(), &hollow)?;
-    for (segment, _) in &hollow {
-        change.added.extend(rewrites.of(segment).iter().map(|written| Added::in_place_of(segment, written)));
+    for (segment, deleted) in &hollow {
+        // Only where all of its rows are there now is none of them new.
+        let has_all = match now.get(segment.path()) {
+            Some(now) => now.deleted()?.is_subset(deleted),
+            None => false,
+        };
+        change.added.extend(rewrites.of(segment).iter().map(|written| match has_all {
+            true => Added::in_place_of(segment, written),
+            false => Added::at(segment.modified_ms(), written, RoaringBitmap::new()),
+        }));
     }
     if change.rows_deleted > 0 {
         transaction::check_deletable(base)?;

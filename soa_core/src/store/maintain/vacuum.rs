@@ -77,8 +77,10 @@ impl Store {
         };
         let newest = self.published()?;
         transaction::check_writable(&newest)?;
-        // After a power cut there must not be an older version that needs what is removed.
-        self.make_durable(&newest)?;
+        if !options.dry_run {
+            // After a power cut there must not be an older version that needs what is removed.
+            self.make_durable(&newest)?;
+        }
         let retention_ms = i64::try_from(options.retention.as_millis()).unwrap_or(i64::MAX);
         let since_ms = log::now_ms().saturating_sub(retention_ms);
         let search = Search { store: self, named: Named::read(self, &newest, since_ms)?, since_ms };
@@ -86,6 +88,12 @@ impl Store {
         search.segments(Path::new(""), &partition_dirs(&newest), &mut found)?;
         search.own_dirs(&mut found)?;
         search.retired_logs(&newest, &mut found)?;
+        let now = self.published()?;
+        if now.version() != newest.version() {
+            // What was committed after the log was read may name files that were nobody's then.
+            let named = Named::read(self, &now, since_ms)?;
+            found.retain(|(file, _)| !named.needs_any_form(file));
+        }
         let mut vacuumed = Vacuumed::default();
         for (file, bytes) in found {
             progress(&file, bytes);
@@ -157,9 +165,9 @@ impl Search<'_> {
             let path = dir.join(&item.name);
             match item.kind {
                 ItemKind::Other => {}
-                ItemKind::Dir if item.name.starts_with(['.', '_']) => {}
                 ItemKind::Dir => match partitions.split_first() {
                     Some((begin, rest)) if item.name.starts_with(begin) => self.segments(&path, rest, found)?,
+                    _ if item.name.starts_with(['.', '_']) => {}
                     // Other writers may have other folders.
                     _ if self.named.knows_dir(&path) => self.segments(&path, &[], found)?,
                     _ => {}

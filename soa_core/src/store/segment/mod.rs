@@ -25,7 +25,7 @@ use crate::predicate::{Bounds, Predicate, Scalar};
 
 pub(super) use self::file::{PartitionValue, SegmentFile, SegmentMeta};
 pub(super) use self::key_index::{hash_of, hashes_of};
-pub(super) use self::write::{CHECKSUMS_TAG, Written, compact, remove, write};
+pub(super) use self::write::{CHECKSUMS_TAG, Names, Written, compact, remove, write};
 
 /// Which of a segment's forms is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -47,7 +47,11 @@ impl SegmentFile {
             }
             _ => {}
         }
-        write_arrow(&**self.backend(), &path, &units)?;
+        match write_arrow(&**self.backend(), &path, &units) {
+            // Somebody else has made it meanwhile.
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+            written => drop(written?),
+        }
         Ok(self.backend().stat(&path).map_err(Error::io("look at", &path))?.len)
     }
 

@@ -7,6 +7,7 @@ use arrow::datatypes::DataType as ArrowType;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
+use uuid::Uuid;
 
 use super::file::{arrow_path, key_path};
 use super::parquet_form::{self, Encoded};
@@ -33,9 +34,26 @@ pub(in crate::store) struct Written {
     pub(in crate::store) files: Vec<PathBuf>,
 }
 
+/// Names for segments that may be of one time. Each sorts behind those before it, so that this is the order of their rows.
+#[derive(Debug)]
+pub(in crate::store) struct Names(u128);
+
+impl Names {
+    pub(in crate::store) fn new() -> Self {
+        // All but the last 32 bits tell them from others'.
+        Self(Uuid::new_v4().as_u128() >> 32 << 32)
+    }
+
+    pub(in crate::store) fn next(&mut self) -> Uuid {
+        let name = Uuid::from_u128(self.0);
+        self.0 += 1;
+        name
+    }
+}
+
 /// Writes the rows of `batch`, which has all of the table's columns, as one segment.
 ///
-/// `partition` has the values that all rows share in the partition columns, as the log writes them.
+/// `partition` has the values that all rows share in the partition columns, as the log writes them. `name` is not used yet.
 ///
 /// # Errors
 ///
@@ -46,6 +64,7 @@ pub(in crate::store) fn write(
     schema: &Schema,
     batch: &RecordBatch,
     partition: &[(String, Option<String>)],
+    name: Uuid,
 ) -> Result<Written> {
     let stored: Vec<usize> = (0..schema.len()).filter(|column| !schema.partition_by().contains(column)).collect();
     let fields: Vec<Field> = stored.iter().map(|column| schema.field(*column).clone()).collect();
@@ -54,7 +73,6 @@ pub(in crate::store) fn write(
     let units: Vec<RecordBatch> =
         (0..rows).step_by(UNIT_ROWS).map(|at| batch.slice(at, UNIT_ROWS.min(rows - at))).collect();
 
-    let name = uuid::Uuid::new_v4();
     let dir = paths::partition_dir(partition);
     let relative = format!("{dir}part-{name}.parquet");
     let parquet_path = root.join(&relative);
@@ -189,4 +207,18 @@ pub(in crate::store) fn compact(batch: &RecordBatch) -> RecordBatch {
         })
         .collect();
     RecordBatch::try_new(batch.schema(), columns).expect("the columns have the types and lengths they had")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_one_writer_sort_as_they_were_given() {
+        let mut names = Names::new();
+        let given: Vec<String> = (0..300).map(|_| names.next().to_string()).collect();
+        assert!(given.is_sorted_by(|a, b| a < b), "{given:?}");
+        assert!(given.iter().all(|name| Uuid::parse_str(name).is_ok_and(|id| id.get_version_num() == 4)));
+        assert_ne!(given[0], Names::new().next().to_string());
+    }
 }

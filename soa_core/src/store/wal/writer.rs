@@ -324,7 +324,9 @@ impl Writer {
             Some(_) => {
                 // Rows in the log count more than published ones, so earlier ones must not be there any more.
                 self.flush()?;
-                store.upsert_guarded(std::slice::from_ref(batch), &Guard::NotNeeded).map(|_| ())
+                let edited = store.upsert_guarded(std::slice::from_ref(batch), &Guard::NotNeeded)?;
+                store.after_upsert(&edited);
+                Ok(())
             }
         }
     }

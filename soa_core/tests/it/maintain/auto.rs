@@ -1,9 +1,12 @@
 //! Stores that are fed row by row look after themselves.
 
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use soa_core::store::{Store, WriterOptions};
 
+use super::disk::{Call, Hooked};
 use super::{Layout, batch, keys, problems, row, rows, sorted, store};
 
 /// How many rows were written into segments, by operation: those that came, and those that were there.
@@ -74,6 +77,82 @@ fn a_property_switches_it_off() {
     store.append(&[batch(&[row(40, 40)])]).unwrap();
     let snapshot = store.snapshot().unwrap();
     assert_eq!((snapshot.segments().len(), snapshot.row_count()), (1, 41));
+}
+
+#[test]
+fn a_damaged_segment_keeps_no_others_from_being_joined() {
+    let (_dir, store) = store(Layout::PLAIN);
+    store.set_auto_compact(false).unwrap();
+    for id in 0..40 {
+        store.append(&[batch(&[row(id, id)])]).unwrap();
+    }
+    let damaged = store.snapshot().unwrap().segments()[5].path().to_owned();
+    for file in &store.snapshot().unwrap().segments()[5].files()[..2] {
+        fs::write(file, "no longer what it was").unwrap();
+    }
+    store.set_auto_compact(true).unwrap();
+    store.append(&[batch(&[row(40, 40)])]).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    let counts: Vec<u64> = snapshot.segments().iter().map(|segment| segment.row_count()).collect();
+    assert_eq!(counts, [1, 1, 1, 1, 1, 1, 35]);
+    assert_eq!(snapshot.segments()[5].path(), damaged);
+}
+
+#[test]
+fn segments_that_fill_memory_are_not_small() {
+    let (_dir, store) = store(Layout::PLAIN);
+    store.set_auto_compact(false).unwrap();
+    for id in 0..16 {
+        store.append(&[batch(&[row(id, id)])]).unwrap();
+    }
+    // As if each had rows of 400 MB that compress well.
+    for segment in store.snapshot().unwrap().segments() {
+        let form = segment.files()[1].clone();
+        fs::remove_file(&form).unwrap();
+        fs::File::create(&form).unwrap().set_len(400 << 20).unwrap();
+    }
+    store.set_auto_compact(true).unwrap();
+    let add = |id: i64| {
+        store.append(&[batch(&[row(id, id)])]).unwrap();
+        store.snapshot().unwrap().segments().len()
+    };
+    assert_eq!(add(16), 17);
+    // With others that fill less it is worth it.
+    let joined: Vec<usize> = (17..40).map(add).collect();
+    assert!(joined.iter().any(|count| *count < 16), "{joined:?}");
+    assert_eq!(rows(&store.snapshot().unwrap()), (0..40).map(|id| row(id, id)).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_log_is_free_while_segments_are_joined() {
+    for upsert in [false, true] {
+        let (_dir, store) = store(Layout { keyed: true, ..Layout::PLAIN });
+        // From now on there is a log.
+        store.writer(WriterOptions::default()).unwrap().close().unwrap();
+        let disk = Hooked::default();
+        let fed = Store::open_on(Arc::new(disk.clone()), store.path()).unwrap();
+        let (commits, opened) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
+        disk.set({
+            let (store, commits, opened) = (store.clone(), Arc::clone(&commits), Arc::clone(&opened));
+            move |call, path| {
+                let is_commit = path.extension().is_some_and(|extension| extension == "json");
+                if call == Call::Link && is_commit && commits.fetch_add(1, Ordering::Relaxed) == 16 {
+                    let writer = store.writer(WriterOptions::default()).and_then(|writer| writer.close());
+                    *opened.lock().unwrap() = Some(writer.map(drop).map_err(|error| error.to_string()));
+                }
+                Ok(())
+            }
+        });
+        for id in 0..16 {
+            match upsert {
+                true => drop(fed.upsert(&[batch(&[row(id, id)])]).unwrap()),
+                false => drop(fed.append(&[batch(&[row(id, id)])]).unwrap()),
+            }
+        }
+        // The last commit was that of all in one segment.
+        assert_eq!(store.snapshot().unwrap().segments().len(), 1);
+        assert_eq!(*opened.lock().unwrap(), Some(Ok(())), "upsert: {upsert}");
+    }
 }
 
 #[test]

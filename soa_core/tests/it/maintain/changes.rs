@@ -1,12 +1,15 @@
 //! What has come since a version.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use soa_core::ErrorKind;
 use soa_core::store::{At, CompactOptions, Store, VacuumOptions, WriterOptions};
 
+use super::disk::{Call, Hooked};
 use super::{Layout, Row, batch, below, keys, row, rows, rows_of, store};
 
 fn changed(store: &Store, since: u64) -> (Vec<Row>, u64) {
@@ -24,6 +27,7 @@ enum Step {
     DeleteBelow(i64),
     Compact,
     SwitchVectors(bool),
+    Restore(f64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -32,7 +36,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => prop::collection::vec(0..60_i64, 1..30).prop_map(Step::Delete),
         1 => (0..400_i64).prop_map(Step::DeleteBelow),
         2 => Just(Step::Compact),
-        1 => any::<bool>().prop_map(Step::SwitchVectors),
+        2 => any::<bool>().prop_map(Step::SwitchVectors),
+        2 => (0.0..1.0_f64).prop_map(Step::Restore),
     ]
 }
 
@@ -58,6 +63,16 @@ proptest! {
                 Step::DeleteBelow(value) => went = store.delete(&below(*value)).unwrap().rows_deleted,
                 Step::Compact => drop(store.compact(&CompactOptions::default()).unwrap()),
                 Step::SwitchVectors(enabled) => drop(store.set_deletion_vectors(*enabled).unwrap()),
+                Step::Restore(share) => {
+                    let version = (before.version() as f64 * share) as u64;
+                    store.restore(At::Version(version)).unwrap();
+                    let after = rows(&store.snapshot().unwrap());
+                    // More may come: what is stored in other files by then comes again.
+                    (came, went) = changed(&store, before.version());
+                    let new = without(after.clone(), rows(&before));
+                    prop_assert_eq!(&without(new.clone(), came.clone()), &Vec::new(), "{:?} came, not all of {:?}", came, new);
+                    prop_assert_eq!(before.row_count() + came.len() as u64, after.len() as u64 + went);
+                }
             }
             log.push((before.version(), came, went));
         }
@@ -72,6 +87,16 @@ proptest! {
         let newest = store.snapshot().unwrap().version();
         prop_assert_eq!(changed(&store, newest), (Vec::new(), 0));
     }
+}
+
+/// The rows that are left of some when others are taken away, each as often as it is there.
+fn without(mut rows: Vec<Row>, others: Vec<Row>) -> Vec<Row> {
+    for other in others {
+        if let Some(at) = rows.iter().position(|row| *row == other) {
+            rows.swap_remove(at);
+        }
+    }
+    rows
 }
 
 #[test]
@@ -101,6 +126,56 @@ fn restored_rows_come_again() {
     let (came, went) = changed(&store, fewer);
     assert_eq!((came, went), ((0..4).map(|id| row(id, id)).collect(), 0));
     assert_eq!(rows(&store.snapshot().unwrap()), (0..10).map(|id| row(id, id)).collect::<Vec<_>>());
+}
+
+#[test]
+fn restored_rows_of_rewritten_files_come_again() {
+    let (_dir, store) = store(Layout { keyed: true, with_vectors: false, ..Layout::PLAIN });
+    store.append(&[batch(&(0..10).map(|id| row(id, id)).collect::<Vec<_>>())]).unwrap();
+    // What is left is in a file of its own, which is gone in the next version.
+    let some = store.delete(&below(4)).unwrap().version;
+    let none = store.delete(&below(1000)).unwrap().version;
+    store.restore(At::Version(some)).unwrap();
+    assert_eq!(changed(&store, none), ((4..10).map(|id| row(id, id)).collect(), 0));
+}
+
+#[test]
+fn rows_that_a_restored_file_is_written_for_come_again() {
+    let (_dir, store) = store(Layout { keyed: true, ..Layout::PLAIN });
+    store.append(&[batch(&(0..10).map(|id| row(id, id)).collect::<Vec<_>>())]).unwrap();
+    let some = store.delete(&below(4)).unwrap().version;
+    let none = store.delete(&below(1000)).unwrap().version;
+    let none_without_vectors = store.set_deletion_vectors(false).unwrap();
+    store.restore(At::Version(some)).unwrap();
+    assert_eq!(changed(&store, none), ((4..10).map(|id| row(id, id)).collect(), 0));
+    assert_eq!(changed(&store, none_without_vectors).0.len(), 6);
+}
+
+#[test]
+fn a_version_is_durable_before_it_is_given_out() {
+    let (_dir, store) = store(Layout::PLAIN);
+    let first = store.append(&[batch(&[row(1, 1)])]).unwrap();
+    // Another process has made the newest version, for all that this one knows.
+    let disk = Hooked::default();
+    let other = Store::open_on(Arc::new(disk.clone()), store.path()).unwrap();
+    let synced = Arc::new(AtomicBool::new(false));
+    let log = store.path().join("_delta_log");
+    disk.set({
+        let (log, synced) = (log.clone(), Arc::clone(&synced));
+        move |call, path| {
+            synced.fetch_or(call == Call::SyncDir && path == log, Ordering::Relaxed);
+            Ok(())
+        }
+    });
+    assert_eq!(other.changes_since(first).unwrap().to(), first);
+    assert!(synced.load(Ordering::Relaxed));
+    // One that cannot be made so is not given out.
+    let another = Store::open_on(Arc::new(disk.clone()), store.path()).unwrap();
+    disk.set(move |call, path| match call == Call::SyncDir && path == log {
+        true => Err(std::io::Error::other("it cannot be synced")),
+        false => Ok(()),
+    });
+    assert_eq!(another.changes_since(first).unwrap_err().kind(), ErrorKind::Io);
 }
 
 #[test]

@@ -118,6 +118,72 @@ fn clones_of_a_store_in_use_are_of_one_moment() {
     });
 }
 
+const INSIDE: &str = "SOA_TEST_CLONE_INSIDE";
+
+/// Run by the next test in a process of its own, which is in the folder of the store.
+#[test]
+#[ignore = "part of another test"]
+fn a_clone_into_the_folder_that_this_process_is_in() {
+    let Some(path) = std::env::var_os(INSIDE) else { return };
+    let store = soa_core::store::Store::open(path).unwrap();
+    let error = store.clone_to("inside.soa").unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().contains("inside the store")),
+        (ErrorKind::InvalidInput, true),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_relative_path_may_be_inside_as_well() {
+    let (_dir, store) = store(Layout::PLAIN);
+    store.append(&[batch(&[row(1, 1)])]).unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["maintain::clone::a_clone_into_the_folder_that_this_process_is_in", "--exact", "--ignored"])
+        .current_dir(store.path())
+        .env(INSIDE, store.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    assert!(!store.path().join("inside.soa").exists());
+}
+
+#[test]
+fn what_is_left_of_a_copy_is_named() {
+    let (dir, store) = store(Layout::PLAIN);
+    store.append(&[batch(&[row(1, 1)])]).unwrap();
+    let to = dir.path().join("clone.soa");
+    // As a process leaves it that was killed.
+    fs::create_dir_all(to.join("_delta_log")).unwrap();
+    let file = store.snapshot().unwrap().segments()[0].files()[0].clone();
+    let left = to.join(file.file_name().unwrap());
+    fs::copy(&file, &left).unwrap();
+    let text = store.clone_to(&to).unwrap_err().to_string();
+    assert!(text.contains("clone.soa") && text.contains("interrupted") && text.contains("part-"), "{text}");
+    assert!(left.exists());
+    fs::remove_dir_all(&to).unwrap();
+    assert_eq!(rows(&store.clone_to(&to).unwrap().snapshot().unwrap()), [row(1, 1)]);
+}
+
+#[test]
+fn rules_that_are_not_known_are_not_copied() {
+    let (dir, store) = store(Layout::PLAIN);
+    store.append(&[batch(&[row(1, 1)])]).unwrap();
+    let store = super::rewritten(store, |_, actions| {
+        for metadata in actions.iter_mut().filter_map(|action| action.get_mut("metaData")) {
+            let mut schema: serde_json::Value =
+                serde_json::from_str(metadata["schemaString"].as_str().unwrap()).unwrap();
+            let rule = r#"{"expression":{"expression":"value > 0"}}"#;
+            schema["fields"][1]["metadata"]["delta.invariants"] = rule.into();
+            metadata["schemaString"] = schema.to_string().into();
+        }
+    });
+    let error = store.clone_to(dir.path().join("clone.soa")).unwrap_err();
+    assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("a constraint"), "{error}");
+    assert!(!dir.path().join("clone.soa").exists());
+}
+
 #[test]
 fn a_clone_that_cannot_be_leaves_nothing() {
     let (dir, store) = store(Layout { partitioned: true, ..Layout::PLAIN });

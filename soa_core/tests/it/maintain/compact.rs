@@ -1,11 +1,13 @@
 //! Compaction never changes rows, whatever else happens meanwhile.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use soa_core::store::{At, Commit, CompactOptions, Form, Store};
 
+use super::disk::{Call, Hooked};
 use super::{Layout, Row, batch, below, keys, problems, row, rows, sorted, store};
 
 fn small(rows_max: usize) -> CompactOptions {
@@ -195,6 +197,106 @@ fn only_neighbours_are_joined() {
     assert_eq!(after.len(), 5);
     assert_eq!(after[1..4], before[2..5]);
     assert_eq!(rows(&store.snapshot().unwrap()), expected);
+}
+
+/// The same store with its segments of these times, in the order in which they were added.
+fn with_times(store: Store, times: &[i64]) -> Store {
+    let mut times = times.iter();
+    super::rewritten(store, |_, actions| {
+        for add in actions.iter_mut().filter_map(|action| action.get_mut("add")) {
+            add["modificationTime"] = (*times.next().unwrap()).into();
+        }
+    })
+}
+
+#[test]
+fn rows_stay_in_order_where_there_is_no_room_between_neighbours() {
+    for times in [[1000, 1001, 1002], [1000, 1002, 1004], [1000, 1000, 1001], [1000, 1001, 1001], [7, 7, 7]] {
+        let (_dir, store) = store(Layout::PLAIN);
+        for first in [0, 100, 200] {
+            store.append(&[batch(&(first..first + 100).map(|id| row(id, id)).collect::<Vec<_>>())]).unwrap();
+        }
+        let store = with_times(store, &times);
+        // One in the middle, wherever that is now.
+        let first = rows(&store.snapshot().unwrap())[100].0;
+        for id in first..first + 20 {
+            let id = soa_core::predicate::Scalar::Int(id.into());
+            store.delete(&soa_core::predicate::Predicate::eq(0, id)).unwrap();
+        }
+        let expected = rows(&store.snapshot().unwrap());
+        assert_eq!(expected.len(), 280);
+        store.compact(&small(20)).unwrap();
+        let snapshot = store.snapshot().unwrap();
+        assert_eq!(rows(&snapshot), expected, "{times:?}");
+        assert!(snapshot.segments().iter().all(|segment| segment.row_count() >= 20));
+        let again = store.compact(&small(20)).unwrap();
+        assert_eq!((again.segments_removed, again.segments_given_up), (0, 0), "{times:?}");
+        assert_eq!(problems(&store), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn rows_that_came_meanwhile_stay_behind() {
+    let (_dir, store) = store(Layout::PLAIN);
+    store.append(&[batch(&(0..100).map(|id| row(id, id)).collect::<Vec<_>>())]).unwrap();
+    store.delete(&below(30)).unwrap();
+    // Later than any clock says.
+    let store = with_times(store, &[4_000_000_000_000, 4_000_000_000_000]);
+    let mut done = false;
+    let compacted = store.compact_with(&small(7), &mut |_| {
+        if !std::mem::replace(&mut done, true) {
+            store.append(&[batch(&[row(500, 500)])]).unwrap();
+        }
+    });
+    assert_eq!(compacted.unwrap().segments_added, 10);
+    let expected = (30..100).chain([500]).map(|id| row(id, id)).collect::<Vec<_>>();
+    assert_eq!(rows(&store.snapshot().unwrap()), expected);
+}
+
+#[test]
+fn a_damaged_segment_is_left_to_itself() {
+    let (_dir, store) = store(Layout { partitioned: true, ..Layout::PLAIN });
+    store.set_auto_compact(false).unwrap();
+    for id in 1..5 {
+        store.append(&[batch(&[row(id, id), row(5 * id, 5 * id)])]).unwrap();
+    }
+    let broken = |snapshot: &soa_core::store::Snapshot| {
+        let of_a = |segment: &&std::sync::Arc<soa_core::store::Segment>| segment.path().starts_with("part=a");
+        snapshot.segments().iter().find(of_a).unwrap().files()
+    };
+    for file in &broken(&store.snapshot().unwrap())[..2] {
+        std::fs::write(file, "no longer what it was").unwrap();
+    }
+    let compacted = store.compact(&CompactOptions::default()).unwrap();
+    assert_eq!((compacted.segments_given_up, compacted.segments_removed, compacted.segments_added), (4, 4, 1));
+    assert_eq!(store.snapshot().unwrap().segments().len(), 5);
+}
+
+#[test]
+fn two_may_make_the_same_arrow_form() {
+    let (_dir, store) = store(Layout::PLAIN);
+    store.append(&[batch(&(0..1000).map(|id| row(id, id)).collect::<Vec<_>>())]).unwrap();
+    // Under another name this process has nothing of it open but by this disk.
+    let moved = store.path().with_extension("moved");
+    std::fs::rename(store.path(), &moved).unwrap();
+    let disk = Hooked::default();
+    let slow = Store::open_on(Arc::new(disk.clone()), &moved).unwrap();
+    let store = Store::open(&moved).unwrap();
+    let form = store.snapshot().unwrap().segments()[0].files()[1].clone();
+    std::fs::remove_file(&form).unwrap();
+    let other = Arc::new(AtomicBool::new(false));
+    disk.set({
+        let (store, form, other) = (store.clone(), form.clone(), Arc::clone(&other));
+        move |call, path| {
+            if call == Call::Link && path == form && !other.swap(true, Ordering::Relaxed) {
+                assert_eq!(store.compact(&CompactOptions::default()).unwrap().arrow_rebuilt, 1);
+            }
+            Ok(())
+        }
+    });
+    assert_eq!(slow.compact(&CompactOptions::default()).unwrap().arrow_rebuilt, 1);
+    assert!(other.load(Ordering::Relaxed) && form.exists());
+    assert_eq!(problems(&store), Vec::<String>::new());
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod auto;
 mod changes;
 mod clone;
 mod compact;
+mod disk;
+mod enums;
 mod evolve;
 mod restore;
 mod vacuum;
@@ -112,6 +114,22 @@ pub(crate) fn rows_of(batch: &RecordBatch) -> Vec<Row> {
             (number(0, row), number(1, row), parts.value(row).to_owned(), note)
         })
         .collect()
+}
+
+/// The same store with other commits, under another name, so that this process has nothing of it open. `edit` is given each
+/// version's actions.
+pub(crate) fn rewritten(store: Store, mut edit: impl FnMut(u64, &mut Vec<serde_json::Value>)) -> Store {
+    for commit in store.history().unwrap() {
+        let path = store.path().join(format!("_delta_log/{:020}.json", commit.version));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut actions: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        edit(commit.version, &mut actions);
+        std::fs::write(&path, actions.iter().map(|action| format!("{action}\n")).collect::<String>()).unwrap();
+    }
+    let moved = store.path().with_extension("rewritten");
+    std::fs::rename(store.path(), &moved).unwrap();
+    Store::open(&moved).unwrap()
 }
 
 pub(crate) fn sorted(mut rows: Vec<Row>) -> Vec<Row> {

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use soa_core::store::{At, CompactOptions, Store, VacuumOptions};
 use soa_core::{Error, ErrorKind};
 
+use super::disk::{Call, Hooked};
 use super::{Layout, Row, batch, below, keys, problems, row, rows, store};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -255,6 +257,176 @@ fn a_snapshot_whose_files_are_gone_is_too_old() {
         let error = again.snapshot().unwrap().plan(&request).and_then(|plan| plan.read(0)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
     }
+}
+
+#[test]
+fn nothing_goes_because_of_a_version_that_is_not_durable() {
+    let (_dir, store) = store(Layout { keyed: true, ..Layout::PLAIN });
+    store.append(&[batch(&[row(1, 1)])]).unwrap();
+    store.delete(&below(1000)).unwrap();
+    // Another process has made the newest version, for all that this one knows.
+    let disk = Hooked::default();
+    let other = Store::open_on(Arc::new(disk.clone()), store.path()).unwrap();
+    let log = store.path().join("_delta_log");
+    disk.set(move |call, path| match call == Call::SyncDir && path == log {
+        true => Err(std::io::Error::other("it cannot be synced")),
+        false => Ok(()),
+    });
+    let before = files(store.path());
+    assert_eq!(other.vacuum(&at_once()).unwrap_err().kind(), ErrorKind::Io);
+    let after = files(store.path());
+    assert!(before.is_subset(&after));
+    let mut dry_run = at_once();
+    dry_run.dry_run = true;
+    // What is only looked at needs nothing of that.
+    let told = other.vacuum(&dry_run).unwrap();
+    assert!(!told.files.is_empty());
+    disk.clear();
+    assert_eq!(other.vacuum(&at_once()).unwrap(), told);
+}
+
+#[test]
+fn a_commit_that_lands_meanwhile_keeps_its_files() {
+    let (_dir, store) = store(Layout::PLAIN);
+    store.append(&[batch(&[row(1, 1)])]).unwrap();
+    let version = store.append(&[batch(&[row(2, 2)])]).unwrap();
+    // It is still to come.
+    let commit = store.path().join(format!("_delta_log/{version:020}.json"));
+    let aside = store.path().with_extension("aside");
+    fs::rename(&commit, &aside).unwrap();
+    files(store.path()).iter().for_each(|file| set_age(&store.path().join(file), DAY));
+    let disk = Hooked::default();
+    let other = Store::open_on(Arc::new(disk.clone()), store.path()).unwrap();
+    let first = store.path().join("_delta_log/00000000000000000000.json");
+    disk.set(move |call, path| {
+        if call == Call::Open && path == first && aside.exists() {
+            fs::rename(&aside, &commit).unwrap();
+        }
+        Ok(())
+    });
+    assert_eq!(other.vacuum(&at_once()).unwrap().files, Vec::<PathBuf>::new());
+    assert_eq!(rows(&store.snapshot().unwrap()), [row(1, 1), row(2, 2)]);
+    assert_eq!(problems(&store), Vec::<String>::new());
+}
+
+#[test]
+fn a_commit_does_not_name_files_that_are_gone() {
+    let (_dir, store) = store(Layout::PLAIN);
+    store.append(&[batch(&[row(1, 1)])]).unwrap();
+    let before = store.snapshot().unwrap();
+    let disk = Hooked::default();
+    let slow = Store::open_on(Arc::new(disk.clone()), store.path()).unwrap();
+    let (root, known) = (store.path().to_owned(), before.segments()[0].path().to_owned());
+    let is_new = move |file: &&PathBuf| {
+        let name = file.to_string_lossy();
+        name.starts_with("part-") && name.ends_with(".parquet") && name != known
+    };
+    disk.set(move |call, path| {
+        // The folder is synced once the segment is there.
+        if call == Call::SyncDir && path == root {
+            files(&root).iter().filter(|file| is_new(file)).for_each(|file| fs::remove_file(root.join(file)).unwrap());
+        }
+        Ok(())
+    });
+    let error = slow.append(&[batch(&[row(2, 2)])]).unwrap_err();
+    let text = error.with_causes();
+    assert!(error.kind() == ErrorKind::Io && text.contains("part-") && text.contains("vacuum"), "{text}");
+    disk.clear();
+    assert_eq!(store.snapshot().unwrap().version(), before.version());
+    slow.append(&[batch(&[row(3, 3)])]).unwrap();
+    assert_eq!(rows(&store.snapshot().unwrap()), [row(1, 1), row(3, 3)]);
+    assert_eq!(problems(&store), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_read_just_now_is_needed_all_the_same() {
+    let (_dir, store) = store(Layout { keyed: true, ..Layout::PLAIN });
+    store.set_auto_compact(false).unwrap();
+    for id in 0..12 {
+        store.append(&[batch(&[row(id, id)])]).unwrap();
+    }
+    let checkpoint = files(store.path()).into_iter().find(|file| file.to_string_lossy().contains(".checkpoint."));
+    let checkpoint = store.path().join(checkpoint.unwrap());
+    // Somebody has cleaned the log up: what was before the checkpoint cannot be read any more.
+    (0..9).for_each(|version| fs::remove_file(store.path().join(format!("_delta_log/{version:020}.json"))).unwrap());
+    store.compact(&CompactOptions::default()).unwrap();
+    let disk = Hooked::default();
+    let other = Store::open_on(Arc::new(disk.clone()), store.path()).unwrap();
+    other.snapshot().unwrap();
+    let before = files(store.path());
+    let mut fails = true;
+    disk.set(move |call, path| match call == Call::Open && path == checkpoint && std::mem::take(&mut fails) {
+        true => Err(std::io::Error::from_raw_os_error(24)),
+        false => Ok(()),
+    });
+    let error = other.vacuum(&VacuumOptions::default()).unwrap_err();
+    assert!(error.with_causes().contains("os error 24"), "{}", error.with_causes());
+    assert!(before.is_subset(&files(store.path())));
+    // The next time it can be: all that the versions need from the checkpoint on is needed.
+    assert_eq!(other.vacuum(&VacuumOptions::default()).unwrap().files, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn partitions_whose_names_begin_with_a_line_are_looked_into() {
+    let dir = tempfile::tempdir().unwrap();
+    let fields = ["id", "_part"].map(|name| soa_core::schema::Field::new(name, soa_core::schema::DataType::Int64));
+    let schema = soa_core::schema::Schema::new(fields.to_vec()).unwrap().with_partition_by(&["_part"]).unwrap();
+    let store = Store::create(dir.path().join("kept.soa"), schema).unwrap();
+    for id in 0..3 {
+        let one = || keys(&[id]);
+        let part = keys(&[7]);
+        let rows = arrow::array::RecordBatch::try_from_iter([("id", one()), ("_part", part)]).unwrap();
+        store.append(&[rows]).unwrap();
+    }
+    store.compact(&CompactOptions::default()).unwrap();
+    let vacuumed = store.vacuum(&at_once()).unwrap();
+    assert_eq!(vacuumed.files.iter().filter(|file| file.starts_with("_part=7")).count(), 3);
+    assert_eq!(files(&store.path().join("_part=7")).len(), 1);
+    assert_eq!(problems(&store), Vec::<String>::new());
+}
+
+#[test]
+fn a_deletion_vector_by_a_path_elsewhere_stops_it() {
+    let (_dir, store) = store(Layout { keyed: true, ..Layout::PLAIN });
+    store.append(&[batch(&(0..1000).map(|id| row(id, id)).collect::<Vec<_>>())]).unwrap();
+    store.delete_keys(&keys(&(0..900).step_by(7).collect::<Vec<_>>())).unwrap();
+    let store = super::rewritten(store, |_, actions| {
+        for add in actions.iter_mut().filter_map(|action| action.get_mut("add")) {
+            if let Some(vector) = add.get_mut("deletionVector") {
+                vector["storageType"] = "p".into();
+                vector["pathOrInlineDv"] = "file:///elsewhere/deletion_vector.bin".into();
+            }
+        }
+    });
+    let before = files(store.path());
+    let error = store.vacuum(&at_once()).unwrap_err();
+    assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("/elsewhere/"), "{error}");
+    assert!(before.is_subset(&files(store.path())));
+}
+
+#[test]
+fn files_whose_rows_the_log_does_not_count_may_be_gone() {
+    let (_dir, store) = store(Layout { keyed: true, ..Layout::PLAIN });
+    let first = store.append(&[batch(&(0..10).map(|id| row(id, id)).collect::<Vec<_>>())]).unwrap();
+    let second = store.append(&[batch(&(10..20).map(|id| row(id, id)).collect::<Vec<_>>())]).unwrap();
+    store.compact(&CompactOptions::default()).unwrap();
+    let store = super::rewritten(store, |version, actions| {
+        for add in actions.iter_mut().filter_map(|action| action.get_mut("add")) {
+            if [first, second].contains(&version) {
+                // As others write them.
+                add.as_object_mut().unwrap().retain(|key, _| !["stats", "tags"].contains(&key.as_str()));
+            }
+        }
+    });
+    assert_eq!(store.changes_since(first).unwrap().rows_added(), 10);
+    assert!(store.vacuum(&at_once()).unwrap().files.len() >= 2);
+    for since in [0, first] {
+        let error = store.changes_since(since).map(|changes| changes.rows_added()).unwrap_err();
+        assert!(matches!(error, Error::SnapshotTooOld { .. }), "{error}");
+    }
+    // Versions that cannot be read need nothing.
+    assert_eq!(store.vacuum(&VacuumOptions::default()).unwrap().files, Vec::<PathBuf>::new());
+    assert_eq!(rows(&store.snapshot().unwrap()).len(), 20);
 }
 
 #[test]
