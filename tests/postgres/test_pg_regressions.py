@@ -82,6 +82,8 @@ def many_segments() -> Iterator[Path]:
     """A folder with a store of many segments without Arrow forms."""
     with support.public_folder("soa-many-") as root:
         store = Small(root, "many")
+        # They are to stay many.
+        support.soa("alter", store.path, "--auto-compact", "false")
         store.append(SEGMENTS - 1)
         shutil.rmtree(store.path / "_soa")
         assert len(list(store.path.glob("*.parquet"))) == SEGMENTS

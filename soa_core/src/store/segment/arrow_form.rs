@@ -80,8 +80,8 @@ pub(super) struct ArrowForm {
     blocks: Vec<BlockAt>,
     rows: u64,
     zones: ZoneMap,
-    /// The file's column of each field; none for one that the table has got since the file was written: it is all NULL.
-    columns: Vec<Option<usize>>,
+    /// How many of the fields the file has. Those behind them the table has got since: they are all NULL.
+    stored: usize,
     /// The arrays handed out so far, `[batch * columns + column]`: checked once, then shared.
     arrays: Vec<OnceLock<ArrayRef>>,
 }
@@ -136,9 +136,9 @@ impl ArrowForm {
         let encoded = metadata.get(ZONE_MAPS_KEY).and_then(|zones| BASE64.decode(zones).ok());
         let schema = footer.schema().ok_or("it has no schema")?;
         let schema = arrow_ipc::convert::fb_to_schema(schema);
-        let columns = check_schema(&schema, fields)?;
-        let types = types_of(&schema, fields)?;
-        let zones = ZoneMap::decode(&encoded.ok_or("it has no zone maps")?, &types.iter().collect::<Vec<_>>())?;
+        let stored = check_schema(&schema, fields)?;
+        let types: Vec<_> = fields[..stored].iter().map(Field::data_type).collect();
+        let zones = ZoneMap::decode(&encoded.ok_or("it has no zone maps")?, &types)?;
         let read = |block: &Block| BlockAt::read(block, footer_at).ok_or("its footer points outside the file");
         let blocks = footer.recordBatches().iter().flatten().map(read).collect::<Result<Vec<_>, _>>()?;
         if blocks.len() as u64 != rows.div_ceil(UNIT_ROWS as u64) || zones.zones.len() != blocks.len() * types.len() {
@@ -162,7 +162,7 @@ impl ArrowForm {
             blocks,
             rows,
             zones,
-            columns,
+            stored,
             arrays,
             mapping,
         })
@@ -183,7 +183,10 @@ impl ArrowForm {
     /// What the zone map says of a column in a batch.
     pub(super) fn bounds(&self, batch: usize, column: usize) -> Bounds {
         let rows = self.batch_rows(batch);
-        self.columns[column].map_or(Bounds::constant(rows, None), |column| self.zones.get(batch, column).bounds(rows))
+        match column < self.stored {
+            true => self.zones.get(batch, column).bounds(rows),
+            false => Bounds::constant(rows, None),
+        }
     }
 
     /// A column of a batch, in place. The first time, its checksum and its values are checked.
@@ -202,10 +205,10 @@ impl ArrowForm {
     fn check_column(&self, batch: usize, column: usize) -> Result<ArrayRef, String> {
         let rows = self.batch_rows(batch);
         let field = &self.fields[column];
-        let Some(column) = self.columns[column] else {
+        if column >= self.stored {
             let rows = usize::try_from(rows).map_err(|error| error.to_string())?;
             return Ok(new_null_array(&field.data_type().to_arrow(), rows));
-        };
+        }
         let at = self.blocks[batch];
         let block = self.mapping.slice_with_length(at.offset, at.len());
         let message = root_as_message(&block[8..at.metadata_len]).map_err(|error| error.to_string())?;
@@ -237,13 +240,12 @@ impl ArrowForm {
     /// Checks every column of every batch, whether used before or not.
     pub(super) fn verify(&self) -> Result<()> {
         for batch in 0..self.blocks.len() {
-            for (column, field) in self.fields.iter().enumerate() {
-                let Some(in_file) = self.columns[column] else { continue };
+            for (column, field) in self.fields[..self.stored].iter().enumerate() {
                 let array = guarded(|| self.check_column(batch, column)).map_err(|message| {
                     Error::damaged(&self.path, format!("column \"{}\", batch {batch}: {message}", field.name()))
                 })?;
                 let stats = ColumnStats::of(&array);
-                let zone = &self.zones.get(batch, in_file).stats;
+                let zone = &self.zones.get(batch, column).stats;
                 if stats.nulls != zone.nulls || stats.has_nan != zone.has_nan || !encloses(zone, &stats) {
                     let message =
                         format!("column \"{}\", batch {batch}: its zone map does not fit its values", field.name());
@@ -282,30 +284,21 @@ impl std::fmt::Debug for ArrowForm {
     }
 }
 
-/// Finds the file's column of each field. One that may be NULL may be missing: the table has got it since. Columns that the
-/// table has no more, as it is an older version that was restored, are passed over.
-fn check_schema(schema: &ArrowSchema, fields: &[Field]) -> Result<Vec<Option<usize>>, String> {
-    let find = |field: &Field| {
+/// Makes sure that the file has the table's columns: all, or all but the last ones, which may be NULL and were added since.
+/// (Another column in the place of one that may be NULL is damage, not one that is missing.) Gives how many it has; the zone
+/// maps, which have a checksum, must be of as many.
+fn check_schema(schema: &ArrowSchema, fields: &[Field]) -> Result<usize, String> {
+    let stored = schema.fields().len();
+    if stored > fields.len() || !fields[stored..].iter().all(Field::is_nullable) {
+        return Err("it has other columns than the table".into());
+    }
+    for (found, field) in schema.fields().iter().zip(fields) {
         let expected = arrow_field(field);
-        match schema.fields().iter().position(|found| found.name() == expected.name()) {
-            Some(at) if schema.field(at).data_type() == expected.data_type() => Ok(Some(at)),
-            Some(_) => Err(format!("its column \"{}\" is not the table's", field.name())),
-            None if field.is_nullable() => Ok(None),
-            None => Err(format!("it has no column \"{}\"", field.name())),
+        if found.name() != expected.name() || found.data_type() != expected.data_type() {
+            return Err(format!("its column \"{}\" is not the table's column \"{}\"", found.name(), field.name()));
         }
-    };
-    fields.iter().map(find).collect()
-}
-
-/// The types of the file's columns; those of the table where it has them.
-fn types_of(schema: &ArrowSchema, fields: &[Field]) -> Result<Vec<DataType>, String> {
-    let type_of = |found: &Arc<arrow::datatypes::Field>| {
-        let known = fields.iter().find(|field| field.name() == found.name()).map(|field| field.data_type().clone());
-        known
-            .or_else(|| DataType::from_arrow(found.data_type()))
-            .ok_or_else(|| format!("its column \"{}\" is of a type that no table has", found.name()))
-    };
-    schema.fields().iter().map(type_of).collect()
+    }
+    Ok(stored)
 }
 
 /// Refuses a record batch whose buffers are not what its schema says, before Arrow relies on them.

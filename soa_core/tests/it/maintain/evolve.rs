@@ -113,6 +113,37 @@ fn older_rows_have_null_in_a_new_column_in_both_forms() {
 }
 
 #[test]
+fn a_damaged_name_is_not_taken_for_a_column_that_was_added() {
+    let (_dir, store) = store(false);
+    store.add_columns(&[Field::nullable("colour", DataType::Int64), Field::nullable("size", DataType::Int64)]).unwrap();
+    let numbers = |first: i64| Arc::new(Int64Array::from(vec![first, first + 1])) as ArrayRef;
+    let levels = Arc::new(StringArray::from(vec!["low", "high"])) as ArrayRef;
+    let columns = [("id", numbers(1)), ("level", levels), ("colour", numbers(3)), ("size", numbers(5))];
+    store.append(&[RecordBatch::try_from_iter(columns).unwrap()]).unwrap();
+    let expected = rows(&store.snapshot().unwrap());
+    assert_eq!(expected, [row(1, "low", &[Some(3), Some(5)]), row(2, "high", &[Some(4), Some(6)])]);
+    for (number, name) in ["colour", "size"].iter().enumerate() {
+        let copy = store.path().with_extension(number.to_string());
+        assert!(std::process::Command::new("cp").arg("-a").args([store.path(), &copy]).status().unwrap().success());
+        let form = std::fs::read_dir(copy.join("_soa/arrow")).unwrap().next().unwrap().unwrap().path();
+        let mut content = std::fs::read(&form).unwrap();
+        let places: Vec<usize> = content
+            .windows(name.len())
+            .enumerate()
+            .filter(|(_, found)| *found == name.as_bytes())
+            .map(|found| found.0)
+            .collect();
+        assert!(!places.is_empty());
+        places.iter().for_each(|place| content[*place] ^= 1);
+        std::fs::write(&form, content).unwrap();
+        let copy = Store::open(copy).unwrap();
+        assert_eq!(copy.snapshot().unwrap().segments()[0].form(), Form::Parquet);
+        assert_eq!(rows(&copy.snapshot().unwrap()), expected);
+        assert_eq!(problems(&copy).len(), 1);
+    }
+}
+
+#[test]
 fn variants_are_added_at_the_end() {
     let (_dir, store) = store(true);
     store.append(&[batch(&[row(1, "low", &[]), row(2, "high", &[])])]).unwrap();
