@@ -74,7 +74,7 @@ fn template() -> Template {
     let fields = vec![
         Field::new("id", DataType::Int64),
         Field::new("price", DataType::Float64),
-        Field::new("note", DataType::Utf8),
+        Field::nullable("note", DataType::Utf8),
     ];
     let store = Store::create(dir.path().join("store"), Schema::new(fields).unwrap().with_key("id").unwrap()).unwrap();
     // More versions than there are between two checkpoints.
