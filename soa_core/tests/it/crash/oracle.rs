@@ -78,7 +78,7 @@ pub(super) enum Mark {
     Seen(Rows),
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Lane {
     /// What may be there, durably.
     settled: Vec<Rows>,
@@ -95,11 +95,14 @@ pub(super) struct Oracle {
     pub(super) exists: bool,
 }
 
-impl Lane {
-    fn new() -> Self {
-        Self { settled: vec![Rows::new()], ..Self::default() }
+impl Default for Lane {
+    /// It has nothing yet.
+    fn default() -> Self {
+        Self { settled: vec![Rows::new()], loose: Vec::new(), running: None }
     }
+}
 
+impl Lane {
     /// What may be there. If the power did not fail, nothing is lost that was done.
     fn candidates(&self, power_failed: bool) -> Vec<Rows> {
         let mut found: Vec<Rows> = Vec::new();
@@ -160,7 +163,7 @@ impl Oracle {
             Mark::Creating => self.may_exist = true,
             Mark::Created => self.exists = true,
             Mark::Begin { lane, op, way } => {
-                let lane = self.lanes.entry(*lane).or_insert_with(Lane::new);
+                let lane = self.lanes.entry(*lane).or_default();
                 assert!(lane.running.is_none(), "a lane does one thing at a time");
                 lane.running = Some((op.clone(), *way));
             }

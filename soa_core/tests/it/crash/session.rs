@@ -143,7 +143,7 @@ impl<'a> Session<'a> {
                     .iter()
                     .map(|steps| scope.spawn(move || steps.iter().try_for_each(|step| this.run_shared(step))))
                     .collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+                threads.into_iter().try_for_each(|thread| thread.join().unwrap())
             }),
             step => self.run_shared(step),
         }
