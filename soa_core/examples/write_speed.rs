@@ -184,6 +184,8 @@ const FEW_ROWS: u64 = 100;
 
 fn segments(folder: &Path, count: u64) -> Answer {
     let store = fresh(folder, "segments.soa")?;
+    // Otherwise there would not be many for long.
+    store.set_auto_compact(false)?;
     let total = count * FEW_ROWS;
     let start = Instant::now();
     let mut first_ms = 0.0;

@@ -37,7 +37,7 @@ pub(super) fn replay(
     before: &[Arc<Segment>],
     versions: std::ops::RangeInclusive<u64>,
 ) -> Result<Option<Replayed>> {
-    if versions.end() - versions.start() >= COMMITS_MAX {
+    if versions.end().saturating_sub(*versions.start()) >= COMMITS_MAX {
         return Ok(None);
     }
     let mut txns = Vec::new();
