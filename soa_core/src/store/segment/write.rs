@@ -185,10 +185,12 @@ fn write_new<T>(
         Ok(())
     };
     let written = match backend.write_new(path, &mut write) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => path
-            .parent()
-            .map_or(Ok(()), |dir| backend.create_dir_all(dir))
-            .and_then(|()| backend.write_new(path, &mut write)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let dir = path.parent().unwrap_or(Path::new("."));
+            // Made anew, it gives the access that the store does.
+            let there = dir.ancestors().find(|above| backend.stat(above).is_ok()).unwrap_or(dir);
+            backend.create_dirs_below(there, dir).and_then(|()| backend.write_new(path, &mut write))
+        }
         other => other,
     };
     let nothing = || std::io::Error::other("nothing was written");

@@ -514,7 +514,8 @@ impl Shared {
                     self.write_queue(state, file, true)
                 }
                 Some(file) => {
-                    let sync = state.synced_at.elapsed() >= self.options.sync_interval;
+                    // After a pause there is nothing that should have been synced: the interval begins with this frame.
+                    let sync = self.is_sync_due(&state);
                     self.write_queue(state, file, sync)
                 }
                 None => self.progress.wait(state).unwrap_or_else(PoisonError::into_inner),
