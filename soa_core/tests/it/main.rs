@@ -3,6 +3,7 @@
 
 mod arrow_edges;
 mod crash;
+mod datafusion;
 mod derive;
 mod edits;
 mod fixtures;
