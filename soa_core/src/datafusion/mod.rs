@@ -42,6 +42,8 @@
 mod filter;
 mod source;
 mod statistics;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::fmt;

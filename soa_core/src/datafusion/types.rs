@@ -1,4 +1,4 @@
-//! Constants of a query ↔ constants of a [`Predicate`], both directions.
+//! Constants of a query as constants of a [`Predicate`].
 //!
 //! A comparison `column op constant` reaches the scan as DataFusion evaluates it: both sides have one Arrow type, and the
 //! column may be under a cast to it. The predicate made of it is true **wherever the comparison is**; it may be true in more
@@ -8,8 +8,6 @@
 //! Floats: DataFusion orders them by IEEE 754's totalOrder after it has made -0.0 to 0.0, so that a NaN with its sign bit set
 //! is below all numbers; to a predicate every NaN is above them. What is below a constant is therefore asked for together
 //! with the NaNs.
-
-use std::sync::Arc;
 
 use arrow::datatypes::{DataType as ArrowType, TimeUnit};
 use datafusion::common::ScalarValue;
@@ -352,34 +350,4 @@ pub(super) fn is_text(arrow: &ArrowType) -> bool {
 
 fn is_binary(arrow: &ArrowType) -> bool {
     matches!(arrow, ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView)
-}
-
-/// A value of a column as DataFusion has it, or `None` if the column's type has no such value.
-pub(super) fn value(data_type: &DataType, scalar: &Scalar) -> Option<ScalarValue> {
-    Some(match (data_type, scalar) {
-        (DataType::Bool, Scalar::Bool(value)) => ScalarValue::Boolean(Some(*value)),
-        (DataType::Int8, Scalar::Int(value)) => ScalarValue::Int8(Some((*value).try_into().ok()?)),
-        (DataType::Int16, Scalar::Int(value)) => ScalarValue::Int16(Some((*value).try_into().ok()?)),
-        (DataType::Int32, Scalar::Int(value)) => ScalarValue::Int32(Some((*value).try_into().ok()?)),
-        (DataType::Int64, Scalar::Int(value)) => ScalarValue::Int64(Some((*value).try_into().ok()?)),
-        (DataType::UInt8, Scalar::Int(value)) => ScalarValue::UInt8(Some((*value).try_into().ok()?)),
-        (DataType::UInt16, Scalar::Int(value)) => ScalarValue::UInt16(Some((*value).try_into().ok()?)),
-        (DataType::UInt32, Scalar::Int(value)) => ScalarValue::UInt32(Some((*value).try_into().ok()?)),
-        (DataType::UInt64, Scalar::Int(value)) => ScalarValue::UInt64(Some((*value).try_into().ok()?)),
-        (DataType::Float32, Scalar::Float(value)) => ScalarValue::Float32(Some(*value as f32)),
-        (DataType::Float64, Scalar::Float(value)) => ScalarValue::Float64(Some(*value)),
-        (DataType::Decimal { precision, scale }, Scalar::Int(value)) => {
-            ScalarValue::Decimal128(Some(*value), *precision, i8::try_from(*scale).ok()?)
-        }
-        (DataType::Date, Scalar::Int(value)) => ScalarValue::Date32(Some((*value).try_into().ok()?)),
-        (DataType::Timestamp { utc }, Scalar::Int(value)) => {
-            ScalarValue::TimestampMicrosecond(Some((*value).try_into().ok()?), utc.then(|| Arc::from("UTC")))
-        }
-        (DataType::Utf8, Scalar::Utf8(value)) => ScalarValue::Utf8View(Some(value.clone())),
-        (DataType::Enum(_), Scalar::Utf8(value)) => {
-            ScalarValue::Dictionary(Box::new(ArrowType::UInt8), Box::new(ScalarValue::Utf8(Some(value.clone()))))
-        }
-        (DataType::Binary, Scalar::Binary(value)) => ScalarValue::BinaryView(Some(value.clone())),
-        (_, Scalar::Bool(_) | Scalar::Int(_) | Scalar::Float(_) | Scalar::Utf8(_) | Scalar::Binary(_)) => return None,
-    })
 }

@@ -65,12 +65,12 @@ struct StoreArgs {
 #[derive(Debug)]
 enum Failure {
     /// Something went wrong.
-    Error(Box<dyn std::error::Error>),
+    Error(Box<dyn std::error::Error + Send + Sync>),
     /// `verify` found something, and has printed it.
     Damaged,
 }
 
-impl<E: std::error::Error + 'static> From<E> for Failure {
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Error(Box::new(error))
     }

@@ -182,10 +182,10 @@ fn cell_width(cell: &str) -> usize {
     cell.split('\n').map(UnicodeWidthStr::width).max().unwrap_or(0)
 }
 
-/// Text that does nothing to a terminal but appear there.
+/// Text that does nothing to a terminal but appear there. A line end at its end is left out.
 fn printable(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in text.strip_suffix('\n').unwrap_or(text).chars() {
         if c.is_control() && c != '\n' { result.extend(c.escape_default()) } else { result.push(c) }
     }
     result

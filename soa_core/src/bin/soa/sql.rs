@@ -24,6 +24,10 @@ use soa_core::{Error, Result};
 use crate::print::{Format, Printer};
 use crate::{CommandResult, Failure, with_sources};
 
+/// Address space for the stacks of the thread that plans and of those that run. Only what is used takes memory.
+const SESSION_STACK_BYTES: usize = 256 << 20;
+const WORKER_STACK_BYTES: usize = 64 << 20;
+
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
@@ -44,7 +48,7 @@ pub(crate) struct SqlArgs {
     /// Print CSV with a header, NULL as nothing; if the output is no terminal, that is the default
     #[arg(long, group = "format")]
     csv: bool,
-    /// Print one JSON object for each row
+    /// Print one JSON object for each row; what JSON has no number for, such as NaN, is null
     #[arg(long, group = "format")]
     json: bool,
     /// Print an aligned table; on a terminal, that is the default
@@ -153,18 +157,15 @@ pub(crate) fn run(args: &SqlArgs) -> CommandResult {
             text
         }
     };
-    let statements = DFParserBuilder::new(query.as_str()).build().and_then(|mut parser| parser.parse_statements());
-    let statements = statements.map_err(|error| failure(&error))?;
-    if statements.is_empty() {
-        return Err(Error::InvalidArgument { message: "the query is empty".to_owned() }.into());
-    }
-    let threads = args.threads();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).build()?;
-    let session = Session { stores, threads, format: args.format() };
-    for statement in statements {
-        runtime.block_on(session.run(statement))?;
-    }
-    Ok(())
+    let session = Session { stores, threads: args.threads(), format: args.format() };
+    // DataFusion goes down into a condition as deep as it is: that of `a OR b OR c …` is as deep as it is long.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(SESSION_STACK_BYTES);
+        match thread.spawn_scoped(scope, || session.run_all(&query))?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 struct Session {
@@ -174,6 +175,17 @@ struct Session {
 }
 
 impl Session {
+    fn run_all(&self, query: &str) -> CommandResult {
+        let statements = DFParserBuilder::new(query).build().and_then(|mut parser| parser.parse_statements());
+        let statements = statements.map_err(|error| failure(&error))?;
+        if statements.is_empty() {
+            return Err(Error::InvalidArgument { message: "the query is empty".to_owned() }.into());
+        }
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(self.threads).thread_stack_size(WORKER_STACK_BYTES).build()?;
+        statements.into_iter().try_for_each(|statement| runtime.block_on(self.run(statement)))
+    }
+
     async fn run(&self, statement: Statement) -> CommandResult {
         check_reads(&statement)?;
         let config = SessionConfig::new().with_target_partitions(self.threads).with_information_schema(true);
