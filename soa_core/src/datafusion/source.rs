@@ -129,6 +129,9 @@ impl DataSource for SnapshotSource {
                 write!(f, ", columns=[{}]", columns.join(", "))?;
                 write!(f, ", segments={}/{}", counters.segments_read, counters.segments_total)?;
                 write!(f, ", units={}, partitions={}", counters.units_read, self.partitions())?;
+                if snapshot.log_row_count() > 0 {
+                    write!(f, ", log_rows={}", snapshot.log_row_count())?;
+                }
                 if !filters.is_empty() {
                     write!(f, ", filter={}", filters.join(" AND "))?;
                 }

@@ -25,8 +25,10 @@ pub(super) fn of(plan: &ScanPlan, fetch: Option<usize>) -> Statistics {
 fn of_column(snapshot: &Snapshot, column: usize, all_rows: bool) -> ColumnStatistics {
     let mut statistics = ColumnStatistics::new_unknown();
     let nulls = match snapshot.schema().field(column).is_nullable() {
-        true => snapshot.segments().iter().map(|segment| segment.bounds(column).nulls).sum(),
         false => Some(0),
+        // Those of the write-ahead log would have to be counted.
+        true if snapshot.log_row_count() > 0 => None,
+        true => snapshot.segments().iter().map(|segment| segment.bounds(column).nulls).sum(),
     };
     statistics.null_count = match nulls.map(to_usize) {
         Some(nulls) if all_rows => Precision::Exact(nulls),

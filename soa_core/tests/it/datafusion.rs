@@ -21,7 +21,7 @@ use soa_core::arrow::datatypes::UInt64Type;
 use soa_core::arrow::util::pretty::pretty_format_batches;
 use soa_core::datafusion::SnapshotTable;
 use soa_core::schema::{DataType, Field, Schema, Variants};
-use soa_core::store::{Store, UNIT_ROWS};
+use soa_core::store::{Store, UNIT_ROWS, WriterOptions};
 use tempfile::TempDir;
 
 const BATCHES: u64 = 6;
@@ -461,6 +461,49 @@ fn rows_of_ascending(count: i64) -> RecordBatch {
     let n: Int64Array = (0..count).collect();
     let s: StringViewArray = n.values().iter().map(|n| Some(n.to_string())).collect();
     RecordBatch::try_from_iter([("n", Arc::new(n) as ArrayRef), ("s", Arc::new(s))]).unwrap()
+}
+
+#[test]
+fn deleted_rows_and_those_of_the_write_ahead_log_are_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let columns = vec![Field::new("n", DataType::Int64), Field::nullable("s", DataType::Utf8)];
+    let schema = Schema::new(columns).and_then(|schema| schema.with_key("n")).unwrap();
+    let store = Store::create(dir.path().join("t.soa"), schema).unwrap();
+    store.append(&[rows_of_ascending(10)]).unwrap();
+    let answers = [
+        ("SELECT count(*), count(s), sum(n) FROM t", "8 7 142"),
+        ("SELECT count(*), sum(n) FROM t WHERE n > 2", "7 142"),
+        ("SELECT count(*) FROM t WHERE s = 'new'", "1"),
+        ("SELECT count(*) FROM t WHERE s = '3'", "0"),
+        ("SELECT max(n) FROM (SELECT n FROM t ORDER BY n LIMIT 3)", "4"),
+    ];
+    let check = |what: &str| {
+        for (sql, expected) in answers {
+            let table = text(&query(&session_of(&store), sql));
+            let row = table.lines().nth(3).unwrap_or_default();
+            let cells: Vec<&str> = row.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
+            assert_eq!(cells.join(" "), expected, "{what}: {sql}");
+        }
+    };
+    let mut options = WriterOptions::default();
+    options.publish_age = Duration::from_secs(3600);
+    let writer = store.writer(options).unwrap();
+    let with = |n: i64, s: Option<&str>| {
+        let (n, s): (ArrayRef, ArrayRef) = (Arc::new(Int64Array::from(vec![n])), Arc::new(StringArray::from(vec![s])));
+        RecordBatch::try_from_iter([("n", n), ("s", s)]).unwrap()
+    };
+    writer.delete(&(Arc::new(Int64Array::from(vec![1, 2, 5, 6])) as ArrayRef)).unwrap();
+    writer.add_batch(&with(3, Some("new"))).unwrap();
+    writer.add_batch(&with(100, None)).unwrap();
+    writer.add_batch(&with(11, Some("eleven"))).unwrap();
+    writer.delete(&(Arc::new(Int64Array::from(vec![11])) as ArrayRef)).unwrap();
+    writer.add_batch(&with(11, Some("eleven"))).unwrap();
+    assert_eq!(store.snapshot().unwrap().log_row_count(), 3);
+    check("in the log");
+    writer.flush().unwrap();
+    assert_eq!(store.snapshot().unwrap().log_row_count(), 0);
+    check("published");
+    writer.close().unwrap();
 }
 
 #[test]
