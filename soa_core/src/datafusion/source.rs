@@ -34,20 +34,38 @@ pub(super) struct SnapshotSource {
     filters: Vec<Arc<dyn PhysicalExpr>>,
     /// How many rows each partition gives at most.
     fetch: Option<usize>,
-    /// How many partitions are wanted.
-    partitions_wanted: usize,
+    /// How many there are is decided once, because the rest of a plan depends on it. There may be fewer units.
+    partitions: usize,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl SnapshotSource {
-    /// Plans a scan of `columns`; `filters` leave out what they can.
+    /// Plans a scan of `columns` in at most `partitions`; `filters` leave out what they can.
     pub(super) fn new(
         snapshot: &Arc<Snapshot>,
         columns: Vec<usize>,
         filters: Vec<Arc<dyn PhysicalExpr>>,
         fetch: Option<usize>,
-        partitions_wanted: usize,
+        partitions: usize,
     ) -> Result<Self> {
+        let plan = Self::plan(snapshot, columns, &filters, fetch)?;
+        let partitions = partitions.min(plan.units().len()).max(1);
+        Ok(Self { plan, filters, fetch, partitions, metrics: ExecutionPlanMetricsSet::new() })
+    }
+
+    /// The same scan with other filters and another limit.
+    fn replanned(&self, filters: Vec<Arc<dyn PhysicalExpr>>, fetch: Option<usize>) -> Result<Self> {
+        let columns = self.plan.request().columns.clone();
+        let plan = Self::plan(self.plan.snapshot(), columns, &filters, fetch)?;
+        Ok(Self { plan, filters, fetch, partitions: self.partitions, metrics: ExecutionPlanMetricsSet::new() })
+    }
+
+    fn plan(
+        snapshot: &Arc<Snapshot>,
+        columns: Vec<usize>,
+        filters: &[Arc<dyn PhysicalExpr>],
+        fetch: Option<usize>,
+    ) -> Result<ScanPlan> {
         let mut parts: Vec<Predicate> = Vec::new();
         for filter in filters.iter().filter(|filter| !is_dynamic(filter)) {
             let part = filter::predicate_of(filter.as_ref(), snapshot.schema());
@@ -55,12 +73,7 @@ impl SnapshotSource {
         }
         let predicate = (!parts.is_empty()).then_some(Predicate::And(parts));
         let limit = fetch.map(|fetch| fetch as u64);
-        let plan = snapshot.plan(&ScanRequest { columns, predicate, limit }).map_err(external)?;
-        Ok(Self { plan, filters, fetch, partitions_wanted, metrics: ExecutionPlanMetricsSet::new() })
-    }
-
-    fn partitions(&self) -> usize {
-        self.partitions_wanted.min(self.plan.units().len()).max(1)
+        snapshot.plan(&ScanRequest { columns, predicate, limit }).map_err(external)
     }
 
     /// The statistics of all rows.
@@ -102,17 +115,25 @@ impl SnapshotSource {
 impl DataSource for SnapshotSource {
     /// Reads every so manieth unit, whatever other partitions do.
     fn open(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let claims = Claims { next: Arc::new(AtomicUsize::new(partition)), step: self.partitions() };
+        let claims = Claims { next: Arc::new(AtomicUsize::new(partition)), step: self.partitions };
         Ok(self.start(partition, claims))
     }
 
     fn create_sibling_state(&self, _config: &ConfigOptions) -> Option<Arc<dyn Any + Send + Sync>> {
-        Some(Arc::new(Rounds::new(self.partitions())))
+        Some(Arc::new(Rounds::new(self.partitions)))
     }
 
     fn open_with_args(&self, args: OpenArgs) -> Result<SendableRecordBatchStream> {
         match args.sibling_state.as_ref().and_then(|state| state.downcast_ref::<Rounds>()) {
-            Some(rounds) => Ok(self.start(args.partition, rounds.join(args.partition))),
+            Some(rounds) => {
+                let claims = rounds.join(args.partition).ok_or_else(|| {
+                    DataFusionError::Internal(format!(
+                        "there is no partition {} of {}",
+                        args.partition, self.partitions
+                    ))
+                })?;
+                Ok(self.start(args.partition, claims))
+            }
             None => self.open(args.partition, args.context),
         }
     }
@@ -128,7 +149,7 @@ impl DataSource for SnapshotSource {
                 write!(f, "store=\"{}\", version={}", snapshot.path().display(), snapshot.version())?;
                 write!(f, ", columns=[{}]", columns.join(", "))?;
                 write!(f, ", segments={}/{}", counters.segments_read, counters.segments_total)?;
-                write!(f, ", units={}, partitions={}", counters.units_read, self.partitions())?;
+                write!(f, ", units={}, partitions={}", counters.units_read, self.partitions)?;
                 if snapshot.log_row_count() > 0 {
                     write!(f, ", log_rows={}", snapshot.log_row_count())?;
                 }
@@ -147,7 +168,7 @@ impl DataSource for SnapshotSource {
     }
 
     fn output_partitioning(&self) -> Partitioning {
-        Partitioning::UnknownPartitioning(self.partitions())
+        Partitioning::UnknownPartitioning(self.partitions)
     }
 
     fn eq_properties(&self) -> EquivalenceProperties {
@@ -155,7 +176,7 @@ impl DataSource for SnapshotSource {
     }
 
     fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
-        let is_whole = partition.is_none() || self.partitions() == 1;
+        let is_whole = partition.is_none() || self.partitions == 1;
         Ok(Arc::new(match is_whole {
             true => self.statistics(),
             // Which units a partition will claim is not known.
@@ -164,15 +185,7 @@ impl DataSource for SnapshotSource {
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn DataSource>> {
-        let request = self.plan.request();
-        let source = Self::new(
-            self.plan.snapshot(),
-            request.columns.clone(),
-            self.filters.clone(),
-            limit,
-            self.partitions_wanted,
-        );
-        Some(Arc::new(source.ok()?))
+        Some(Arc::new(self.replanned(self.filters.clone(), limit).ok()?))
     }
 
     fn fetch(&self) -> Option<usize> {
@@ -211,9 +224,7 @@ impl DataSource for SnapshotSource {
         if all.len() == self.filters.len() {
             return Ok(answer);
         }
-        let columns = self.plan.request().columns.clone();
-        let source = Self::new(self.plan.snapshot(), columns, all, None, self.partitions_wanted)?;
-        Ok(answer.with_updated_node(Arc::new(source)))
+        Ok(answer.with_updated_node(Arc::new(self.replanned(all, None)?)))
     }
 
     fn apply_expressions(
@@ -263,15 +274,17 @@ impl Rounds {
         Self(Mutex::new(RoundsState { started: vec![0; partitions], counters: Vec::new() }))
     }
 
-    /// The counter for a partition that starts: when it starts for the nth time, that of the nth run.
-    fn join(&self, partition: usize) -> Claims {
+    /// The counter for a partition that starts: when it starts for the nth time, that of the nth run. `None` if there is no
+    /// such partition.
+    fn join(&self, partition: usize) -> Option<Claims> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let round = state.started[partition];
-        state.started[partition] += 1;
+        let started = state.started.get_mut(partition)?;
+        let round = *started;
+        *started += 1;
         if state.counters.len() <= round {
             state.counters.push(Arc::default());
         }
-        Claims { next: Arc::clone(&state.counters[round]), step: 1 }
+        Some(Claims { next: Arc::clone(&state.counters[round]), step: 1 })
     }
 }
 
