@@ -3,7 +3,6 @@
 
 mod arrow_edges;
 mod crash;
-mod datafusion;
 mod derive;
 mod edits;
 mod fixtures;
