@@ -32,6 +32,7 @@ mod keys;
 mod live;
 mod log;
 mod log_entry;
+mod logged_stats;
 mod maintain;
 mod map;
 mod overlay;
