@@ -532,6 +532,7 @@ fn a_query_that_is_dropped_reads_no_further() {
     let dir = tempfile::tempdir().unwrap();
     let columns = vec![Field::new("n", DataType::Int64)];
     let store = Store::create(dir.path().join("t.soa"), Schema::new(columns).unwrap()).unwrap();
+    store.set_auto_compact(false).unwrap();
     let units: i64 = 64;
     for first in 0..units {
         let n: Int64Array = (first * 10..(first + 1) * 10).collect();

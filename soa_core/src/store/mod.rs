@@ -36,6 +36,7 @@ mod logged_stats;
 mod maintain;
 mod map;
 mod overlay;
+mod parquet_source;
 mod paths;
 mod replay;
 mod report;

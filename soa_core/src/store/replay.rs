@@ -1,8 +1,8 @@
 //! The segments of a version from those of an earlier one and the commits in between, without reading the whole log.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use serde_json::Value;
 
 use super::io::Backend;
