@@ -72,7 +72,7 @@ dist: tools ## Build dist/: the soa command, the DuckDB extension, the Postgres 
 	$(PYTHON3) pg_ext/package.py --library $(RELEASE)/libsoa_fdw.so --output dist/pg$(call pg_major,$(WHEEL_PG_CONFIG))
 ifneq ($(PG_CONFIG),)
 	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo build --release --workspace --lib --bins --examples \
-		--no-default-features --features soa_core/cli,pg_ext/pg$(call pg_major,$(PG_CONFIG))
+		--no-default-features --features pg_ext/pg$(call pg_major,$(PG_CONFIG))
 	$(PYTHON3) pg_ext/package.py --library $(RELEASE)/libsoa_fdw.so --output dist/pg$(call pg_major,$(PG_CONFIG))
 endif
 

@@ -2,7 +2,8 @@
 //!
 //! `write_speed FOLDER MEASURE [ROWS]` prints one JSON object of numbers. Measures: `add` (single rows, each durable, from 1
 //! and from 16 threads, beside a loop of fsyncs of the same bytes), `upsert` (a tenth of the rows replaced at random), `reopen` (a full log),
-//! `segments` (makes a store of ROWS segments, a commit each), `open` (opens that, and finds the one segment that has a key).
+//! `segments` (makes a store of ROWS segments, a commit each), `open` (opens that, and finds the one segment that has a key),
+//! `commit` (adds more segments to it).
 
 #[path = "support/orders.rs"]
 mod orders;
@@ -42,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "reopen" => reopen(folder)?,
         "segments" => segments(folder, rows)?,
         "open" => open(folder)?,
+        "commit" => commit(folder)?,
         other => return Err(format!("\"{other}\" is no measure").into()),
     };
     println!("{answer}");
@@ -225,6 +227,21 @@ fn open(folder: &Path) -> Answer {
         "segments": counters.segments_total, "open_ms": opened.as_secs_f64() * 1e3,
         "open_and_plan_ms": planned.as_secs_f64() * 1e3, "again_ms": again.elapsed().as_secs_f64() * 1e3,
     }))
+}
+
+/// So many commits are measured.
+const MORE_COMMITS: u64 = 100;
+
+fn commit(folder: &Path) -> Answer {
+    let store = Store::open(folder.join("segments.soa"))?;
+    let first = store.snapshot()?.row_count();
+    let start = Instant::now();
+    for more in 0..MORE_COMMITS {
+        let rows = first + more * FEW_ROWS..first + (more + 1) * FEW_ROWS;
+        let orders: OrderSoA = rows.map(|row| order(row, first * 2)).collect();
+        store.append(&[orders.to_record_batch()])?;
+    }
+    Ok(serde_json::json!({ "commit_ms": start.elapsed().as_secs_f64() * 1e3 / MORE_COMMITS as f64 }))
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<(), std::io::Error> {

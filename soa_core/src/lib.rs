@@ -65,6 +65,8 @@
 extern crate self as soa_core;
 
 mod convert;
+#[cfg(feature = "datafusion")]
+pub mod datafusion;
 pub mod error;
 pub mod kernel;
 pub mod predicate;

@@ -220,9 +220,32 @@ fn floats<T: ArrowPrimitiveType>(
     widen: impl Fn(T::Native) -> f64,
 ) -> Option<BooleanArray> {
     let values = array.values();
+    // A loop for each operator, which the compiler turns into vector instructions. NaN equals NaN and is above all.
+    macro_rules! each {
+        (|$value:ident| $matches:expr) => {
+            collect(array.len(), array.nulls(), |i| {
+                let $value = widen(values[i]);
+                $matches
+            })
+        };
+    }
     match test {
+        Test::Compare(op, Scalar::Float(constant)) if constant.is_nan() => Some(match op {
+            CompareOp::Eq | CompareOp::GtEq => each!(|value| value.is_nan()),
+            CompareOp::NotEq | CompareOp::Lt => each!(|value| !value.is_nan()),
+            CompareOp::LtEq => collect(array.len(), array.nulls(), |_| true),
+            CompareOp::Gt => collect(array.len(), array.nulls(), |_| false),
+        }),
         Test::Compare(op, Scalar::Float(constant)) => {
-            Some(collect(array.len(), array.nulls(), |i| op.holds(compare_floats(widen(values[i]), *constant))))
+            let constant = *constant;
+            Some(match op {
+                CompareOp::Eq => each!(|value| value == constant),
+                CompareOp::NotEq => each!(|value| value != constant),
+                CompareOp::Lt => each!(|value| value < constant),
+                CompareOp::LtEq => each!(|value| value <= constant),
+                CompareOp::Gt => each!(|value| value > constant || value.is_nan()),
+                CompareOp::GtEq => each!(|value| value >= constant || value.is_nan()),
+            })
         }
         Test::In(constants) => {
             let constants: Vec<f64> = constants
@@ -254,7 +277,7 @@ fn variants(array: &ArrayRef, test: &Test<'_>) -> Option<BooleanArray> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float64Array, Int8Array, StringViewArray, UInt64Array};
+    use arrow::array::{Float32Array, Float64Array, Int8Array, StringViewArray, UInt64Array};
 
     use super::*;
 
@@ -295,6 +318,22 @@ mod tests {
             select(array(), &Predicate::compare(0, CompareOp::Gt, Scalar::Float(f64::INFINITY))),
             [false, true, false]
         );
+    }
+
+    #[test]
+    fn floats_compare_as_one_by_one() {
+        use CompareOp::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+        let values = [-1.5, -0.0, 0.0, 2.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        for constant in values {
+            for op in [Eq, NotEq, Lt, LtEq, Gt, GtEq] {
+                let expected: Vec<bool> =
+                    values.iter().map(|value| op.holds(compare_floats(*value, constant))).collect();
+                let predicate = Predicate::compare(0, op, Scalar::Float(constant));
+                assert_eq!(select(Float64Array::from(values.to_vec()), &predicate), expected, "{op:?} {constant}");
+                let narrow = Float32Array::from(values.map(|value| value as f32).to_vec());
+                assert_eq!(select(narrow, &predicate), expected, "{op:?} {constant} as f32");
+            }
+        }
     }
 
     #[test]

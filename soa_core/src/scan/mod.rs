@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
@@ -249,6 +249,11 @@ impl ScanPlan {
         self.0.rows
     }
 
+    /// How many rows the scan gives, if metadata alone tell.
+    pub fn exact_row_count(&self) -> Option<u64> {
+        self.0.request.predicate.is_none().then_some(self.0.rows)
+    }
+
     /// All rows of a unit, whether they match or not, in place where the segment's Arrow form is.
     ///
     /// # Errors
@@ -303,17 +308,47 @@ impl ScanPlan {
         if let Some(rows) = self.read_matching(planned, predicate)? {
             return Ok(rows);
         }
-        let (rows, unit) = (self.read(unit)?, planned);
+        let rows = self.read(unit)?;
+        let selected = self.select(unit, predicate)?;
+        if selected.true_count() == rows.num_rows() {
+            return Ok(rows);
+        }
+        filter_record_batch(&rows, &selected).map_err(Error::arrow("cannot filter rows"))
+    }
+
+    /// What `predicate`, which need not be the request's, can be for the rows of a unit, by metadata alone.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such unit, or the predicate names a column that the table does not have.
+    pub fn prune(&self, unit: usize, predicate: &Predicate) -> Truth {
+        let unit = &self.0.units[unit];
+        match &unit.source {
+            Source::Segment { segment, ordinal } => {
+                predicate.prune(&|column| segment.unit_bounds(*ordinal, unit.rows as u64, column))
+            }
+            Source::Log { .. } => Truth::UNKNOWN,
+        }
+    }
+
+    /// For each row that [`read`](Self::read) gives of a unit, whether it matches `predicate`, which need not be the
+    /// request's. Reads the predicate's columns alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and when a column is compared with a constant of another kind.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such unit, or the predicate names a column that the table does not have.
+    pub fn select(&self, unit: usize, predicate: &Predicate) -> Result<BooleanArray> {
+        let unit = &self.0.units[unit];
         let tested = predicate.columns();
         let schema = self.0.snapshot.schema();
         let fields: Vec<_> = tested.iter().map(|column| arrow_field(schema.field(*column))).collect();
         let arrays = unit.read(&tested)?;
         let tested_batch = batch(&Arc::new(ArrowSchema::new(fields)), arrays, unit.rows)?;
-        let selected = predicate.select(&tested_batch, &|column| tested.iter().position(|tested| *tested == column))?;
-        if selected.true_count() == rows.num_rows() {
-            return Ok(rows);
-        }
-        filter_record_batch(&rows, &selected).map_err(Error::arrow("cannot filter rows"))
+        predicate.select(&tested_batch, &|column| tested.iter().position(|tested| *tested == column))
     }
 
     /// The rows of a unit that match, if they are read from Parquet, where not all need be decoded.

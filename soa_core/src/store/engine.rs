@@ -27,7 +27,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use url::Url;
 
-use super::io::Backend;
+use super::io::{Backend, ReadFile};
+use super::parquet_source::{ChunkSource, FooterSource};
 use super::paths::check_inside;
 
 /// The kernel's engine over a backend.
@@ -78,6 +79,16 @@ impl Files {
         Ok(self.backend.read(&self.path_of(url)?).map_err(|error| io_error(url, error))?.into())
     }
 
+    /// Opens a Parquet file and reads its footer; gives its length as well.
+    fn open_parquet(&self, url: &Url) -> KernelResult<(Box<dyn ReadFile>, u64, ArrowReaderMetadata)> {
+        let path = self.path_of(url)?;
+        let file = self.backend.open(&path).map_err(|error| io_error(url, error))?;
+        let len = file.byte_count().map_err(|error| io_error(url, error))?;
+        let footer = FooterSource::read(&*file, len).map_err(|error| parquet_error(url, error))?;
+        let metadata = ArrowReaderMetadata::load(&footer, reader_options()).map_err(|error| damaged(url, &error))?;
+        Ok((file, len, metadata))
+    }
+
     fn put(&self, url: &Url, content: &[u8], overwrite: bool) -> KernelResult<()> {
         let path = self.path_of(url)?;
         let written = match overwrite {
@@ -105,6 +116,14 @@ fn io_error(url: &Url, error: io::Error) -> KernelError {
     match error.kind() {
         io::ErrorKind::NotFound => KernelError::file_not_found(url),
         _ => KernelError::IOError(error),
+    }
+}
+
+/// Tells bytes that are no Parquet file from a file that could not be read.
+fn parquet_error(url: &Url, error: io::Error) -> KernelError {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => damaged(url, &error),
+        _ => io_error(url, error),
     }
 }
 
@@ -218,15 +237,17 @@ impl ParquetHandler for Files {
     ) -> KernelResult<FileDataReadResultIterator> {
         let mut batches: Vec<KernelResult<Box<dyn EngineData>>> = Vec::new();
         for file in files {
-            let bytes = self.read(&file.location)?;
-            let metadata =
-                ArrowReaderMetadata::load(&bytes, reader_options()).map_err(|error| damaged(&file.location, &error))?;
+            let (opened, len, metadata) = self.open_parquet(&file.location)?;
             let (ordering, mask) = parquet_read_plan(&schema, &metadata)?;
             let mut row_indexes = match ordering_needs_row_indexes(&ordering) {
                 true => Some(RowIndexBuilder::new(metadata.metadata().row_groups()).build()?),
                 false => None,
             };
-            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata);
+            // A checkpoint is read for a few of its columns, and those that are not wanted may be most of it.
+            let is_wanted = |leaf: usize| mask.as_ref().is_none_or(|mask| mask.leaf_included(leaf));
+            let source = ChunkSource::read(&*opened, len, metadata.metadata(), &is_wanted);
+            let source = source.map_err(|error| parquet_error(&file.location, error))?;
+            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata);
             if let Some(mask) = mask {
                 builder = builder.with_projection(mask);
             }
@@ -260,9 +281,7 @@ impl ParquetHandler for Files {
     }
 
     fn read_parquet_footer(&self, file: &FileMeta) -> KernelResult<ParquetFooter> {
-        let bytes = self.read(&file.location)?;
-        let metadata =
-            ArrowReaderMetadata::load(&bytes, reader_options()).map_err(|error| damaged(&file.location, &error))?;
+        let (_, _, metadata) = self.open_parquet(&file.location)?;
         Ok(ParquetFooter { schema: Arc::new(StructType::try_from_arrow(metadata.schema().as_ref())?) })
     }
 }

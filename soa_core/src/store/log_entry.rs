@@ -1,6 +1,5 @@
 //! What the log says of a file, as the kernel gives it or as a commit has it.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,13 +7,14 @@ use arrow::array::{Array, AsArray, MapArray, RecordBatch, StringArray, StructArr
 use arrow::datatypes::{Int32Type, Int64Type};
 use serde_json::Value;
 
-use super::io::Backend;
+use super::logged_stats::LoggedStats;
 use super::paths::{self, LOG_DIR};
-use super::segment::{CHECKSUMS_TAG, PartitionValue, SegmentFile, SegmentMeta};
-use super::stats;
+use super::segment::{CHECKSUMS_TAG, PartitionValue, SegmentFile, SegmentMeta, Table};
 use super::vector::DeletionVector;
 use crate::error::{Error, Result};
-use crate::schema::Schema;
+
+/// The members of an object of the log, all texts or NULL. There are few.
+type Members = Vec<(String, Option<String>)>;
 
 /// The `add` of a file.
 #[derive(Debug)]
@@ -26,9 +26,9 @@ pub(super) struct LogEntry {
     bytes: u64,
     modified_ms: i64,
     /// The partition columns and their values.
-    partition_values: HashMap<String, Option<String>>,
+    partition_values: Members,
     stats: Option<String>,
-    tags: HashMap<String, Option<String>>,
+    tags: Members,
     /// Which of its rows are gone.
     pub(super) vector: Option<DeletionVector>,
 }
@@ -96,40 +96,32 @@ impl LogEntry {
     /// # Errors
     ///
     /// When a partition value is none of its column.
-    pub(super) fn into_file(self, backend: &Arc<dyn Backend>, root: &Path, schema: &Schema) -> Result<SegmentFile> {
-        let meta = self.into_meta(schema)?;
-        SegmentFile::new(Arc::clone(backend), root.to_owned(), schema, meta)
-    }
-
-    fn into_meta(self, schema: &Schema) -> Result<SegmentMeta> {
+    pub(super) fn into_file(self, table: &Arc<Table>) -> Result<SegmentFile> {
         let path = &self.path;
-        let partition = (0..schema.len()).map(|column| {
-            if !schema.partition_by().contains(&column) {
-                return Ok(None);
-            }
-            let field = schema.field(column);
-            let text = self.partition_values.get(field.name()).cloned().flatten();
-            PartitionValue::parse(field, text.as_deref()).map(Some).ok_or_else(|| {
+        let partition = table.schema().partition_by().iter().map(|column| {
+            let field = table.schema().field(*column);
+            let text = member(&self.partition_values, field.name());
+            PartitionValue::parse(field, text).ok_or_else(|| {
                 let message = format!("\"{path}\" has the partition value {text:?}, which is no {}", field.data_type());
                 Error::value(field.name(), message)
             })
         });
-        let partition = partition.collect::<Result<Vec<_>>>()?;
-        let known = self.stats.as_deref().and_then(|stats| stats::from_json(schema, stats));
-        let (rows, bounds) = known.map_or((None, None), |(rows, bounds)| (Some(rows), Some(bounds)));
-        Ok(SegmentMeta {
+        let meta = SegmentMeta {
+            partition: partition.collect::<Result<_>>()?,
             parquet_bytes: self.bytes,
             modified_ms: self.modified_ms,
-            rows,
-            bounds,
-            partition,
-            checksums_tag: self.tags.get(CHECKSUMS_TAG).cloned().flatten(),
-            stats: self.stats,
-            tags: self.tags.into_iter().collect(),
+            checksums_tag: member(&self.tags, CHECKSUMS_TAG).map(str::to_owned),
+            stats: self.stats.map(LoggedStats::new),
+            tags: self.tags,
             path: self.path,
             logged_path: self.logged_path,
-        })
+        };
+        SegmentFile::new(Arc::clone(table), meta)
     }
+}
+
+fn member<'a>(members: &'a Members, name: &str) -> Option<&'a str> {
+    members.iter().find(|(member, _)| member == name).and_then(|(_, text)| text.as_deref())
 }
 
 /// The deletion vector of an `add` or a `remove`.
@@ -157,7 +149,7 @@ fn read_vector(root: &Path, vectors: &StructArray, row: usize) -> Result<Option<
         .map(Some)
 }
 
-fn entries(map: &MapArray, row: usize) -> Option<HashMap<String, Option<String>>> {
+fn entries(map: &MapArray, row: usize) -> Option<Members> {
     if map.is_null(row) {
         return None;
     }

@@ -1,17 +1,15 @@
 //! The segments of a version from those of an earlier one and the commits in between, without reading the whole log.
 
-use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use serde_json::Value;
 
 use super::io::Backend;
 use super::log;
 use super::log_entry::{LogEntry, vector_of};
-use super::segment::Segment;
+use super::segment::{Segment, Table};
 use crate::error::Result;
-use crate::schema::Schema;
 
 /// After more commits than this it costs less to read the log anew.
 const COMMITS_MAX: u64 = 100;
@@ -31,22 +29,22 @@ pub(super) struct Replayed {
 ///
 /// When an entry is damaged.
 pub(super) fn replay(
-    backend: &Arc<dyn Backend>,
-    root: &Path,
-    schema: &Schema,
+    backend: &dyn Backend,
+    table: &Arc<Table>,
     before: &[Arc<Segment>],
     versions: std::ops::RangeInclusive<u64>,
 ) -> Result<Option<Replayed>> {
     if versions.end().saturating_sub(*versions.start()) >= COMMITS_MAX {
         return Ok(None);
     }
+    let root = table.root();
     let mut txns = Vec::new();
     // What becomes of files that the commits name, by the path as the log writes it.
     let mut changed: HashMap<String, Option<Arc<Segment>>> = HashMap::new();
     let known: HashMap<&str, &Arc<Segment>> =
         before.iter().map(|segment| (segment.file().meta().logged_path.as_str(), segment)).collect();
     for version in versions {
-        let Ok(actions) = log::actions(&**backend, root, version) else { return Ok(None) };
+        let Ok(actions) = log::actions(backend, root, version) else { return Ok(None) };
         let named = |action: &Value| action.get("path").and_then(Value::as_str).map(str::to_owned);
         // The actions of a commit have no order: what goes makes room for what comes.
         for remove in actions.iter().filter_map(|action| action.get("remove")) {
@@ -69,7 +67,7 @@ pub(super) fn replay(
             let vector = entry.vector.clone();
             let segment = match known.get(path.as_str()) {
                 Some(known) => Segment::new(Arc::clone(known.file()), vector)?,
-                None => Segment::new(Arc::new(entry.into_file(backend, root, schema)?), vector)?,
+                None => Segment::new(Arc::new(entry.into_file(table)?), vector)?,
             };
             changed.insert(path, Some(Arc::new(segment)));
         }

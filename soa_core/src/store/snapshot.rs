@@ -15,7 +15,7 @@ use super::log_entry::LogEntry;
 use super::overlay::Overlay;
 use super::paths::{LOG_DIR, commit_path};
 use super::replay::{Replayed, replay};
-use super::segment::Segment;
+use super::segment::{Segment, Table};
 use super::wal::tail::Tail;
 use super::{Store, delta_schema, log};
 use crate::error::{Error, Result};
@@ -323,9 +323,10 @@ fn resolve(
         delta.metadata_configuration(),
     )?;
     let base = base.filter(|base| base.schema == schema);
+    let table = Table::new(backend, root, &schema);
     let newer = base.filter(|base| base.version <= delta.version());
     let replayed = match newer {
-        Some(base) => replay(backend, root, &schema, &base.segments, base.version + 1..=delta.version())?,
+        Some(base) => replay(&**backend, &table, &base.segments, base.version + 1..=delta.version())?,
         None => None,
     };
     let (mut segments, txns) = match (replayed, newer) {
@@ -334,7 +335,7 @@ fn resolve(
             known.extend(txns.into_iter().map(|(app, version)| (app, Some(version))));
             (segments, known)
         }
-        _ => (read_segments(backend, root, &schema, &delta, base.map_or(&[], |base| &base.segments))?, HashMap::new()),
+        _ => (read_segments(backend, &table, &delta, base.map_or(&[], |base| &base.segments))?, HashMap::new()),
     };
     // Every process has the same order, however it has read the log.
     segments.sort_by(|a, b| (a.modified_ms(), a.path()).cmp(&(b.modified_ms(), b.path())));
@@ -349,11 +350,11 @@ fn resolve(
 /// Reads the whole log. Files that are `known` are not opened again.
 fn read_segments(
     backend: &Arc<dyn Backend>,
-    root: &Path,
-    schema: &Schema,
+    table: &Arc<Table>,
     delta: &SnapshotRef,
     known: &[Arc<Segment>],
 ) -> Result<Vec<Arc<Segment>>> {
+    let root = table.root();
     let engine = StoreEngine::new(Arc::clone(backend), root);
     let failed = |error: KernelError| log_error(root, error);
     let known: HashMap<&str, &Arc<Segment>> = known.iter().map(|segment| (segment.path(), segment)).collect();
@@ -367,7 +368,7 @@ fn read_segments(
             segments.push(match known.get(entry.path.as_str()) {
                 Some(segment) if segment.vector() == vector.as_ref() => Arc::clone(segment),
                 Some(segment) => Arc::new(Segment::new(Arc::clone(segment.file()), vector)?),
-                None => Arc::new(Segment::new(Arc::new(entry.into_file(backend, root, schema)?), vector)?),
+                None => Arc::new(Segment::new(Arc::new(entry.into_file(table)?), vector)?),
             });
         }
     }

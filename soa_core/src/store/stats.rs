@@ -1,4 +1,4 @@
-//! Statistics of columns: computed from rows, written to and read from the log.
+//! Statistics of columns: computed from rows and written to the log.
 //!
 //! **They never lie**: what they exclude is not there. Where the exact bound cannot be written, a wider
 //! one is, or none (format.md, section 2).
@@ -11,11 +11,11 @@ use arrow::datatypes::{
 use chrono::{DateTime, NaiveDate, SecondsFormat};
 use serde_json::{Map, Number, Value};
 
-use crate::predicate::{Bounds, Scalar, prefix_end};
+use crate::predicate::{Scalar, prefix_end};
 use crate::schema::{DataType, Schema};
 
 /// Days from 0001-01-01, from which chrono counts, to 1970-01-01, from which `Date` does.
-const DAYS_CE_TO_1970: i32 = 719_163;
+pub(super) const DAYS_CE_TO_1970: i32 = 719_163;
 /// Text bounds in the log are cut to this many characters.
 const TEXT_BOUND_CHARS: usize = 32;
 
@@ -235,110 +235,22 @@ fn truncate_text(text: &str, is_max: bool) -> Option<String> {
     if is_max { prefix_end(&text[..end]) } else { Some(text[..end].to_owned()) }
 }
 
-/// The row count and the bounds of every column that an `add`'s `stats` give.
-///
-/// Whatever cannot be read is unknown: a wrong bound would hide rows.
-pub(super) fn from_json(schema: &Schema, stats: &str) -> Option<(u64, Vec<Bounds>)> {
-    let stats: Value = serde_json::from_str(stats).ok()?;
-    let rows = stats.get("numRecords")?.as_u64()?;
-    let bounds = schema
-        .fields()
-        .iter()
-        .map(|field| {
-            let get = |part: &str| stats.get(part).and_then(|part| part.get(field.name()));
-            let nulls = get("nullCount").and_then(Value::as_u64).filter(|nulls| *nulls <= rows);
-            let (min, max) = match (get("minValues"), get("maxValues")) {
-                (Some(min), max) => (
-                    bound_from_json(field.data_type(), min, false),
-                    max.and_then(|max| bound_from_json(field.data_type(), max, true)),
-                ),
-                (None, _) => (None, None),
-            };
-            let (min, max) = match (field.data_type(), min, max) {
-                // Negative: values from 2^63 on, whose signed order says nothing of the unsigned one.
-                (DataType::UInt64, Some(Scalar::Int(min)), _) if min < 0 => (None, None),
-                (DataType::UInt64, _, Some(Scalar::Int(max))) if max < 0 => (None, None),
-                (_, min, max) => (min, max),
-            };
-            let is_float = matches!(field.data_type(), DataType::Float32 | DataType::Float64);
-            // The log has no place for a count of NaN. Our own files with one have no bounds; others' may.
-            Bounds { rows, nulls, min, max, may_hold_nan: is_float }
-        })
-        .collect();
-    Some((rows, bounds))
-}
-
-fn bound_from_json(data_type: &DataType, value: &Value, is_max: bool) -> Option<Scalar> {
-    match data_type {
-        DataType::Date => date_from_text(value.as_str()?).map(Scalar::Int),
-        DataType::Timestamp { .. } => {
-            let micros = timestamp_from_text(value.as_str()?)?;
-            // Other writers cut maxima to milliseconds.
-            Some(Scalar::Int(if is_max { micros + 999 } else { micros }))
-        }
-        DataType::Decimal { scale, .. } => {
-            // Through f64 other writers' bounds may be off by rounding: widen by it.
-            let unscaled = value.as_f64()? * 10f64.powi(i32::from(*scale));
-            let slack = unscaled.abs() * 4.0 * f64::EPSILON + 1.0;
-            let widened = if is_max { (unscaled + slack).ceil() } else { (unscaled - slack).floor() };
-            (widened.abs() < 1e37).then_some(Scalar::Int(widened as i128))
-        }
-        // The text is of the f32, which is not the f64 of the same text.
-        DataType::Float32 => {
-            let value = value.as_f64()? as f32;
-            let widened = if is_max { value.next_up() } else { value.next_down() };
-            value.is_finite().then(|| Scalar::Float(widened.into()))
-        }
-        DataType::Float64 => {
-            // Reading decimal digits may be off by the last bits, here or in the program that wrote them.
-            let value = value.as_f64().filter(|value| value.is_finite())?;
-            let slack = value.abs() * 4.0 * f64::EPSILON;
-            Some(Scalar::Float(if is_max { (value + slack).next_up() } else { (value - slack).next_down() }))
-        }
-        DataType::Utf8 | DataType::Enum(_) => value.as_str().map(|text| Scalar::Utf8(text.to_owned())),
-        DataType::Int8
-        | DataType::Int16
-        | DataType::Int32
-        | DataType::Int64
-        | DataType::UInt8
-        | DataType::UInt16
-        | DataType::UInt32
-        | DataType::UInt64 => value.as_i64().map(|value| Scalar::Int(value.into())),
-        DataType::Bool | DataType::Binary => None,
-    }
-}
-
-/// Days since 1970 of `YYYY-MM-DD`.
-pub(super) fn date_from_text(text: &str) -> Option<i128> {
-    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-    Some(i128::from(chrono::Datelike::num_days_from_ce(&date) - DAYS_CE_TO_1970))
-}
-
-/// Microseconds since 1970 of a timestamp as Delta writes it in statistics and partition values.
-pub(super) fn timestamp_from_text(text: &str) -> Option<i128> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Some(time.timestamp_micros().into());
-    }
-    ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"]
-        .iter()
-        .find_map(|format| chrono::NaiveDateTime::parse_from_str(text, format).ok())
-        .map(|time| time.and_utc().timestamp_micros().into())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use arrow::array::{Float64Array, Int64Array, StringViewArray, UInt64Array};
 
+    use super::super::logged_stats::LoggedStats;
     use super::*;
+    use crate::predicate::Bounds;
     use crate::schema::Field;
 
     fn round_trip(data_type: DataType, array: ArrayRef) -> Bounds {
         let schema = Schema::new(vec![Field::nullable("c", data_type)]).unwrap();
         let rows = array.len() as u64;
         let json = to_json(&schema, &[0], rows, &[ColumnStats::of(&array)]);
-        from_json(&schema, &json).unwrap().1.remove(0)
+        LoggedStats::new(json).bounds(&schema, 0)
     }
 
     #[test]

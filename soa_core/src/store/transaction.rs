@@ -8,6 +8,7 @@ use roaring::RoaringBitmap;
 use serde_json::{Map, Value, json};
 
 use super::log::{self, Outcome};
+use super::logged_stats::LoggedStats;
 use super::segment::{self, Segment, Written};
 use super::snapshot::Snapshot;
 use super::{Store, delta_schema, paths, vector};
@@ -84,7 +85,7 @@ impl Added {
         let mut action = add_action(segment, true);
         match (segment.vector(), &segment.file().meta().stats) {
             (Some(vector), _) => action["add"]["deletionVector"] = vector.to_json(),
-            (None, Some(stats)) => action["add"]["stats"] = stats.as_str().into(),
+            (None, Some(stats)) => action["add"]["stats"] = stats.text().into(),
             (None, None) => {}
         }
         // Of what its rows were in the place of, that commit told, and not the one that brings them back.
@@ -289,7 +290,7 @@ pub(super) fn add_action(segment: &Segment, is_data_change: bool) -> Value {
         "modificationTime": segment.modified_ms(),
         "dataChange": is_data_change,
     });
-    action["stats"] = loose_stats(meta.stats.as_deref(), segment.file().row_count()).into();
+    action["stats"] = loose_stats(meta.stats.as_ref().map(LoggedStats::text), segment.file().row_count()).into();
     if !meta.tags.is_empty() {
         action["tags"] =
             meta.tags.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>().into();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::schema::{Schema, arrow_schema};
 use crate::store::log_entry::LogEntry;
-use crate::store::segment::{Segment, SegmentFile};
+use crate::store::segment::{Segment, SegmentFile, Table};
 use crate::store::snapshot::{self, Snapshot};
 use crate::store::transaction::REWRITTEN_TAG;
 use crate::store::{At, Store, log, paths};
@@ -222,7 +222,7 @@ impl<'a> Replay<'a> {
                 let (backend, root) = (&self.store.backend, self.store.path());
                 let path = root.join(&entry.path);
                 // Rows that the log does not count are counted in the file.
-                let file = entry.into_file(backend, root, self.newest.schema());
+                let file = entry.into_file(&Table::new(backend, root, self.newest.schema()));
                 let file = file.map_err(|error| snapshot::explain(backend, root, &path, error))?;
                 Segment::new(Arc::new(file), vector)
             }

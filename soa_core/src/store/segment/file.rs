@@ -3,24 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{
-    ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Int8Array, Int16Array,
-    Int32Array, Int64Array, StringViewArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array,
-    UInt64Array, new_null_array,
-};
+use arrow::array::ArrayRef;
 
 use super::Form;
 use super::arrow_form::{self, ArrowForm};
 use super::key_index::KeyIndex;
 use super::parquet_form::{Checksums, ParquetForm};
-use crate::convert::enum_dictionary;
+use super::partition::PartitionValue;
 use crate::error::{Error, Result};
 use crate::predicate::{Bounds, Scalar};
-use crate::schema::{DataType, Field, Schema};
+use crate::schema::{Field, Schema};
 use crate::store::io::Backend;
+use crate::store::logged_stats::LoggedStats;
 use crate::store::paths;
 use crate::store::snapshot;
-use crate::store::stats::{ColumnStats, date_from_text, timestamp_from_text};
+use crate::store::stats::ColumnStats;
 use crate::store::{SEGMENT_ROWS_MAX, UNIT_ROWS};
 
 /// What the log says of a segment.
@@ -32,115 +29,93 @@ pub(in crate::store) struct SegmentMeta {
     pub(in crate::store) logged_path: String,
     pub(in crate::store) parquet_bytes: u64,
     pub(in crate::store) modified_ms: i64,
-    /// `None` where the log has no statistics: then the rows are counted in the file.
-    pub(in crate::store) rows: Option<u64>,
-    pub(in crate::store) bounds: Option<Vec<Bounds>>,
-    /// By column of the schema; `None` for columns that are in the file.
-    pub(in crate::store) partition: Vec<Option<PartitionValue>>,
+    /// By partition column.
+    pub(in crate::store) partition: Vec<PartitionValue>,
     pub(in crate::store) checksums_tag: Option<String>,
-    /// The statistics as the log has them.
-    pub(in crate::store) stats: Option<String>,
+    /// Where they do not say how many rows there are, these are counted in the file.
+    pub(in crate::store) stats: Option<LoggedStats>,
     pub(in crate::store) tags: Vec<(String, Option<String>)>,
 }
 
-/// The value that all rows of a segment have in a partition column.
-#[derive(Debug, Clone, PartialEq)]
-pub(in crate::store) struct PartitionValue {
-    pub(in crate::store) text: Option<String>,
-    pub(in crate::store) value: Option<Scalar>,
-}
-
-impl PartitionValue {
-    /// Reads a partition value as Delta serializes it. The empty text is NULL.
-    pub(in crate::store) fn parse(field: &Field, text: Option<&str>) -> Option<Self> {
-        let Some(text) = text.filter(|text| !text.is_empty()) else { return Some(Self { text: None, value: None }) };
-        let value = match field.data_type() {
-            DataType::Bool => Scalar::Bool(text.to_ascii_lowercase().parse().ok()?),
-            DataType::UInt64 => {
-                // As a long, the value's 64 bits; a value from 2^63 on is negative there.
-                let bits: i128 = text.parse().ok()?;
-                Scalar::Int(if bits < 0 { bits + (1 << 64) } else { bits })
-            }
-            DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::UInt8
-            | DataType::UInt16
-            | DataType::UInt32 => Scalar::Int(text.parse().ok()?),
-            DataType::Decimal { scale, .. } => Scalar::Int(parse_decimal(text, *scale)?),
-            DataType::Utf8 => Scalar::Utf8(text.to_owned()),
-            DataType::Enum(variants) => {
-                variants.index_of(text)?;
-                Scalar::Utf8(text.to_owned())
-            }
-            DataType::Date => Scalar::Int(date_from_text(text)?),
-            DataType::Timestamp { .. } => Scalar::Int(timestamp_from_text(text)?),
-            DataType::Float32 | DataType::Float64 | DataType::Binary => return None,
-        };
-        Some(Self { text: Some(text.to_owned()), value: Some(value) })
+impl SegmentMeta {
+    fn logged_rows(&self) -> Option<u64> {
+        self.stats.as_ref().and_then(LoggedStats::rows)
     }
 }
 
-impl PartitionValue {
-    /// `rows` times the value, or `None` if the type cannot hold it.
-    pub(in crate::store) fn to_array(&self, data_type: &DataType, rows: usize) -> Option<ArrayRef> {
-        constant_array(data_type, self.value.as_ref(), rows)
-    }
+/// What the files of a table have in common.
+pub(in crate::store) struct Table {
+    backend: Arc<dyn Backend>,
+    root: PathBuf,
+    schema: Schema,
+    /// The columns that are in the files, in the order of the schema.
+    stored: Vec<Field>,
+    /// By column of the schema: where it is.
+    places: Vec<Place>,
 }
 
-fn parse_decimal(text: &str, scale: u8) -> Option<i128> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let missing = usize::from(scale).checked_sub(fraction.len())?;
-    format!("{whole}{fraction}{}", "0".repeat(missing)).parse().ok()
+/// Where a file has a column.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// So many stored columns are before it.
+    Stored(usize),
+    /// The log has its value, after those of so many other partition columns.
+    Partition(usize),
+}
+
+impl Table {
+    pub(in crate::store) fn new(backend: &Arc<dyn Backend>, root: &Path, schema: &Schema) -> Arc<Self> {
+        let mut stored = Vec::new();
+        let places = schema.fields().iter().enumerate().map(|(column, field)| {
+            match schema.partition_by().iter().position(|partition| *partition == column) {
+                Some(place) => Place::Partition(place),
+                None => {
+                    stored.push(field.clone());
+                    Place::Stored(stored.len() - 1)
+                }
+            }
+        });
+        let places = places.collect();
+        Arc::new(Self { backend: Arc::clone(backend), root: root.to_owned(), schema: schema.clone(), stored, places })
+    }
+
+    pub(in crate::store) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(in crate::store) fn schema(&self) -> &Schema {
+        &self.schema
+    }
 }
 
 /// What it opens stays open as long as any snapshot of this process has it.
 pub(in crate::store) struct SegmentFile {
-    backend: Arc<dyn Backend>,
-    root: PathBuf,
-    schema: Schema,
+    table: Arc<Table>,
     meta: SegmentMeta,
     rows: u64,
-    /// The columns that are in the file, and their positions in the schema.
-    stored: Vec<Field>,
-    /// By column of the schema: its position among the stored ones.
-    position: Vec<Option<usize>>,
     arrow: OnceLock<Option<ArrowForm>>,
     parquet: OnceLock<ParquetForm>,
     keys: OnceLock<Option<KeyIndex>>,
     units: OnceLock<Vec<u64>>,
-    /// By column of the schema: a partition column's value, as often as a unit has rows.
+    /// By partition column: its value, as often as a unit has rows.
     constants: Vec<OnceLock<ArrayRef>>,
 }
 
 impl SegmentFile {
-    pub(in crate::store) fn new(
-        backend: Arc<dyn Backend>,
-        root: PathBuf,
-        schema: &Schema,
-        meta: SegmentMeta,
-    ) -> Result<Self> {
-        let in_file = |column: &usize| meta.partition[*column].is_none();
-        let columns: Vec<usize> = (0..schema.len()).filter(in_file).collect();
-        let position = (0..schema.len()).map(|column| columns.iter().position(|stored| *stored == column)).collect();
-        let stored = columns.iter().map(|column| schema.field(*column).clone()).collect();
-        let constants = std::iter::repeat_with(OnceLock::new).take(schema.len()).collect();
+    pub(in crate::store) fn new(table: Arc<Table>, meta: SegmentMeta) -> Result<Self> {
+        let constants = std::iter::repeat_with(OnceLock::new).take(meta.partition.len()).collect();
+        let logged_rows = meta.logged_rows();
         let mut segment = Self {
-            backend,
-            root,
-            schema: schema.clone(),
-            rows: meta.rows.unwrap_or(0),
+            table,
+            rows: logged_rows.unwrap_or(0),
             meta,
-            stored,
-            position,
             arrow: OnceLock::new(),
             parquet: OnceLock::new(),
             keys: OnceLock::new(),
             units: OnceLock::new(),
             constants,
         };
-        if segment.meta.rows.is_none() {
+        if logged_rows.is_none() {
             segment.rows = segment.parquet()?.unit_rows().iter().sum();
         }
         if segment.is_own() && segment.rows > SEGMENT_ROWS_MAX as u64 {
@@ -156,11 +131,11 @@ impl SegmentFile {
     }
 
     pub(in crate::store) fn root(&self) -> &Path {
-        &self.root
+        &self.table.root
     }
 
     pub(in crate::store) fn backend(&self) -> &Arc<dyn Backend> {
-        &self.backend
+        &self.table.backend
     }
 
     /// How many rows it has, deleted ones included.
@@ -195,10 +170,8 @@ impl SegmentFile {
 
     /// The partition columns and the value that all rows have there, as the log writes it; `None` is NULL.
     pub(in crate::store) fn partition_values(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.schema.partition_by().iter().map(|column| {
-            let value = self.meta.partition[*column].as_ref().and_then(|value| value.text.as_deref());
-            (self.schema.field(*column).name(), value)
-        })
+        let columns = self.table.schema.partition_by().iter().zip(&self.meta.partition);
+        columns.map(|(column, value)| (self.table.schema.field(*column).name(), value.text.as_deref()))
     }
 
     /// What the log says of a column of the table.
@@ -207,16 +180,16 @@ impl SegmentFile {
     ///
     /// When there is no such column.
     pub(in crate::store) fn bounds(&self, column: usize) -> Bounds {
-        match (&self.meta.partition[column], &self.meta.bounds) {
-            (Some(partition), _) => Bounds::constant(self.rows, partition.value.clone()),
-            (None, Some(bounds)) => bounds[column].clone(),
-            (None, None) => Bounds::unknown(self.rows),
+        match (self.table.places[column], &self.meta.stats) {
+            (Place::Partition(place), _) => Bounds::constant(self.rows, self.meta.partition[place].value.clone()),
+            (Place::Stored(_), Some(stats)) if stats.rows().is_some() => stats.bounds(&self.table.schema, column),
+            (Place::Stored(_), _) => Bounds::unknown(self.rows),
         }
     }
 
     /// The columns that are in the file.
     pub(super) fn stored(&self) -> &[Field] {
-        &self.stored
+        &self.table.stored
     }
 
     /// Whether there is an Arrow form now that can be read, whatever was there when it was first needed.
@@ -227,31 +200,31 @@ impl SegmentFile {
     /// Every file of the segment that a scan may open, absolute.
     pub(in crate::store) fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.parquet_path(), self.arrow_path()];
-        files.extend(self.schema.key().map(|_| self.key_path()));
+        files.extend(self.table.schema.key().map(|_| self.key_path()));
         files
     }
 
     pub(in crate::store) fn parquet_path(&self) -> PathBuf {
-        self.root.join(&self.meta.path)
+        self.table.root.join(&self.meta.path)
     }
 
     pub(in crate::store) fn arrow_path(&self) -> PathBuf {
-        arrow_path(&self.root, &self.meta.path)
+        arrow_path(&self.table.root, &self.meta.path)
     }
 
     fn key_path(&self) -> PathBuf {
-        key_path(&self.root, &self.meta.path)
+        key_path(&self.table.root, &self.meta.path)
     }
 
     /// The positions of rows whose keys may be those of these hashes; `None` if there is no key index that can be read.
     pub(in crate::store) fn rows_with_keys(&self, hashes: &[u64]) -> Option<Vec<u32>> {
         let open = || {
             let path = self.key_path();
-            paths::check_inside(&self.root, &path).ok()?;
-            KeyIndex::open(&*self.backend, &path, self.rows).ok()
+            paths::check_inside(&self.table.root, &path).ok()?;
+            KeyIndex::open(&*self.table.backend, &path, self.rows).ok()
         };
         let index = self.keys.get_or_init(|| if self.is_own() { open() } else { None }).as_ref()?;
-        index.rows(&*self.backend, hashes).ok()
+        index.rows(&*self.table.backend, hashes).ok()
     }
 
     /// Whether it was written by this crate, so that its units are known without opening it.
@@ -272,7 +245,7 @@ impl SegmentFile {
             units
         } else {
             let parquet = self.parquet();
-            let explain = |error| snapshot::explain(&self.backend, &self.root, &self.parquet_path(), error);
+            let explain = |error| snapshot::explain(&self.table.backend, &self.table.root, &self.parquet_path(), error);
             parquet.map_err(explain)?.unit_rows()
         };
         Ok(self.units.get_or_init(|| units))
@@ -280,10 +253,10 @@ impl SegmentFile {
 
     /// What is known of a column in a unit.
     pub(in crate::store) fn unit_bounds(&self, unit: usize, rows: u64, column: usize) -> Bounds {
-        match (&self.meta.partition[column], self.position[column], self.arrow()) {
-            (Some(partition), _, _) => Bounds::constant(rows, partition.value.clone()),
-            (None, Some(position), Some(arrow)) => arrow.bounds(unit, position),
-            (None, Some(position), None) if self.is_own() => {
+        match (self.table.places[column], self.arrow()) {
+            (Place::Partition(place), _) => Bounds::constant(rows, self.meta.partition[place].value.clone()),
+            (Place::Stored(position), Some(arrow)) => arrow.bounds(unit, position),
+            (Place::Stored(position), None) if self.is_own() => {
                 let of_footer = self.parquet().ok().and_then(|parquet| parquet.bounds(unit, position));
                 of_footer.unwrap_or_else(|| self.logged_bounds(rows, column))
             }
@@ -299,7 +272,7 @@ impl SegmentFile {
 
     /// Whether one of these values may be in a column of a unit, as far as a Bloom filter tells.
     pub(in crate::store) fn may_hold(&self, unit: usize, column: usize, values: &[&Scalar]) -> bool {
-        match (self.position[column], self.arrow()) {
+        match (self.position(column), self.arrow()) {
             (Some(position), None) if self.is_own() => {
                 self.parquet().map_or(true, |parquet| parquet.may_hold(unit, position, values))
             }
@@ -309,11 +282,14 @@ impl SegmentFile {
 
     /// A column's place among those in the file; `None` for a partition column.
     pub(super) fn position(&self, column: usize) -> Option<usize> {
-        self.position[column]
+        match self.table.places[column] {
+            Place::Stored(position) => Some(position),
+            Place::Partition(_) => None,
+        }
     }
 
     pub(super) fn schema(&self) -> &Schema {
-        &self.schema
+        &self.table.schema
     }
 
     /// The Arrow form, if there is one that can be read.
@@ -323,8 +299,8 @@ impl SegmentFile {
 
     fn open_arrow(&self) -> Option<ArrowForm> {
         let path = self.arrow_path();
-        paths::check_inside(&self.root, &path).ok()?;
-        let form = ArrowForm::open(&*self.backend, &path, &self.stored).ok()?;
+        paths::check_inside(&self.table.root, &path).ok()?;
+        let form = ArrowForm::open(&*self.table.backend, &path, &self.table.stored).ok()?;
         (form.rows() == self.rows).then_some(form)
     }
 
@@ -338,15 +314,16 @@ impl SegmentFile {
 
     pub(super) fn open_parquet(&self) -> Result<ParquetForm> {
         let path = self.parquet_path();
-        paths::check_inside(&self.root, &path)?;
+        paths::check_inside(&self.table.root, &path)?;
         let checksums = match &self.meta.checksums_tag {
             None => None,
             Some(tag) => Some(
                 Checksums::from_tag(tag).ok_or_else(|| Error::damaged(&path, "its checksums in the log are none"))?,
             ),
         };
-        let form = ParquetForm::open(&self.backend, &path, &self.stored, self.meta.parquet_bytes, checksums)?;
-        if self.meta.rows.is_some_and(|rows| rows != form.unit_rows().iter().sum::<u64>()) {
+        let form =
+            ParquetForm::open(&self.table.backend, &path, &self.table.stored, self.meta.parquet_bytes, checksums)?;
+        if self.meta.logged_rows().is_some_and(|rows| rows != form.unit_rows().iter().sum::<u64>()) {
             return Err(Error::damaged(&path, format!("it does not have the {} rows that the log says", self.rows)));
         }
         if self.is_own() && form.unit_rows() != self.units()? {
@@ -360,22 +337,21 @@ impl SegmentFile {
         let units = self.units()?;
         let rows =
             usize::try_from(units[unit]).map_err(|_| Error::damaged(self.parquet_path(), "a unit is too large"))?;
-        let stored: Vec<usize> = columns.iter().filter_map(|column| self.position[*column]).collect();
+        let stored: Vec<usize> = columns.iter().filter_map(|column| self.position(*column)).collect();
         let mut arrays = match self.read_arrow(unit, &stored) {
             Some(Ok(arrays)) => arrays,
             Some(Err(damage)) => {
                 self.parquet().and_then(|parquet| parquet.columns(unit, &stored)).map_err(|_| damage)?
             }
             None if stored.is_empty() => Vec::new(),
-            None => self
-                .parquet()
-                .and_then(|parquet| parquet.columns(unit, &stored))
-                .map_err(|error| snapshot::explain(&self.backend, &self.root, &self.parquet_path(), error))?,
+            None => self.parquet().and_then(|parquet| parquet.columns(unit, &stored)).map_err(|error| {
+                snapshot::explain(&self.table.backend, &self.table.root, &self.parquet_path(), error)
+            })?,
         }
         .into_iter();
         columns
             .iter()
-            .map(|column| match self.position[*column] {
+            .map(|column| match self.position(*column) {
                 Some(_) => arrays.next().ok_or_else(|| Error::damaged(self.parquet_path(), "a column is missing")),
                 None => self.constant(*column, rows),
             })
@@ -388,10 +364,13 @@ impl SegmentFile {
     }
 
     pub(super) fn constant(&self, column: usize, rows: usize) -> Result<ArrayRef> {
-        let field = self.schema.field(column);
-        let value = self.meta.partition[column].as_ref();
+        let field = self.table.schema.field(column);
+        let Place::Partition(place) = self.table.places[column] else {
+            return Err(Error::value(field.name(), "it is no partition column"));
+        };
+        let value = &self.meta.partition[place];
         let make = |rows| {
-            value.and_then(|value| value.to_array(field.data_type(), rows)).ok_or_else(|| {
+            value.to_array(field.data_type(), rows).ok_or_else(|| {
                 Error::value(
                     field.name(),
                     format!("the partition value {value:?} of \"{}\" does not fit", self.meta.path),
@@ -403,7 +382,7 @@ impl SegmentFile {
         if rows > unit_rows {
             return make(rows);
         }
-        let slot = &self.constants[column];
+        let slot = &self.constants[place];
         let whole = match slot.get() {
             Some(array) => array,
             None => {
@@ -426,8 +405,8 @@ impl SegmentFile {
             }
         };
         let arrow_path = self.arrow_path();
-        let arrow = match self.backend.stat(&arrow_path) {
-            Ok(_) if self.is_own() => match ArrowForm::open(&*self.backend, &arrow_path, &self.stored) {
+        let arrow = match self.table.backend.stat(&arrow_path) {
+            Ok(_) if self.is_own() => match ArrowForm::open(&*self.table.backend, &arrow_path, &self.table.stored) {
                 Ok(form) if form.rows() != self.rows => {
                     problems.push(
                         Error::damaged(
@@ -459,20 +438,20 @@ impl SegmentFile {
 
     fn verify_keys(&self, parquet: &ParquetForm) -> Result<()> {
         let path = self.key_path();
-        let Some(position) = self.schema.key().and_then(|key| self.position[key]) else { return Ok(()) };
-        if !self.is_own() || self.backend.stat(&path).is_err() {
+        let Some(position) = self.table.schema.key().and_then(|key| self.position(key)) else { return Ok(()) };
+        if !self.is_own() || self.table.backend.stat(&path).is_err() {
             return Ok(());
         }
-        let index = KeyIndex::open(&*self.backend, &path, self.rows)?;
+        let index = KeyIndex::open(&*self.table.backend, &path, self.rows)?;
         let units = 0..parquet.unit_rows().len();
         let keys = units.map(|unit| parquet.columns(unit, &[position])).collect::<Result<Vec<_>>>()?;
-        index.verify(&*self.backend, &keys.concat())
+        index.verify(&*self.table.backend, &keys.concat())
     }
 
     fn verify_rows(&self, parquet: &ParquetForm, arrow: Option<&ArrowForm>) -> Vec<String> {
         let mut problems = Vec::new();
-        let columns: Vec<usize> = (0..self.stored.len()).collect();
-        let mut totals: Vec<ColumnStats> = vec![ColumnStats::EMPTY; self.stored.len()];
+        let columns: Vec<usize> = (0..self.table.stored.len()).collect();
+        let mut totals: Vec<ColumnStats> = vec![ColumnStats::EMPTY; self.table.stored.len()];
         for unit in 0..parquet.unit_rows().len() {
             let arrays = match parquet.columns(unit, &columns) {
                 Ok(arrays) => arrays,
@@ -487,7 +466,7 @@ impl SegmentFile {
                     .and_then(|arrow| arrow.column(unit, column).ok())
                     .is_some_and(|other| !same_values(array, &other));
                 if differs {
-                    let name = self.stored[column].name();
+                    let name = self.table.stored[column].name();
                     problems.push(format!(
                         "\"{}\": column \"{name}\", unit {unit}: the Arrow form and the Parquet file differ",
                         self.meta.path
@@ -502,11 +481,10 @@ impl SegmentFile {
     }
 
     fn verify_statistics(&self, totals: &[ColumnStats]) -> Vec<String> {
-        let Some(bounds) = &self.meta.bounds else { return Vec::new() };
-        let stored = self.position.iter().enumerate().filter_map(|(column, position)| Some((column, (*position)?)));
+        let stored = (0..self.table.schema.len()).filter_map(|column| Some((column, self.position(column)?)));
         stored
             .filter_map(|(column, position)| {
-                let logged = &bounds[column];
+                let logged = self.bounds(column);
                 let claimed = ColumnStats {
                     nulls: logged.nulls.unwrap_or(totals[position].nulls),
                     min: logged.min.clone(),
@@ -518,7 +496,7 @@ impl SegmentFile {
                     && !all_null
                     && arrow_form::encloses(&claimed, &totals[position]);
                 (!fits).then(|| {
-                    let name = self.schema.field(column).name();
+                    let name = self.table.schema.field(column).name();
                     format!(
                         "\"{}\": column \"{name}\": the log's statistics exclude values that are there",
                         self.meta.path
@@ -567,48 +545,6 @@ pub(in crate::store) fn key_path(root: &Path, parquet: &str) -> PathBuf {
 fn stem(parquet: &str) -> &str {
     let name = parquet.rsplit('/').next().unwrap_or(parquet);
     name.strip_suffix(".parquet").unwrap_or(name)
-}
-
-/// `rows` times the same value, or `None` if the type cannot hold it.
-fn constant_array(data_type: &DataType, value: Option<&Scalar>, rows: usize) -> Option<ArrayRef> {
-    let Some(value) = value else { return Some(new_null_array(&data_type.to_arrow(), rows)) };
-    macro_rules! ints {
-        ($array:ident, $value:expr) => {
-            Arc::new($array::from_value(<_>::try_from(*$value).ok()?, rows)) as ArrayRef
-        };
-    }
-    Some(match (data_type, value) {
-        (DataType::Bool, Scalar::Bool(value)) => Arc::new(BooleanArray::from(vec![*value; rows])),
-        (DataType::Int8, Scalar::Int(value)) => ints!(Int8Array, value),
-        (DataType::Int16, Scalar::Int(value)) => ints!(Int16Array, value),
-        (DataType::Int32, Scalar::Int(value)) => ints!(Int32Array, value),
-        (DataType::Int64, Scalar::Int(value)) => ints!(Int64Array, value),
-        (DataType::UInt8, Scalar::Int(value)) => ints!(UInt8Array, value),
-        (DataType::UInt16, Scalar::Int(value)) => ints!(UInt16Array, value),
-        (DataType::UInt32, Scalar::Int(value)) => ints!(UInt32Array, value),
-        (DataType::UInt64, Scalar::Int(value)) => ints!(UInt64Array, value),
-        (DataType::Date, Scalar::Int(value)) => ints!(Date32Array, value),
-        (DataType::Timestamp { utc }, Scalar::Int(value)) => {
-            let array = TimestampMicrosecondArray::from_value(i64::try_from(*value).ok()?, rows);
-            Arc::new(array.with_timezone_opt(utc.then_some("UTC")))
-        }
-        (DataType::Decimal { precision, scale }, Scalar::Int(value)) => {
-            let array = Decimal128Array::from_value(*value, rows);
-            Arc::new(array.with_precision_and_scale(*precision, i8::try_from(*scale).ok()?).ok()?)
-        }
-        (DataType::Utf8, Scalar::Utf8(value)) => {
-            Arc::new(StringViewArray::from_iter_values(std::iter::repeat_n(value, rows)))
-        }
-        (DataType::Binary, Scalar::Binary(value)) => {
-            Arc::new(BinaryViewArray::from_iter_values(std::iter::repeat_n(value, rows)))
-        }
-        (DataType::Enum(variants), Scalar::Utf8(value)) => {
-            let key = u8::try_from(variants.index_of(value)?).ok()?;
-            let keys = UInt8Array::from_value(key, rows);
-            Arc::new(DictionaryArray::try_new(keys, enum_dictionary(variants)).ok()?)
-        }
-        _ => return None,
-    })
 }
 
 impl std::fmt::Debug for SegmentFile {

@@ -5,6 +5,7 @@ mod checksum;
 mod file;
 mod key_index;
 mod parquet_form;
+mod partition;
 mod rebuild;
 mod selective;
 mod write;
@@ -23,8 +24,9 @@ use super::vector::DeletionVector;
 use crate::error::{Error, Result};
 use crate::predicate::{Bounds, Predicate, Scalar};
 
-pub(super) use self::file::{PartitionValue, SegmentFile, SegmentMeta};
+pub(super) use self::file::{SegmentFile, SegmentMeta, Table};
 pub(super) use self::key_index::{hash_of, hashes_of};
+pub(super) use self::partition::PartitionValue;
 pub(super) use self::write::{CHECKSUMS_TAG, Names, Written, compact, remove, write};
 
 /// Which of a segment's forms is read.

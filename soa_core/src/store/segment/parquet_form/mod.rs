@@ -7,7 +7,6 @@ mod parts;
 #[cfg(test)]
 mod prune_tests;
 mod pruning;
-mod source;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -32,11 +31,11 @@ use parquet::errors::ParquetError;
 use self::checksums::{chunk_range, chunk_ranges};
 use self::parts::Parts;
 use self::pruning::Indexes;
-use self::source::{ChunkSource, FooterSource};
 use crate::convert::from_storage;
 use crate::error::{Error, Result};
 use crate::schema::{DataType, Field};
 use crate::store::io::{Backend, ReadFile, read_range};
+use crate::store::parquet_source::{ChunkSource, FooterSource};
 
 pub(super) use self::checksums::Checksums;
 pub(super) use self::write::{Encoded, write};

@@ -4,22 +4,23 @@ use std::io;
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
-use crate::store::io::{ReadFile, read_range};
+use super::io::{ReadFile, read_range};
 
 /// The footer's length and the magic.
 const TRAILER_LEN: usize = 8;
 
 /// The end of a file, for the Parquet reader to find the footer in.
-pub(super) struct FooterSource {
+pub(in crate::store) struct FooterSource {
     len: u64,
     start: u64,
     bytes: Bytes,
 }
 
 impl FooterSource {
-    pub(super) fn read(file: &dyn ReadFile, len: u64) -> io::Result<Self> {
+    pub(in crate::store) fn read(file: &dyn ReadFile, len: u64) -> io::Result<Self> {
         let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message.to_owned());
         let trailer_at =
             len.checked_sub(TRAILER_LEN as u64).ok_or_else(|| invalid("it is too short for a Parquet file"))?;
@@ -36,9 +37,38 @@ impl FooterSource {
 }
 
 /// Some column chunks of a file, for the Parquet reader to find its pages in.
-pub(super) struct ChunkSource {
-    pub(super) len: u64,
-    pub(super) chunks: Vec<(u64, Bytes)>,
+pub(in crate::store) struct ChunkSource {
+    pub(in crate::store) len: u64,
+    pub(in crate::store) chunks: Vec<(u64, Bytes)>,
+}
+
+impl ChunkSource {
+    /// Reads the column chunks of those leaf columns that are `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// When one is outside the file, or cannot be read.
+    pub(in crate::store) fn read(
+        file: &dyn ReadFile,
+        len: u64,
+        metadata: &ParquetMetaData,
+        wanted: &dyn Fn(usize) -> bool,
+    ) -> io::Result<Self> {
+        let outside = || io::Error::new(io::ErrorKind::InvalidData, "its footer points outside the file");
+        let mut chunks = Vec::new();
+        for group in metadata.row_groups() {
+            for (_, column) in group.columns().iter().enumerate().filter(|(leaf, _)| wanted(*leaf)) {
+                let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+                let place = u64::try_from(start).ok().zip(u64::try_from(column.compressed_size()).ok());
+                let (start, size) = place
+                    .filter(|(start, size)| start.checked_add(*size).is_some_and(|end| end <= len))
+                    .ok_or_else(outside)?;
+                let size = usize::try_from(size).map_err(|_| outside())?;
+                chunks.push((start, read_range(file, start, size)?.into()));
+            }
+        }
+        Ok(Self { len, chunks })
+    }
 }
 
 fn find(chunks: &[(u64, Bytes)], at: u64) -> Result<Bytes, ParquetError> {

@@ -4,9 +4,11 @@ mod change;
 mod export;
 mod import;
 mod maintain;
+mod print;
 mod progress;
 mod show;
 mod source;
+mod sql;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -32,6 +34,8 @@ enum Command {
     History(StoreArgs),
     /// Write a store's rows to a Parquet, CSV or Arrow file
     Export(export::ExportArgs),
+    /// Run SQL over one store or several
+    Sql(sql::SqlArgs),
     /// Read and check everything in a store; fails if anything is wrong
     Verify(StoreArgs),
     /// Delete rows, in one commit
@@ -61,12 +65,12 @@ struct StoreArgs {
 #[derive(Debug)]
 enum Failure {
     /// Something went wrong.
-    Error(Box<dyn std::error::Error>),
+    Error(Box<dyn std::error::Error + Send + Sync>),
     /// `verify` found something, and has printed it.
     Damaged,
 }
 
-impl<E: std::error::Error + 'static> From<E> for Failure {
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Error(Box::new(error))
     }
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Command::Info(args) => show::info(&args),
         Command::History(args) => show::history(&args),
         Command::Export(args) => export::run(&args),
+        Command::Sql(args) => sql::run(&args),
         Command::Verify(args) => show::verify(&args),
         Command::Delete(args) => change::delete(&args),
         Command::Alter(args) => change::alter(&args),
