@@ -309,6 +309,33 @@ def rust_types() -> pa.Table:
     )  # fmt: skip
 
 
+def clocks() -> pa.Table:
+    """UUIDs, times of day and lengths of time, with the least and greatest that every engine has, and NULL."""
+    day, ids = 86_400_000_000, range(1, 1_001)
+    uuids = [(id * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128)).to_bytes(16, "big") for id in ids]
+    uuids[1], uuids[2] = bytes(16), b"\xff" * 16
+    times: list[int | None] = [id * 7_654_321_987 % day for id in ids]
+    times[1:4] = [0, day - 1, None]
+    lengths: list[int | None] = [(id - 500) * 123_456_789 for id in ids]
+    lengths[1:5] = [0, -1, None, 90_061_000_001]
+    return pa.table(
+        {
+            "id": pa.array(ids, pa.int32()),
+            "u": pa.array(uuids, pa.uuid()),
+            "t": pa.array(times, pa.time64("us")),
+            "d": pa.array(lengths, pa.duration("us")),
+        },
+        schema=pa.schema(
+            [
+                pa.field("id", pa.int32(), nullable=False),
+                pa.field("u", pa.uuid(), nullable=False),
+                pa.field("t", pa.time64("us")),
+                pa.field("d", pa.duration("us")),
+            ]
+        ),
+    )
+
+
 def specs() -> dict[str, Spec]:
     """Every store that `soa import` makes."""
     made = {
@@ -326,6 +353,7 @@ def specs() -> dict[str, Spec]:
         "floats": Spec([floats(0, 400, False), floats(400, 300, True), floats(700, 300, False)]),
         "sorted": Spec([sorted_rows()], ["--sort-by", "region,t"]),
         "names": Spec([names()]),
+        "clocks": Spec([clocks().slice(0, 600), clocks().slice(600)], ["--key", "u"]),
         "wide": Spec([wide()], form="parquet"),
         "short_strings": Spec([short_strings()]),
         "log": Spec([rows(1)]),

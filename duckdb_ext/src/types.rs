@@ -13,6 +13,9 @@
 //! | `Date` | `DATE` | days since 1970-01-01 |
 //! | `Timestamp { utc: false }` | `TIMESTAMP` | microseconds since 1970-01-01T00:00 |
 //! | `Timestamp { utc: true }` | `TIMESTAMP WITH TIME ZONE` | microseconds since 1970-01-01T00:00Z |
+//! | `Time` | `TIME` | microseconds since midnight |
+//! | `Duration` | `INTERVAL` | months and days, which are 0, and microseconds |
+//! | `Uuid` | `UUID` | 128 bits, the highest inverted |
 //!
 //! [`logical_type`] goes from the store to DuckDB, [`scalar`] takes DuckDB's constants to the store, and
 //! [`Column::new`] chooses once per column how its values are written into vectors.
@@ -23,12 +26,15 @@ use std::ops::Range;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, StringArray, StringViewArray};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 use duckdb_neo::connection::{Context, FFILink};
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
-use duckdb_neo::types::{BlobValue, DateValue, DecimalValue, TimestampTzValue, TimestampValue};
+use duckdb_neo::types::{
+    BlobValue, DateValue, DecimalValue, TimeValue, TimestampTzValue, TimestampValue, UuidValueRaw,
+};
 use duckdb_neo::value::Value;
 use duckdb_neo::{Parameters, QueryParameter};
 use soa_core::predicate::Scalar;
@@ -41,6 +47,9 @@ use crate::ffi::{ArrowFeed, InlineOr, OutputVector, StringCell};
 const DIGITS_IN_16_BITS: u8 = 4;
 const DIGITS_IN_32_BITS: u8 = 9;
 const DIGITS_IN_64_BITS: u8 = 18;
+
+/// The bit that DuckDB inverts in a UUID.
+const UUID_SIGN: u128 = 1 << 127;
 
 /// DuckDB's type for a column.
 pub(crate) fn logical_type<C: FFILink + ?Sized>(link: &C, data_type: &DataType) -> Result<LogicalType> {
@@ -66,6 +75,9 @@ pub(crate) fn logical_type<C: FFILink + ?Sized>(link: &C, data_type: &DataType) 
         DataType::Date => LogicalTypeID::Date,
         DataType::Timestamp { utc: false } => LogicalTypeID::Timestamp,
         DataType::Timestamp { utc: true } => LogicalTypeID::TimestampTz,
+        DataType::Time => LogicalTypeID::Time,
+        DataType::Duration => LogicalTypeID::Interval,
+        DataType::Uuid => LogicalTypeID::Uuid,
     };
     LogicalType::create_from_id(link, id, Parameters::None)
 }
@@ -116,7 +128,10 @@ fn integer_shape(data_type: &DataType) -> Option<(bool, u32)> {
         | DataType::Binary
         | DataType::Enum(_)
         | DataType::Date
-        | DataType::Timestamp { .. } => None,
+        | DataType::Timestamp { .. }
+        | DataType::Time
+        | DataType::Duration
+        | DataType::Uuid => None,
     }
 }
 
@@ -191,6 +206,18 @@ pub(crate) fn scalar(data_type: &DataType, value: &Value) -> Result<Option<Scala
             LogicalTypeID::Timestamp => value.get::<TimestampValue>()?.map(|time| Scalar::Int(i128::from(time.0))),
             _ => None,
         },
+        DataType::Time => match id {
+            LogicalTypeID::Time => value.get::<TimeValue>()?.map(|TimeValue(micros)| Scalar::Int(i128::from(micros))),
+            _ => None,
+        },
+        DataType::Uuid => match id {
+            LogicalTypeID::Uuid => value
+                .get::<UuidValueRaw>()?
+                .map(|UuidValueRaw(bits)| Scalar::Binary((bits.cast_unsigned() ^ UUID_SIGN).to_be_bytes().to_vec())),
+            _ => None,
+        },
+        // An interval of months or days equals microseconds by a rule of DuckDB's own.
+        DataType::Duration => None,
         DataType::Timestamp { utc: true } => match id {
             LogicalTypeID::TimestampTz => value.get::<TimestampTzValue>()?.map(|time| Scalar::Int(i128::from(time.0))),
             _ => None,
@@ -261,8 +288,15 @@ impl Column {
             | DataType::Float32
             | DataType::Float64
             | DataType::Date
-            | DataType::Timestamp { .. } => *array.data_type() == data_type.to_arrow(),
-            DataType::Bool | DataType::Decimal { .. } | DataType::Utf8 | DataType::Binary | DataType::Enum(_) => false,
+            | DataType::Timestamp { .. }
+            | DataType::Time => *array.data_type() == data_type.to_arrow(),
+            DataType::Bool
+            | DataType::Decimal { .. }
+            | DataType::Utf8
+            | DataType::Binary
+            | DataType::Enum(_)
+            | DataType::Duration
+            | DataType::Uuid => false,
         };
         match as_it_is {
             true => Ok(Self { nulls: None, values: Values::InPlace(ArrowFeed::new(context, array)?) }),
@@ -295,6 +329,9 @@ impl Column {
             DataType::Enum(_) => names(array),
             DataType::Date => fixed::<Date32Type>(array),
             DataType::Timestamp { .. } => fixed::<TimestampMicrosecondType>(array),
+            DataType::Time => fixed::<Time64MicrosecondType>(array),
+            DataType::Duration => intervals(array),
+            DataType::Uuid => uuids(array),
         };
         let values = values
             .ok_or_else(|| invalid(format!("column \"{name}\" of type {data_type} came as {}", array.data_type())))?;
@@ -369,6 +406,20 @@ impl Rows {
 fn fixed<T: ArrowPrimitiveType>(array: &ArrayRef) -> Option<Values> {
     let bytes = array.as_primitive_opt::<T>()?.values().inner().clone();
     Some(Values::Fixed { bytes, width: size_of::<T::Native>() })
+}
+
+/// DuckDB's intervals: months, days and microseconds, 16 bytes in all.
+fn intervals(array: &ArrayRef) -> Option<Values> {
+    let micros = array.as_primitive_opt::<DurationMicrosecondType>()?.values();
+    let bytes: Vec<i64> = micros.iter().flat_map(|micros| [0, *micros]).collect();
+    Some(Values::Fixed { bytes: Buffer::from_vec(bytes), width: size_of::<[i64; 2]>() })
+}
+
+/// DuckDB's UUIDs: integers of 128 bits, whose order is that of the bytes because the highest bit is inverted.
+fn uuids(array: &ArrayRef) -> Option<Values> {
+    let (bytes, _) = array.as_fixed_size_binary_opt()?.value_data().as_chunks::<{ size_of::<u128>() }>();
+    let numbers: Vec<i128> = bytes.iter().map(|uuid| (u128::from_be_bytes(*uuid) ^ UUID_SIGN).cast_signed()).collect();
+    Some(Values::Fixed { bytes: Buffer::from_vec(numbers), width: size_of::<i128>() })
 }
 
 fn decimal(array: &ArrayRef, precision: u8) -> Option<Values> {

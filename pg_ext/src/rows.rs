@@ -16,10 +16,12 @@ use arrow::array::{
 };
 use arrow::buffer::{MutableBuffer, NullBuffer};
 use arrow::datatypes::{
-    DataType as ArrowType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType as ArrowType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 use pgrx::PgSqlErrorCode;
+use soa_core::schema::DAY_MICROS;
 
 use crate::error::{PgError, Result};
 use crate::numeric;
@@ -279,6 +281,11 @@ impl Column {
                 let micros = micros.checked_sub(EPOCH_MICROS)?;
                 TIMESTAMP_RANGE.contains(&micros).then_some(micros as usize)
             }),
+            Conversion::Time => self.checked::<Time64MicrosecondType>(array, rows, chunk, |micros| {
+                (0..=DAY_MICROS).contains(&micros).then_some(micros as usize)
+            }),
+            Conversion::Interval => self.fill_intervals(array, rows, chunk),
+            Conversion::Uuid => self.fill_uuids(array, rows, chunk),
             Conversion::Text => self.fill_text(array, rows, chunk, encoding),
             Conversion::Bytea => self.fill_bytes(array, rows, chunk),
             Conversion::Enum => self.fill_enum(array, rows, chunk, encoding),
@@ -380,6 +387,31 @@ impl Column {
             let value = if rows.is_null(row) { &[] } else { bytes.value(rows.first + row) };
             let place = self.arena.push(value).ok_or_else(|| self.too_large(value.len()))?;
             self.places.push(place);
+        }
+        self.write_addresses(chunk);
+        Ok(())
+    }
+
+    fn fill_intervals(&mut self, array: &ArrayRef, rows: &RowRange, chunk: &mut Chunk) -> Result<()> {
+        let values = &self.primitive::<DurationMicrosecondType>(array)?.values()[rows.range()];
+        self.start_values();
+        for micros in values {
+            // `timestamp.h`: microseconds, days, months.
+            let mut interval = [0; 16];
+            interval[..size_of::<i64>()].copy_from_slice(&micros.to_ne_bytes());
+            self.places.push(self.arena.push_fixed(&interval));
+        }
+        self.write_addresses(chunk);
+        Ok(())
+    }
+
+    fn fill_uuids(&mut self, array: &ArrayRef, rows: &RowRange, chunk: &mut Chunk) -> Result<()> {
+        let array_of_16 = array.as_fixed_size_binary_opt().filter(|array| array.value_length() == 16);
+        let uuids = array_of_16.ok_or_else(|| self.unexpected(array))?;
+        let (uuids, _) = uuids.value_data().as_chunks::<16>();
+        self.start_values();
+        for uuid in &uuids[rows.range()] {
+            self.places.push(self.arena.push_fixed(uuid));
         }
         self.write_addresses(chunk);
         Ok(())
@@ -498,6 +530,13 @@ impl Arena {
         self.0.extend_from_slice(&header(VARLENA_HEADER + content.len()));
         self.0.extend_from_slice(content);
         self.pad();
+        at
+    }
+
+    /// Adds a value of 16 bytes, to an arena that has no others: they are aligned as every type wants it.
+    fn push_fixed(&mut self, value: &[u8; 16]) -> usize {
+        let at = self.0.len();
+        self.0.extend_from_slice(value);
         at
     }
 

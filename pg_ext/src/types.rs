@@ -15,6 +15,9 @@
 //! | `Date` | `date` | | days since 2000-01-01 |
 //! | `Timestamp { utc: false }` | `timestamp` | | microseconds since 2000-01-01T00:00 |
 //! | `Timestamp { utc: true }` | `timestamptz` | | microseconds since 2000-01-01T00:00Z |
+//! | `Time` | `time` | | microseconds since midnight |
+//! | `Duration` | `interval` | | microseconds, and days and months, which are 0 |
+//! | `Uuid` | `uuid` | | its 16 bytes |
 //!
 //! [`declaration`] goes from the store to Postgres, [`Conversion::new`] chooses once per column how its values are
 //! written into slots, and [`compare`] takes a comparison with a Postgres value to the store.
@@ -54,6 +57,9 @@ pub(crate) enum PgType {
     Date,
     Timestamp,
     TimestampTz,
+    Time,
+    Interval,
+    Uuid,
 }
 
 /// A column of a foreign table as it was declared.
@@ -102,6 +108,9 @@ pub(crate) fn declaration(field: &Field, u64: U64, max: Option<u64>) -> String {
         DataType::Date => "date",
         DataType::Timestamp { utc: false } => "timestamp",
         DataType::Timestamp { utc: true } => "timestamp with time zone",
+        DataType::Time => "time",
+        DataType::Duration => "interval",
+        DataType::Uuid => "uuid",
     };
     name.to_owned()
 }
@@ -130,6 +139,11 @@ pub(crate) enum Conversion {
     Bytea,
     Date,
     Timestamp,
+    /// Microseconds since midnight.
+    Time,
+    /// Microseconds, in a value of 16 bytes.
+    Interval,
+    Uuid,
 }
 
 impl Conversion {
@@ -177,6 +191,9 @@ impl Conversion {
             {
                 Some(Self::Timestamp)
             }
+            (DataType::Time, PgType::Time) if plain => Some(Self::Time),
+            (DataType::Duration, PgType::Interval) if plain => Some(Self::Interval),
+            (DataType::Uuid, PgType::Uuid) => Some(Self::Uuid),
             (
                 DataType::Bool
                 | DataType::Int8
@@ -194,7 +211,10 @@ impl Conversion {
                 | DataType::Binary
                 | DataType::Enum(_)
                 | DataType::Date
-                | DataType::Timestamp { .. },
+                | DataType::Timestamp { .. }
+                | DataType::Time
+                | DataType::Duration
+                | DataType::Uuid,
                 _,
             ) => None,
         }
@@ -231,6 +251,9 @@ pub(crate) enum PgValue {
     Timestamp(i64),
     /// Microseconds since 2000-01-01T00:00Z.
     TimestampTz(i64),
+    /// Microseconds since midnight.
+    Time(i64),
+    Uuid([u8; 16]),
     /// The elements of an array.
     Array(Vec<PgValue>),
     /// Anything else.
@@ -277,6 +300,9 @@ pub(crate) fn compare(column: usize, data_type: &DataType, op: CompareOp, value:
         | (DataType::Timestamp { utc: true }, PgValue::TimestampTz(micros)) => {
             exact(Scalar::Int(i128::from(*micros) + i128::from(EPOCH_MICROS)))
         }
+        (DataType::Time, PgValue::Time(micros)) => exact(Scalar::Int((*micros).into())),
+        (DataType::Uuid, PgValue::Uuid(bytes)) => exact(Scalar::Binary(bytes.to_vec())),
+        // Of an interval of a month or a day it is a rule of Postgres' own how long it is.
         (
             DataType::Bool
             | DataType::Int8
@@ -294,7 +320,10 @@ pub(crate) fn compare(column: usize, data_type: &DataType, op: CompareOp, value:
             | DataType::Binary
             | DataType::Enum(_)
             | DataType::Date
-            | DataType::Timestamp { .. },
+            | DataType::Timestamp { .. }
+            | DataType::Time
+            | DataType::Duration
+            | DataType::Uuid,
             _,
         ) => None,
     }

@@ -89,6 +89,9 @@ pub(super) fn pg_type(oid: pg_sys::Oid) -> Option<PgType> {
         pg_sys::DATEOID => Some(PgType::Date),
         pg_sys::TIMESTAMPOID => Some(PgType::Timestamp),
         pg_sys::TIMESTAMPTZOID => Some(PgType::TimestampTz),
+        pg_sys::TIMEOID => Some(PgType::Time),
+        pg_sys::INTERVALOID => Some(PgType::Interval),
+        pg_sys::UUIDOID => Some(PgType::Uuid),
         _ => None,
     }
 }

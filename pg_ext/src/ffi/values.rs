@@ -33,6 +33,10 @@ pub(super) unsafe fn read(datum: pg_sys::Datum, is_null: bool, type_oid: pg_sys:
         PgType::Date => PgValue::Date(raw as i32),
         PgType::Timestamp => PgValue::Timestamp(raw as i64),
         PgType::TimestampTz => PgValue::TimestampTz(raw as i64),
+        PgType::Time => PgValue::Time(raw as i64),
+        PgType::Interval => PgValue::Other,
+        // SAFETY: a UUID is the address of its 16 bytes.
+        PgType::Uuid => PgValue::Uuid(unsafe { datum.cast_mut_ptr::<[u8; 16]>().read() }),
         PgType::Numeric => {
             // SAFETY: a numeric is a variable-length value.
             let bytes = unsafe { content(datum) };

@@ -27,6 +27,8 @@ pub(crate) struct Field {
     pub(crate) skip: bool,
     /// Whether the field is an integer that is a time.
     pub(crate) timestamp: bool,
+    /// The digits of a decimal field, and how many of them are after the point.
+    pub(crate) decimal: Option<(u8, u8)>,
 }
 
 /// Characters that Parquet's and Delta's readers do not take in a column name.
@@ -106,7 +108,7 @@ impl Struct {
 impl Field {
     fn parse(field: &syn::Field) -> Result<Self> {
         let ident = field.ident.clone().ok_or_else(|| Error::new(field.span(), "a field of a record has a name"))?;
-        let (mut name, mut skip, mut timestamp) = (None, None, None);
+        let (mut name, mut skip, mut timestamp, mut decimal) = (None, None, None, None);
         each_meta(&field.attrs, "soa", |meta| {
             if meta.path.is_ident("rename") {
                 once(&meta, &mut name, meta.value()?.parse::<LitStr>()?)
@@ -114,15 +116,21 @@ impl Field {
                 once(&meta, &mut skip, meta.path.span())
             } else if meta.path.is_ident("timestamp") {
                 once(&meta, &mut timestamp, meta.value()?.parse::<LitStr>()?)
+            } else if meta.path.is_ident("decimal") {
+                let digits = parse_digits(&meta, &field.ty)?;
+                once(&meta, &mut decimal, digits)
             } else {
-                Err(meta.error("a field takes `rename = \"…\"`, `skip` or `timestamp = \"us\"`"))
+                Err(meta.error("a field takes `rename = \"…\"`, `skip`, `timestamp = \"us\"` or `decimal(18, 2)`"))
             }
         })?;
-        if let (Some(span), true) = (skip, name.is_some() || timestamp.is_some()) {
+        if let (Some(span), true) = (skip, name.is_some() || timestamp.is_some() || decimal.is_some()) {
             return Err(Error::new(span, "a field that is skipped has no column: it takes no other attribute"));
         }
         if let Some(unit) = &timestamp {
             check_timestamp(unit, &field.ty)?;
+        }
+        if let (Some(unit), true) = (&timestamp, decimal.is_some()) {
+            return Err(Error::new(unit.span(), "a field is a timestamp or a decimal, not both"));
         }
         if let Some(name) = &name {
             check_name(name)?;
@@ -134,6 +142,7 @@ impl Field {
             docs: field.attrs.iter().filter(|attr| attr.path().is_ident("doc")).cloned().collect(),
             skip: skip.is_some(),
             timestamp: timestamp.is_some(),
+            decimal,
             ident,
         })
     }
@@ -141,6 +150,15 @@ impl Field {
     /// The type of the field's column.
     pub(crate) fn column_type(&self, krate: &Path) -> Type {
         let ty = &self.ty;
+        if let Some((precision, scale)) = self.decimal {
+            let number = option_of(ty).unwrap_or(ty);
+            let column: Type =
+                parse_quote!(#krate::kernel::Fixed<#krate::kernel::Decimal<#number, #precision, #scale>>);
+            return match option_of(ty) {
+                Some(_) => parse_quote!(#krate::kernel::Nullable<#column>),
+                None => column,
+            };
+        }
         match (self.timestamp, option_of(ty)) {
             (true, Some(_)) => {
                 parse_quote!(#krate::kernel::Nullable<#krate::kernel::Fixed<#krate::kernel::TimestampMicros>>)
@@ -164,13 +182,43 @@ impl Field {
     /// Whether the stored type is the field's own, as far as its name tells.
     pub(crate) fn is_plain(&self) -> bool {
         const NUMBERS: &[&str] = &["i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64"];
-        NUMBERS.iter().any(|number| is_named(&self.ty, number))
+        self.decimal.is_none() && NUMBERS.iter().any(|number| is_named(&self.ty, number))
     }
 
     /// Whether the field is an `Option`, as far as its name tells.
     pub(crate) fn is_option(&self) -> bool {
         option_of(&self.ty).is_some()
     }
+}
+
+/// The digits of `decimal(precision, scale)`, or those that hold every number of an integer type where none are given.
+fn parse_digits(meta: &ParseNestedMeta<'_>, ty: &Type) -> Result<(u8, u8)> {
+    const MAX: u8 = 38;
+    let number = option_of(ty).unwrap_or(ty);
+    if !meta.input.peek(syn::token::Paren) {
+        let whole = [("i64", 19), ("u64", 20), ("i128", MAX)].iter().find(|(name, _)| is_named(number, name));
+        return match whole {
+            Some((_, digits)) => Ok((*digits, 0)),
+            None => {
+                Err(meta
+                    .error("say how many digits there are, and how many of them are after the point: `decimal(18, 2)`"))
+            }
+        };
+    }
+    let content;
+    syn::parenthesized!(content in meta.input);
+    let precision: LitInt = content.parse()?;
+    content.parse::<syn::Token![,]>()?;
+    let scale: LitInt = content.parse()?;
+    if !content.is_empty() {
+        return Err(content.error("`decimal` takes two numbers: `decimal(18, 2)`"));
+    }
+    let digits = precision.base10_parse::<u8>().ok().filter(|digits| (1..=MAX).contains(digits));
+    let digits = digits.ok_or_else(|| Error::new(precision.span(), format!("a decimal has 1 to {MAX} digits")))?;
+    let after = scale.base10_parse::<u8>().ok().filter(|after| *after <= digits);
+    let after =
+        after.ok_or_else(|| Error::new(scale.span(), "a decimal has at most all of its digits after the point"))?;
+    Ok((digits, after))
 }
 
 fn check_timestamp(unit: &LitStr, ty: &Type) -> Result<()> {

@@ -95,7 +95,43 @@ fn wrong_attributes_are_refused() {
                 a: u8,
             }
         )),
-        &["`rename", "`skip`", "`timestamp"],
+        &["`rename", "`skip`", "`timestamp", "`decimal"],
+    );
+    refused(
+        soa(&parse_quote!(
+            struct A {
+                #[soa(decimal)]
+                a: Decimal,
+            }
+        )),
+        &["say how many digits", "decimal(18, 2)"],
+    );
+    refused(
+        soa(&parse_quote!(
+            struct A {
+                #[soa(decimal(39, 2))]
+                a: i128,
+            }
+        )),
+        &["1 to 38 digits"],
+    );
+    refused(
+        soa(&parse_quote!(
+            struct A {
+                #[soa(decimal(4, 5))]
+                a: Option<i64>,
+            }
+        )),
+        &["at most all of its digits"],
+    );
+    refused(
+        soa(&parse_quote!(
+            struct A {
+                #[soa(decimal(4, 2), timestamp = "us")]
+                a: i64,
+            }
+        )),
+        &["not both"],
     );
     refused(
         soa(&parse_quote!(

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, RecordBatch, UInt8Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, FixedSizeBinaryBuilder, Int64Array, RecordBatch,
+    UInt8Array, new_null_array,
+};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
-use arrow::datatypes::{DataType as ArrowType, Int32Type, Int64Type, TimeUnit, UInt8Type};
+use arrow::datatypes::{DataType as ArrowType, Int32Type, Time64MicrosecondType, TimeUnit, UInt8Type};
 
 use crate::error::{Error, Result};
-use crate::schema::{DataType, Field, Schema, Variants, arrow_schema};
+use crate::schema::{DAY_MICROS, DataType, Field, Schema, Variants, arrow_schema};
 
 const CHECKED: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
@@ -82,6 +85,9 @@ pub(crate) fn cast_column(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
             strings_to_enum(&cast(array, &ArrowType::Utf8View)?, name, variants)?
         }
         (_, from) if *from == target => Arc::clone(array),
+        (DataType::Uuid, ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView) => {
+            uuids(&cast(array, &ArrowType::BinaryView)?, name)?
+        }
         (data_type, from) => {
             if !converts(from, data_type) {
                 return Err(Error::mismatch(format!("column \"{name}\" is {from}; the table's is {data_type}")));
@@ -137,6 +143,10 @@ fn converts(from: &ArrowType, to: &DataType) -> bool {
         }
         DataType::Date => matches!(from, ArrowType::Date32 | ArrowType::Date64),
         DataType::Timestamp { utc } => matches!(from, ArrowType::Timestamp(_, zone) if zone.is_some() == *utc),
+        DataType::Time => matches!(from, ArrowType::Time32(_) | ArrowType::Time64(_)),
+        DataType::Duration => matches!(from, ArrowType::Duration(_)),
+        // Taken before, whatever the layout.
+        DataType::Uuid => false,
         DataType::Bool => *from == ArrowType::Boolean,
     }
 }
@@ -145,7 +155,9 @@ fn converts(from: &ArrowType, to: &DataType) -> bool {
 fn check_exact(array: &ArrayRef, field: &Field) -> Result<()> {
     let name = field.name();
     match (array.data_type(), field.data_type()) {
-        (ArrowType::Timestamp(TimeUnit::Nanosecond, _), DataType::Timestamp { .. }) => check_whole_micros(array, name),
+        (ArrowType::Timestamp(TimeUnit::Nanosecond, _), DataType::Timestamp { .. })
+        | (ArrowType::Time64(TimeUnit::Nanosecond), DataType::Time)
+        | (ArrowType::Duration(TimeUnit::Nanosecond), DataType::Duration) => check_whole_micros(array, name),
         (ArrowType::Date64, DataType::Date) => {
             let days = array.as_primitive::<arrow::datatypes::Date64Type>();
             match days.iter().flatten().find(|ms| ms % 86_400_000 != 0) {
@@ -183,15 +195,44 @@ fn round_trips(array: &ArrayRef, name: &str, through: &ArrowType) -> Result<()> 
 
 /// Refuses nanoseconds that are not whole microseconds.
 pub(super) fn check_whole_micros(array: &ArrayRef, name: &str) -> Result<()> {
-    let nanos = array.as_primitive::<arrow::datatypes::TimestampNanosecondType>();
-    match nanos.reinterpret_cast::<Int64Type>().iter().flatten().find(|nanos| nanos % 1000 != 0) {
-        Some(nanos) => Err(Error::value(name, format!("{nanos} ns since 1970 is not a whole number of microseconds"))),
+    let bits = array.to_data().into_builder().data_type(ArrowType::Int64).build();
+    let nanos = Int64Array::from(bits.map_err(Error::arrow("cannot look at nanoseconds"))?);
+    match nanos.iter().flatten().find(|nanos| nanos % 1000 != 0) {
+        Some(nanos) => Err(Error::value(name, format!("{nanos} ns is not a whole number of microseconds"))),
         None => Ok(()),
     }
 }
 
-/// Refuses decimals with more digits than the column has: Arrow does not check those it is handed as such.
+/// Refuses times of day before 00:00 or after 24:00.
+pub(super) fn check_time(array: &ArrayRef, name: &str) -> Result<()> {
+    let micros = array.as_primitive::<Time64MicrosecondType>();
+    match micros.iter().flatten().find(|micros| !(0..=DAY_MICROS).contains(micros)) {
+        Some(micros) => Err(Error::value(name, format!("{micros} µs after midnight is no time of day"))),
+        None => Ok(()),
+    }
+}
+
+/// UUIDs from bytes, which must be 16 each.
+pub(super) fn uuids(array: &ArrayRef, name: &str) -> Result<ArrayRef> {
+    let mut uuids = FixedSizeBinaryBuilder::with_capacity(array.len(), 16);
+    for bytes in array.as_binary_view() {
+        let Some(bytes) = bytes else {
+            uuids.append_null();
+            continue;
+        };
+        uuids
+            .append_value(bytes)
+            .map_err(|_| Error::value(name, format!("{} bytes are no UUID, which has 16", bytes.len())))?;
+    }
+    Ok(Arc::new(uuids.finish()))
+}
+
+/// Refuses decimals with more digits than the column has, and times that no day has: Arrow does not check those it is handed
+/// as such.
 fn check_range(array: &ArrayRef, field: &Field) -> Result<()> {
+    if *field.data_type() == DataType::Time {
+        return check_time(array, field.name());
+    }
     let DataType::Decimal { precision, .. } = field.data_type() else { return Ok(()) };
     array
         .as_primitive::<arrow::datatypes::Decimal128Type>()

@@ -10,11 +10,12 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray}
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    DataType as ArrowType, Int16Type, Int32Type, Int64Type, TimeUnit, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType as ArrowType, DurationMicrosecondType, Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimeUnit,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 
-use super::cast::{dictionary_to_enum, strings_to_enum};
+use super::cast::{check_time, dictionary_to_enum, strings_to_enum, uuids};
 use crate::error::{Error, Result};
 use crate::schema::{DataType, Field};
 
@@ -26,10 +27,10 @@ pub(crate) fn storage_type(data_type: &DataType) -> ArrowType {
     match data_type {
         DataType::UInt8 => ArrowType::Int16,
         DataType::UInt16 => ArrowType::Int32,
-        DataType::UInt32 | DataType::UInt64 => ArrowType::Int64,
+        DataType::UInt32 | DataType::UInt64 | DataType::Time | DataType::Duration => ArrowType::Int64,
         DataType::Utf8 => ArrowType::Utf8View,
         DataType::Enum(_) => ArrowType::Dictionary(Box::new(ArrowType::UInt8), Box::new(ArrowType::Utf8)),
-        DataType::Binary => ArrowType::BinaryView,
+        DataType::Binary | DataType::Uuid => ArrowType::BinaryView,
         DataType::Bool
         | DataType::Int8
         | DataType::Int16
@@ -47,6 +48,14 @@ pub(crate) fn storage_type(data_type: &DataType) -> ArrowType {
 pub(crate) fn to_storage(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     match data_type {
         DataType::UInt64 => Ok(same_bits::<UInt64Type, Int64Type>(array)),
+        DataType::Time => Ok(same_bits::<Time64MicrosecondType, Int64Type>(array)),
+        DataType::Duration => Ok(same_bits::<DurationMicrosecondType, Int64Type>(array)),
+        // Arrow takes bytes of one length to views by way of others only.
+        DataType::Uuid => cast_with_options(
+            &cast_with_options(array, &ArrowType::Binary, &CHECKED)?,
+            &ArrowType::BinaryView,
+            &CHECKED,
+        ),
         _ => cast_with_options(array, &storage_type(data_type), &CHECKED),
     }
 }
@@ -93,6 +102,15 @@ pub(crate) fn from_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef> 
     let found = array.data_type();
     let result = match (field.data_type(), found) {
         (DataType::UInt64, ArrowType::Int64) => same_bits::<Int64Type, UInt64Type>(array),
+        (DataType::Duration, ArrowType::Int64) => same_bits::<Int64Type, DurationMicrosecondType>(array),
+        (DataType::Time, ArrowType::Int64) => {
+            let array = same_bits::<Int64Type, Time64MicrosecondType>(array);
+            check_time(&array, field.name())?;
+            array
+        }
+        (DataType::Uuid, ArrowType::Binary | ArrowType::BinaryView | ArrowType::LargeBinary) => {
+            uuids(&cast(&ArrowType::BinaryView)?, field.name())?
+        }
         (DataType::UInt32, ArrowType::Int64) => narrowed::<Int64Type, UInt32Type>(array, &cast)?,
         (DataType::UInt16, ArrowType::Int32) => narrowed::<Int32Type, UInt16Type>(array, &cast)?,
         (DataType::UInt8, ArrowType::Int16) => narrowed::<Int16Type, UInt8Type>(array, &cast)?,

@@ -72,6 +72,22 @@ pub(super) fn compare(
         }
         DataType::Date => Some(of_date(cast, constant)?.compare(column, op)),
         DataType::Timestamp { utc } => Some(of_timestamp(*utc, cast, constant)?.compare(column, op)),
+        DataType::Time => match (cast, constant) {
+            (None, ScalarValue::Time64Microsecond(Some(micros))) => {
+                Some(Place::exact(i128::from(*micros)).compare(column, op))
+            }
+            _ => None,
+        },
+        DataType::Duration => match (cast, constant) {
+            (None, ScalarValue::DurationMicrosecond(Some(micros))) => {
+                Some(Place::exact(i128::from(*micros)).compare(column, op))
+            }
+            _ => None,
+        },
+        DataType::Uuid => {
+            cast.is_none().then_some(())?;
+            Some(Predicate::compare(column, op, Scalar::Binary(bytes(constant)?.to_owned())))
+        }
     }
 }
 

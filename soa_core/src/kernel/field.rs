@@ -12,8 +12,8 @@ use crate::schema::{DataType, Field};
 
 /// A Rust type that can be a field of a struct that derives [`SoA`](crate::SoA).
 ///
-/// Implemented for `bool`, all integers up to 64 bits, `f32`, `f64`, `String`, chrono's `NaiveDate`,
-/// `NaiveDateTime` and `DateTime<Utc>`, fieldless enums that derive [`SoA`](crate::SoA), and `Option`
+/// Implemented for `bool`, all integers but `u128`, `f32`, `f64`, `String`, `Uuid`, chrono's `NaiveDate`,
+/// `NaiveDateTime`, `DateTime<Utc>`, `NaiveTime` and `TimeDelta`, fieldless enums that derive [`SoA`](crate::SoA), and `Option`
 /// of each.
 ///
 /// ```
@@ -32,9 +32,9 @@ use crate::schema::{DataType, Field};
 #[diagnostic::on_unimplemented(
     message = "a column cannot hold `{Self}`",
     label = "not a type of a column",
-    note = "a field is a bool, i8 to i64, u8 to u64, f32, f64, String, chrono's NaiveDate, NaiveDateTime or DateTime<Utc>, \
-            an enum without fields that derives `SoA` itself, or an Option of one of them",
-    note = "`#[soa(skip)]` leaves a field out of the columns"
+    note = "a field is a bool, i8 to i128, u8 to u64, f32, f64, String, Uuid, chrono's NaiveDate, NaiveDateTime, \
+            DateTime<Utc>, NaiveTime or TimeDelta, an enum without fields that derives `SoA` itself, or an Option of one of them",
+    note = "a rust_decimal::Decimal says its digits by `#[soa(decimal(18, 2))]`; `#[soa(skip)]` leaves a field out of the columns"
 )]
 pub trait SoaField: Sized {
     /// The column that holds the values.
@@ -45,8 +45,8 @@ pub trait SoaField: Sized {
 #[diagnostic::on_unimplemented(
     message = "a column cannot hold `Option<{Self}>`",
     label = "not a type of a column",
-    note = "the type inside the Option is a bool, i8 to i64, u8 to u64, f32, f64, String, chrono's NaiveDate, NaiveDateTime \
-            or DateTime<Utc>, or an enum without fields that derives `SoA` itself; one Option, not two",
+    note = "the type inside the Option is a bool, i8 to i128, u8 to u64, f32, f64, String, Uuid, chrono's NaiveDate, \
+            NaiveDateTime, DateTime<Utc>, NaiveTime or TimeDelta, or an enum without fields that derives `SoA` itself; one Option, not two",
     note = "`#[soa(skip)]` leaves a field out of the columns"
 )]
 pub trait SoaValue: SoaField<Column: ValueColumn> {}
@@ -75,7 +75,7 @@ impl<T: SoaValue> SoaField for Option<T> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a key",
     label = "not a type of a key",
-    note = "a key is an integer, a String, a date or a time; floats, bools, enums and Options cannot tell rows apart"
+    note = "a key is an integer, a String, a Uuid, a date or a time; floats, bools, enums and Options cannot tell rows apart"
 )]
 pub trait SoaKey: SoaField<Column: KeyColumn> {}
 
@@ -83,7 +83,7 @@ pub trait SoaKey: SoaField<Column: KeyColumn> {}
 #[diagnostic::on_unimplemented(
     message = "a store cannot be partitioned by `{Self}`",
     label = "cannot name a folder",
-    note = "floats cannot name a folder; partition by a bool, an integer, a String, an enum, a date or a time"
+    note = "floats and UUIDs cannot name a folder; partition by a bool, an integer, a String, an enum, a date or a time"
 )]
 pub trait SoaPartition: SoaField {}
 

@@ -440,7 +440,7 @@ fn timestamps(values: &Column<i64>, nulls: Option<NullBuffer>) -> PrimitiveArray
 }
 
 /// Refuses values that chrono cannot express.
-fn check_range<T: ArrowNativeType + fmt::Display>(
+pub(super) fn check_range<T: ArrowNativeType + fmt::Display>(
     values: &ScalarBuffer<T>,
     nulls: Option<&NullBuffer>,
     range: &std::ops::RangeInclusive<T>,
@@ -450,9 +450,8 @@ fn check_range<T: ArrowNativeType + fmt::Display>(
     let is_value = |row: usize| nulls.is_none_or(|nulls| nulls.is_valid(row));
     match values.iter().enumerate().find(|(row, value)| !range.contains(value) && is_value(*row)) {
         None => Ok(()),
-        Some((row, value)) => Err(Error::value(
-            column,
-            format!("{value} {unit} in row {row} is outside of the years that chrono's types can hold"),
-        )),
+        Some((row, value)) => {
+            Err(Error::value(column, format!("{value} {unit} in row {row} is outside of what chrono's types can hold")))
+        }
     }
 }

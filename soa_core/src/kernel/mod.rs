@@ -13,6 +13,10 @@
 //! | `NaiveDate` | `i32`: days since 1970-01-01 | Date32 |
 //! | `NaiveDateTime` | `i64`: µs since 1970-01-01T00:00 | Timestamp(µs) |
 //! | `DateTime<Utc>`, `i64` with `#[soa(timestamp = "us")]` | `i64`: µs since 1970-01-01T00:00 UTC | Timestamp(µs, UTC) |
+//! | `NaiveTime` | `i64`: µs since midnight | Time64(µs) |
+//! | `TimeDelta` | `i64`: µs | Duration(µs) |
+//! | `Uuid` | its 16 bytes | FixedSizeBinary(16), `arrow.uuid` |
+//! | `i128`; `i64`, `u64`, `i128` or `rust_decimal::Decimal` with `#[soa(decimal(p, s))]` | `i128`: units of the last digit | Decimal128(p, s) |
 //! | `Option<T>` | `T` and, once a value is NULL, one bit per row | nullable |
 //!
 //! **Columns are copy-on-write.** A record batch made from columns shares them: nothing is copied,
@@ -21,11 +25,12 @@
 //! same way.
 //!
 //! **Values that do not fit** are refused, never rounded: a time with a part below a microsecond or
-//! inside a leap second, and text of more than 2 GiB. `try_push` returns an error that names field and
+//! inside a leap second, a decimal with more digits than its column, and text of more than 2 GiB. `try_push` returns an error that names field and
 //! value; `push` panics with it. No other value of the types above can fail to fit.
 
 mod batch;
 mod buffer;
+mod decimal;
 mod enums;
 mod field;
 mod fixed;
@@ -35,6 +40,8 @@ mod record;
 mod sharded;
 mod store;
 mod text;
+mod times;
+mod uuid;
 mod validity;
 
 use arrow::datatypes::DataType as ArrowType;
@@ -42,6 +49,7 @@ use arrow::datatypes::DataType as ArrowType;
 use crate::error::Error;
 
 pub use self::buffer::{Column, Text};
+pub use self::decimal::{Decimal, DecimalValue};
 pub use self::enums::{EnumColumn, EnumDictionary, SoaEnum};
 pub use self::field::{
     FieldColumn, KeyColumn, Outcome, PlainColumn, SoaField, SoaKey, SoaPartition, SoaValue, ValueColumn,

@@ -25,14 +25,14 @@ pub use self::bounds::{Bounds, Truth};
 pub enum Scalar {
     /// A `Bool` column's value.
     Bool(bool),
-    /// An integer; the days of a `Date`; the microseconds of a `Timestamp`; the unscaled digits of a
-    /// `Decimal` at the column's own scale.
+    /// An integer; the days of a `Date`; the microseconds of a `Timestamp`, `Time` or `Duration`; the unscaled digits
+    /// of a `Decimal` at the column's own scale.
     Int(i128),
     /// A float.
     Float(f64),
     /// Text; the name of an enum's variant.
     Utf8(String),
-    /// Bytes.
+    /// Bytes; the 16 of a `Uuid`.
     Binary(Vec<u8>),
 }
 
@@ -51,10 +51,12 @@ impl Scalar {
             | DataType::UInt64
             | DataType::Decimal { .. }
             | DataType::Date
-            | DataType::Timestamp { .. } => matches!(self, Self::Int(_)),
+            | DataType::Timestamp { .. }
+            | DataType::Time
+            | DataType::Duration => matches!(self, Self::Int(_)),
             DataType::Float32 | DataType::Float64 => matches!(self, Self::Float(_)),
             DataType::Utf8 | DataType::Enum(_) => matches!(self, Self::Utf8(_)),
-            DataType::Binary => matches!(self, Self::Binary(_)),
+            DataType::Binary | DataType::Uuid => matches!(self, Self::Binary(_)),
         }
     }
 

@@ -6,8 +6,9 @@ use arrow::array::{
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{and_kleene, is_null, not, or_kleene};
 use arrow::datatypes::{
-    DataType as ArrowType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType as ArrowType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 
 use hashbrown::HashSet;
@@ -129,9 +130,9 @@ fn test(array: &ArrayRef, test: &Test<'_>) -> Result<BooleanArray> {
         ArrowType::UInt32 => ints::<UInt32Type>(array, test),
         ArrowType::UInt64 => ints::<UInt64Type>(array, test),
         ArrowType::Date32 => ints::<Date32Type>(array, test),
-        ArrowType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _) => {
-            ints::<TimestampMicrosecondType>(array, test)
-        }
+        ArrowType::Timestamp(TimeUnit::Microsecond, _) => ints::<TimestampMicrosecondType>(array, test),
+        ArrowType::Time64(TimeUnit::Microsecond) => ints::<Time64MicrosecondType>(array, test),
+        ArrowType::Duration(TimeUnit::Microsecond) => ints::<DurationMicrosecondType>(array, test),
         ArrowType::Decimal128(_, _) => ints::<Decimal128Type>(array, test),
         ArrowType::Float32 => floats(array.as_primitive::<Float32Type>(), test, f64::from),
         ArrowType::Float64 => floats(array.as_primitive::<Float64Type>(), test, |value| value),
@@ -141,6 +142,10 @@ fn test(array: &ArrayRef, test: &Test<'_>) -> Result<BooleanArray> {
         }),
         ArrowType::BinaryView => test.bytes().map(|matches| {
             let array = array.as_binary_view();
+            collect(array.len(), array.nulls(), |i| array.is_valid(i) && matches(array.value(i)))
+        }),
+        ArrowType::FixedSizeBinary(_) => test.bytes().map(|matches| {
+            let array = array.as_fixed_size_binary();
             collect(array.len(), array.nulls(), |i| array.is_valid(i) && matches(array.value(i)))
         }),
         ArrowType::Dictionary(_, _) => variants(array, test),

@@ -1,17 +1,21 @@
 //! Conditions as text: what people type to say which rows they mean.
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
+use uuid::Uuid;
 
 use super::{CompareOp, Predicate, Scalar};
 use crate::error::{Error, Result};
-use crate::schema::{DataType, Field, Schema};
+use crate::schema::{DAY_MICROS, DataType, Field, Schema};
 
+/// Digits of a second that a duration may have after the point.
+const MICRO_DIGITS: u8 = 6;
 /// Conditions within conditions, at most: each takes a part of the stack.
 const DEPTH_MAX: usize = 64;
 
 impl Scalar {
     /// Reads a value of a column as people write it: `42`, `12.50`, `true`, text as it is, bytes as hexadecimal digits, days
-    /// as `2024-02-29`, times as `2024-02-29 12:34:56.789`, those with time zone in UTC unless an offset follows (`+01:00`, `Z`).
+    /// as `2024-02-29`, timestamps as `2024-02-29 12:34:56.789`, those with time zone in UTC unless an offset follows (`+01:00`, `Z`),
+    /// times of day as `12:34:56.789`, durations in seconds (`-1.5`), UUIDs with or without hyphens.
     ///
     /// # Errors
     ///
@@ -34,6 +38,11 @@ impl Scalar {
             DataType::Binary => bytes(text).map(Self::Binary),
             DataType::Date => day(text).map(Self::Int),
             DataType::Timestamp { utc } => micros(text, *utc).map(Self::Int),
+            DataType::Time => time_of_day(text).map(Self::Int),
+            DataType::Duration => {
+                decimal(text, MICRO_DIGITS).filter(|micros| i64::try_from(*micros).is_ok()).map(Self::Int)
+            }
+            DataType::Uuid => Uuid::try_parse(text).ok().map(|uuid| Self::Binary(uuid.into_bytes().to_vec())),
         };
         value.ok_or_else(|| {
             let known = match field.data_type() {
@@ -88,6 +97,17 @@ fn micros(text: &str, utc: bool) -> Option<i128> {
             .or_else(|| NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))?,
     };
     (time.nanosecond() % 1000 == 0).then(|| time.and_utc().timestamp_micros().into())
+}
+
+/// Microseconds since midnight.
+fn time_of_day(text: &str) -> Option<i128> {
+    if ["24:00", "24:00:00"].contains(&text) {
+        return Some(DAY_MICROS.into());
+    }
+    let time = ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|format| NaiveTime::parse_from_str(text, format).ok())?;
+    let nanos = i128::from(time.num_seconds_from_midnight()) * 1_000_000_000 + i128::from(time.nanosecond());
+    // A leap second is no time of its own.
+    (nanos % 1000 == 0 && time.nanosecond() < 1_000_000_000).then_some(nanos / 1000)
 }
 
 impl Predicate {
@@ -338,7 +358,7 @@ impl Parser<'_> {
 
     fn constant(&mut self, column: usize) -> Result<Scalar> {
         let field = self.schema.field(column);
-        let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::Enum(_));
+        let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::Enum(_) | DataType::Uuid);
         let is_bytes = *field.data_type() == DataType::Binary;
         match self.next("a constant")? {
             Token::Text(text) if !is_bytes => Scalar::parse(&text, field),
@@ -386,6 +406,9 @@ mod tests {
             Field::nullable("f", DataType::Float64),
             Field::nullable("select", DataType::Bool),
             Field::nullable("a-b", DataType::UInt64),
+            Field::nullable("tod", DataType::Time),
+            Field::nullable("took", DataType::Duration),
+            Field::nullable("uid", DataType::Uuid),
         ])
         .unwrap()
     }
@@ -417,6 +440,14 @@ mod tests {
             ("f = 2", Predicate::eq(8, Scalar::Float(2.0))),
             ("\"select\" = TRUE", Predicate::eq(9, Scalar::Bool(true))),
             ("\"a-b\" = 18446744073709551615", int(10, CompareOp::Eq, u64::MAX.into())),
+            ("tod >= '23:59:59.000001'", int(11, CompareOp::GtEq, 86_399_000_001)),
+            ("tod < '24:00'", int(11, CompareOp::Lt, 86_400_000_000)),
+            ("took < -1.5", int(12, CompareOp::Lt, -1_500_000)),
+            ("took = '0.000001'", int(12, CompareOp::Eq, 1)),
+            (
+                "uid = '00112233-4455-6677-8899-aabbccddeeff'",
+                Predicate::eq(13, Scalar::Binary((0..16).map(|n| n * 0x11).collect())),
+            ),
             ("id is null", Predicate::IsNull(0)),
             ("id IS NOT NULL", Predicate::is_not_null(0)),
             ("id In (1, 2)", Predicate::In { column: 0, values: vec![Scalar::Int(1), Scalar::Int(2)] }),
@@ -469,6 +500,10 @@ mod tests {
             ("at = '2024-01-01 00:00:00.0000001'", "is no value"),
             ("level = 'hihg'", "low, high"),
             ("raw = 'ff'", "x'0aff'"),
+            ("tod = '24:01'", "is no value of type time"),
+            ("tod = '12:00:60'", "is no value of type time"),
+            ("took = 0.0000001", "is no value of type duration"),
+            ("uid = '0011'", "is no value of type uuid"),
             ("raw = x'0'", "is no value of type binary"),
             ("nope = 1", "no column \"nope\""),
             ("ID = 1", "no column \"ID\""),

@@ -11,6 +11,12 @@ use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema as Arr
 use super::{DataType, Field, Schema};
 use crate::error::{Error, Result};
 
+/// By this metadata Arrow names what a type means beyond its bytes.
+const EXTENSION_NAME_KEY: &str = "ARROW:extension:name";
+/// Arrow's name for UUIDs.
+const UUID_EXTENSION: &str = "arrow.uuid";
+const UUID_LEN: i32 = 16;
+
 impl DataType {
     /// The Arrow type in which columns of this type are handed out.
     pub fn to_arrow(&self) -> ArrowType {
@@ -33,6 +39,9 @@ impl DataType {
             Self::Enum(_) => ArrowType::Dictionary(Box::new(ArrowType::UInt8), Box::new(ArrowType::Utf8)),
             Self::Date => ArrowType::Date32,
             Self::Timestamp { utc } => ArrowType::Timestamp(TimeUnit::Microsecond, utc.then(|| Arc::from("UTC"))),
+            Self::Time => ArrowType::Time64(TimeUnit::Microsecond),
+            Self::Duration => ArrowType::Duration(TimeUnit::Microsecond),
+            Self::Uuid => ArrowType::FixedSizeBinary(UUID_LEN),
         }
     }
 
@@ -64,11 +73,10 @@ impl DataType {
             }
             ArrowType::Date32 | ArrowType::Date64 => Self::Date,
             ArrowType::Timestamp(_, zone) => Self::Timestamp { utc: zone.is_some() },
+            ArrowType::Time32(_) | ArrowType::Time64(_) => Self::Time,
+            ArrowType::Duration(_) => Self::Duration,
             ArrowType::Dictionary(_, values) => Self::from_arrow(values)?,
             ArrowType::Null
-            | ArrowType::Time32(_)
-            | ArrowType::Time64(_)
-            | ArrowType::Duration(_)
             | ArrowType::Interval(_)
             | ArrowType::List(_)
             | ArrowType::ListView(_)
@@ -85,7 +93,11 @@ impl DataType {
 
 /// The Arrow field of a column.
 pub fn arrow_field(field: &Field) -> ArrowField {
-    ArrowField::new(field.name(), field.data_type().to_arrow(), field.is_nullable())
+    let arrow = ArrowField::new(field.name(), field.data_type().to_arrow(), field.is_nullable());
+    match field.data_type() {
+        DataType::Uuid => arrow.with_metadata([(EXTENSION_NAME_KEY.to_owned(), UUID_EXTENSION.to_owned())].into()),
+        _ => arrow,
+    }
 }
 
 /// The Arrow schema in which a table's rows are handed out.
@@ -99,7 +111,10 @@ pub fn arrow_schema(schema: &Schema) -> SchemaRef {
 ///
 /// When the store has no type for it; the error names the column.
 pub fn field_from_arrow(field: &ArrowField) -> Result<Field> {
-    let data_type = DataType::from_arrow(field.data_type())
+    let is_uuid = field.metadata().get(EXTENSION_NAME_KEY).is_some_and(|name| name == UUID_EXTENSION)
+        && *field.data_type() == ArrowType::FixedSizeBinary(UUID_LEN);
+    let data_type = is_uuid.then_some(DataType::Uuid).or_else(|| DataType::from_arrow(field.data_type()));
+    let data_type = data_type
         .ok_or_else(|| Error::UnsupportedType { column: field.name().clone(), found: field.data_type().to_string() })?;
     data_type.check(field.name())?;
     Ok(Field::new(field.name(), data_type).with_nullable(field.is_nullable()))

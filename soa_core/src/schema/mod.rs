@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 
 pub use self::arrow::{arrow_field, arrow_schema, field_from_arrow, schema_from_arrow};
-pub use self::types::{DataType, MAX_DECIMAL_PRECISION, Variants};
+pub use self::types::{DAY_MICROS, DataType, MAX_DECIMAL_PRECISION, Variants};
 
 /// One column: its name, type and whether it may hold NULL.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,6 +27,9 @@ pub const MAX_DECIMAL_PRECISION: u8 = 38;
 /// | `Enum` | u8 | Dictionary(UInt8, Utf8) | string |
 /// | `Date` | i32, days since 1970-01-01 | Date32 | date |
 /// | `Timestamp` | i64, µs since 1970-01-01T00:00 | Timestamp(µs\[, UTC\]) | timestamp_ntz, timestamp |
+/// | `Time` | i64, µs since midnight | Time64(µs) | long |
+/// | `Duration` | i64, µs | Duration(µs) | long |
+/// | `Uuid` | 16 bytes | FixedSizeBinary(16), `arrow.uuid` | binary |
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum DataType {
     /// True or false.
@@ -71,7 +74,16 @@ pub enum DataType {
         /// Whether it is a point in time; otherwise it has no time zone.
         utc: bool,
     },
+    /// A time of day, to the microsecond: 0 to [`DAY_MICROS`], which is the end of the day.
+    Time,
+    /// A length of time, to the microsecond; it may be negative.
+    Duration,
+    /// A UUID.
+    Uuid,
 }
+
+/// The microseconds of a day.
+pub const DAY_MICROS: i64 = 86_400_000_000;
 
 impl DataType {
     /// Whether rows can be told apart by a column of this type. Floats cannot: NaN and -0.0.
@@ -81,7 +93,7 @@ impl DataType {
 
     /// Whether the type's values can name a folder.
     pub fn can_partition(&self) -> bool {
-        !matches!(self, Self::Float32 | Self::Float64 | Self::Binary)
+        !matches!(self, Self::Float32 | Self::Float64 | Self::Binary | Self::Uuid)
     }
 
     /// Refuses parameters that no column can have.
@@ -125,6 +137,9 @@ impl fmt::Display for DataType {
             Self::Date => "date",
             Self::Timestamp { utc: true } => "timestamp with time zone",
             Self::Timestamp { utc: false } => "timestamp",
+            Self::Time => "time",
+            Self::Duration => "duration",
+            Self::Uuid => "uuid",
         };
         f.write_str(name)
     }
@@ -152,12 +167,15 @@ impl FromStr for DataType {
             "date" => Some(Self::Date),
             "timestamp" => Some(Self::Timestamp { utc: false }),
             "timestamp with time zone" => Some(Self::Timestamp { utc: true }),
+            "time" => Some(Self::Time),
+            "duration" => Some(Self::Duration),
+            "uuid" => Some(Self::Uuid),
             _ => None,
         };
         let unknown = || {
             Error::schema(format!(
                 "there is no type \"{text}\"; the types are bool, i8 to i64, u8 to u64, f32, f64, decimal(9,2), string, binary, \
-                 date, timestamp, timestamp with time zone and enum(low,high)"
+                 date, timestamp, timestamp with time zone, time, duration, uuid and enum(low,high)"
             ))
         };
         if let Some(known) = known {

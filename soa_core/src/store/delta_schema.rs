@@ -288,12 +288,12 @@ fn delta_type(data_type: &DataType) -> String {
         DataType::Int8 => "byte".into(),
         DataType::Int16 | DataType::UInt8 => "short".into(),
         DataType::Int32 | DataType::UInt16 => "integer".into(),
-        DataType::Int64 | DataType::UInt32 | DataType::UInt64 => "long".into(),
+        DataType::Int64 | DataType::UInt32 | DataType::UInt64 | DataType::Time | DataType::Duration => "long".into(),
         DataType::Float32 => "float".into(),
         DataType::Float64 => "double".into(),
         DataType::Decimal { precision, scale } => format!("decimal({precision},{scale})"),
         DataType::Utf8 | DataType::Enum(_) => "string".into(),
-        DataType::Binary => "binary".into(),
+        DataType::Binary | DataType::Uuid => "binary".into(),
         DataType::Date => "date".into(),
         DataType::Timestamp { utc: true } => "timestamp".into(),
         DataType::Timestamp { utc: false } => "timestamp_ntz".into(),
@@ -308,6 +308,9 @@ fn type_name(data_type: &DataType) -> Option<&'static str> {
         DataType::UInt32 => Some("u32"),
         DataType::UInt64 => Some("u64"),
         DataType::Enum(_) => Some("enum"),
+        DataType::Time => Some("time"),
+        DataType::Duration => Some("duration"),
+        DataType::Uuid => Some("uuid"),
         DataType::Bool
         | DataType::Int8
         | DataType::Int16
@@ -377,6 +380,9 @@ fn read_field(path: &Path, field: &StructField) -> Result<Field> {
         (Some("u16"), PrimitiveType::Integer) => DataType::UInt16,
         (Some("u32"), PrimitiveType::Long) => DataType::UInt32,
         (Some("u64"), PrimitiveType::Long) => DataType::UInt64,
+        (Some("time"), PrimitiveType::Long) => DataType::Time,
+        (Some("duration"), PrimitiveType::Long) => DataType::Duration,
+        (Some("uuid"), PrimitiveType::Binary) => DataType::Uuid,
         (Some("enum"), PrimitiveType::String) => {
             let names = text(VARIANTS_KEY).and_then(|names| serde_json::from_str::<Vec<String>>(names).ok());
             let names = names.ok_or_else(|| {

@@ -4,7 +4,10 @@ use std::sync::LazyLock;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{ArrowPrimitiveType, DataType as ArrowType, Int64Type, TimestampMicrosecondType, UInt64Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType as ArrowType, DurationMicrosecondType, Int64Type, Time64MicrosecondType,
+    TimestampMicrosecondType, UInt64Type,
+};
 use arrow::util::display::array_value_to_string;
 use hashbrown::HashSet;
 use roaring::RoaringBitmap;
@@ -44,7 +47,9 @@ impl KeySet {
     pub(super) fn new(schema: &Schema) -> Option<Self> {
         let column = schema.key()?;
         let seen = match schema.field(column).data_type() {
-            DataType::Utf8 | DataType::Binary | DataType::Decimal { .. } => Seen::Hashed(HashSet::new()),
+            DataType::Utf8 | DataType::Binary | DataType::Decimal { .. } | DataType::Uuid => {
+                Seen::Hashed(HashSet::new())
+            }
             _ => Seen::Exact(HashSet::new()),
         };
         Some(Self {
@@ -178,6 +183,8 @@ fn exact_keys(array: &ArrayRef) -> ScalarBuffer<u64> {
         ArrowType::UInt64 => array.as_primitive::<UInt64Type>().values().clone(),
         ArrowType::Int64 => same_bits::<Int64Type>(array),
         ArrowType::Timestamp(_, _) => same_bits::<TimestampMicrosecondType>(array),
+        ArrowType::Time64(_) => same_bits::<Time64MicrosecondType>(array),
+        ArrowType::Duration(_) => same_bits::<DurationMicrosecondType>(array),
         ArrowType::UInt8 | ArrowType::UInt16 | ArrowType::UInt32 => {
             cast(array, ArrowType::UInt64).as_primitive::<UInt64Type>().values().clone()
         }
@@ -202,6 +209,11 @@ fn hashed_keys(array: &ArrayRef) -> Vec<u128> {
             array.as_string_view().iter().map(|key| xxh3_128(key.unwrap_or_default().as_bytes())).collect()
         }
         ArrowType::BinaryView => array.as_binary_view().iter().map(|key| xxh3_128(key.unwrap_or_default())).collect(),
+        // UUIDs: 128 bits, as many as a hash has.
+        ArrowType::FixedSizeBinary(_) => {
+            let (uuids, _) = array.as_fixed_size_binary().value_data().as_chunks::<16>();
+            uuids.iter().map(|uuid| u128::from_le_bytes(*uuid)).collect()
+        }
         _ => {
             let keys = array.as_primitive::<arrow::datatypes::Decimal128Type>().values();
             keys.iter().map(|key| key.cast_unsigned()).collect()
@@ -212,7 +224,9 @@ fn hashed_keys(array: &ArrayRef) -> Vec<u128> {
 /// A number for each key such that equal keys, and only they, have equal numbers (see [`Seen`]).
 pub(super) fn key_numbers(array: &ArrayRef) -> Vec<u128> {
     match array.data_type() {
-        ArrowType::Utf8View | ArrowType::BinaryView | ArrowType::Decimal128(_, _) => hashed_keys(array),
+        ArrowType::Utf8View | ArrowType::BinaryView | ArrowType::FixedSizeBinary(_) | ArrowType::Decimal128(_, _) => {
+            hashed_keys(array)
+        }
         _ => exact_keys(array).iter().map(|key| u128::from(*key)).collect(),
     }
 }

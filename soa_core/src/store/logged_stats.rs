@@ -216,8 +216,10 @@ fn bound_from_json(data_type: &DataType, value: &Value, is_max: bool) -> Option<
         | DataType::UInt8
         | DataType::UInt16
         | DataType::UInt32
-        | DataType::UInt64 => value.as_i64().map(|value| Scalar::Int(value.into())),
-        DataType::Bool | DataType::Binary => None,
+        | DataType::UInt64
+        | DataType::Time
+        | DataType::Duration => value.as_i64().map(|value| Scalar::Int(value.into())),
+        DataType::Bool | DataType::Binary | DataType::Uuid => None,
     }
 }
 

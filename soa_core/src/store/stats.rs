@@ -5,8 +5,9 @@
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use arrow::datatypes::{
-    DataType as ArrowType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType as ArrowType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 use chrono::{DateTime, NaiveDate, SecondsFormat};
 use serde_json::{Map, Number, Value};
@@ -52,6 +53,8 @@ impl ColumnStats {
             ArrowType::UInt64 => ints::<UInt64Type>(array),
             ArrowType::Date32 => ints::<Date32Type>(array),
             ArrowType::Timestamp(_, _) => ints::<TimestampMicrosecondType>(array),
+            ArrowType::Time64(_) => ints::<Time64MicrosecondType>(array),
+            ArrowType::Duration(_) => ints::<DurationMicrosecondType>(array),
             ArrowType::Decimal128(_, _) => ints::<Decimal128Type>(array),
             ArrowType::Float32 => floats(array.as_primitive::<Float32Type>(), f64::from),
             ArrowType::Float64 => floats(array.as_primitive::<Float64Type>(), |value| value),
@@ -61,6 +64,10 @@ impl ColumnStats {
             }
             ArrowType::BinaryView => {
                 let (min, max) = extremes(array.as_binary_view().iter().flatten());
+                (min.map(|bytes| Scalar::Binary(bytes.into())), max.map(|bytes| Scalar::Binary(bytes.into())), false)
+            }
+            ArrowType::FixedSizeBinary(_) => {
+                let (min, max) = extremes(array.as_fixed_size_binary().iter().flatten());
                 (min.map(|bytes| Scalar::Binary(bytes.into())), max.map(|bytes| Scalar::Binary(bytes.into())), false)
             }
             ArrowType::Dictionary(_, _) => variants(array),
@@ -151,7 +158,7 @@ pub(super) fn to_json(schema: &Schema, columns: &[usize], rows: u64, stats: &[Co
             // The log's bounds are in signed order; see format.md.
             DataType::UInt64 => unsigned_bounds(stats),
             DataType::Float32 | DataType::Float64 if stats.has_nan => None,
-            DataType::Binary => None,
+            DataType::Binary | DataType::Uuid => None,
             data_type => stats
                 .min
                 .as_ref()

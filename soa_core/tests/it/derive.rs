@@ -97,6 +97,13 @@ fn values_that_do_not_fit_are_refused_by_name() {
     assert!(error.to_string().contains("\"maybe_instant\""), "{error}");
     assert!(soa.try_set(0, Everything { clock: fine.naive_utc(), ..everything(2) }).is_err());
     assert_eq!(soa.to_vec(), [everything(1)]);
+    let digits = rust_decimal::Decimal::new(1, 4);
+    let error = soa.try_push(Everything { price: digits, ..everything(2) }).unwrap_err();
+    assert!(error.to_string().contains("0.0001") && error.to_string().contains("decimal(18,3)"), "{error}");
+    assert!(soa.try_push(Everything { huge: 10_i128.pow(38), ..everything(2) }).is_err());
+    assert!(soa.try_push(Everything { maybe_cents: Some(-1_000_000_000), ..everything(2) }).is_err());
+    assert!(soa.try_push(Everything { took: chrono::TimeDelta::MAX, ..everything(2) }).is_err());
+    assert_eq!(soa.to_vec(), [everything(1)]);
     let leap = chrono::NaiveDate::from_ymd_opt(2016, 12, 31).unwrap().and_hms_milli_opt(23, 59, 59, 1_500).unwrap();
     assert!(soa.try_push(Everything { clock: leap, ..everything(2) }).is_err());
     let panic = std::panic::catch_unwind(move || soa.push(Everything { instant: fine, ..everything(1) })).unwrap_err();
@@ -107,7 +114,13 @@ fn values_that_do_not_fit_are_refused_by_name() {
 fn schemas_say_what_the_columns_are() {
     let schema = Everything::schema();
     assert_eq!(schema, EverythingSoA::schema());
-    assert_eq!(schema.len(), 25);
+    assert_eq!(schema.len(), 36);
+    for (name, precision, scale) in
+        [("huge", 38, 0), ("price", 18, 3), ("large", 20, 0), ("maybe_cents", 9, 2), ("maybe_price", 28, 28)]
+    {
+        let field = schema.fields().iter().find(|field| field.name() == name).unwrap();
+        assert_eq!(field.data_type(), &DataType::Decimal { precision, scale }, "{name}");
+    }
     assert_eq!(schema.fields()[20].name(), "maybe_Text");
     assert!(schema.fields()[20].is_nullable() && !schema.fields()[0].is_nullable());
     assert_eq!(schema.fields()[16].data_type(), &DataType::Timestamp { utc: true });

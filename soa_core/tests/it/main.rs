@@ -18,3 +18,4 @@ mod store;
 mod stores;
 mod trust;
 mod twin;
+mod types;

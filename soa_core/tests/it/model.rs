@@ -5,6 +5,8 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use uuid::Uuid;
+
 use crate::records::{Colour, Everything, EverythingSoA, everything, instant};
 
 #[derive(Debug, Clone)]
@@ -55,8 +57,9 @@ fn row() -> impl Strategy<Value = Everything> {
     let texts = (text(), proptest::option::of(text()));
     let enums = (colour(), proptest::option::of(colour()));
     let times = (time(), day(), proptest::option::of(time()), proptest::option::of(day()));
-    (numbers, texts, enums, times).prop_map(|((signed, unsigned, float, flag), (text, maybe_text), enums, times)| {
-        Everything {
+    let wide = (any::<u128>(), -(10_i128.pow(38) - 1)..10_i128.pow(38), any::<i64>());
+    (numbers, texts, enums, times, wide).prop_map(
+        |((signed, unsigned, float, flag), (text, maybe_text), enums, times, wide)| Everything {
             flag,
             i64: signed,
             u64: unsigned,
@@ -70,9 +73,14 @@ fn row() -> impl Strategy<Value = Everything> {
             day: times.1,
             maybe_instant: times.2,
             maybe_day: times.3,
+            time_of_day: times.0.time(),
+            uuid: Uuid::from_u128(wide.0),
+            huge: wide.1,
+            took: TimeDelta::microseconds(wide.2),
+            large: unsigned,
             ..everything(signed % 1_000)
-        }
-    })
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {

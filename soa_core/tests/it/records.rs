@@ -1,7 +1,9 @@
 //! A record with a field of every type.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
+use rust_decimal::Decimal;
 use soa_core::SoA;
+use uuid::Uuid;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, SoA)]
 pub(crate) enum Colour {
@@ -41,6 +43,21 @@ pub(crate) struct Everything {
     pub(crate) maybe_instant: Option<DateTime<Utc>>,
     #[soa(timestamp = "us")]
     pub(crate) maybe_stamp: Option<i64>,
+    pub(crate) time_of_day: NaiveTime,
+    pub(crate) took: TimeDelta,
+    pub(crate) uuid: Uuid,
+    pub(crate) huge: i128,
+    #[soa(decimal(18, 3))]
+    pub(crate) price: Decimal,
+    #[soa(decimal)]
+    pub(crate) large: u64,
+    pub(crate) maybe_time: Option<NaiveTime>,
+    pub(crate) maybe_took: Option<TimeDelta>,
+    pub(crate) maybe_uuid: Option<Uuid>,
+    #[soa(decimal(9, 2))]
+    pub(crate) maybe_cents: Option<i64>,
+    #[soa(decimal(28, 28))]
+    pub(crate) maybe_price: Option<Decimal>,
     #[soa(skip)]
     pub(crate) note_to_self: Vec<u8>,
 }
@@ -48,6 +65,10 @@ pub(crate) struct Everything {
 /// A time that fits: whole microseconds since 1970.
 pub(crate) fn instant(micros: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(micros).unwrap()
+}
+
+fn time_of_day(micros: i64) -> NaiveTime {
+    instant(micros).time()
 }
 
 /// A row whose values follow from `n`; every third `Option` is empty.
@@ -81,6 +102,17 @@ pub(crate) fn everything(n: i64) -> Everything {
         maybe_day: some(2).then(|| NaiveDate::from_num_days_from_ce_opt(719_163 - n as i32).unwrap()),
         maybe_instant: some(0).then(|| instant(n)),
         maybe_stamp: some(1).then_some(-n),
+        time_of_day: time_of_day(n * 1_000_007),
+        took: TimeDelta::microseconds(n.wrapping_mul(77_777_777)),
+        uuid: Uuid::from_u128(n as u128 * 0x1234_5678_9abc_def0_1234_5678),
+        huge: i128::from(n) * 10_i128.pow(30),
+        price: Decimal::new(n, 3),
+        large: u64::MAX - n as u64,
+        maybe_time: some(1).then(|| time_of_day(n)),
+        maybe_took: some(2).then(|| TimeDelta::microseconds(-n)),
+        maybe_uuid: some(0).then(|| Uuid::from_u128(n as u128)),
+        maybe_cents: some(1).then_some(n % 1_000_000_000),
+        maybe_price: some(2).then(|| Decimal::from_i128_with_scale(n.into(), 28)),
         note_to_self: Vec::new(),
     }
 }

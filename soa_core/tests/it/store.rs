@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use soa_core::arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringViewArray, UInt64Array,
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringViewArray, UInt64Array,
 };
 use soa_core::arrow::datatypes::{Int64Type, UInt64Type};
 use soa_core::predicate::{CompareOp, Predicate, Scalar};
@@ -206,6 +206,9 @@ fn every_type_of_key_tells_rows_apart() {
         DataType::Decimal { precision: 10, scale: 2 },
         DataType::Utf8,
         DataType::Binary,
+        DataType::Time,
+        DataType::Duration,
+        DataType::Uuid,
     ];
     for data_type in types {
         let (_dir, path) = folder();
@@ -217,7 +220,11 @@ fn every_type_of_key_tells_rows_apart() {
                 |text: &ArrayRef| soa_core::arrow::compute::cast(text, &soa_core::arrow::datatypes::DataType::Int32);
             let keys = match data_type {
                 DataType::Utf8 | DataType::Binary => text,
-                DataType::Timestamp { .. } => {
+                DataType::Uuid => {
+                    let uuids = keys.iter().map(|key| Some(uuid::Uuid::from_u128(key.parse().unwrap()).into_bytes()));
+                    Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(uuids, 16).unwrap())
+                }
+                DataType::Timestamp { .. } | DataType::Time | DataType::Duration => {
                     let long = soa_core::arrow::compute::cast(&text, &soa_core::arrow::datatypes::DataType::Int64);
                     long.unwrap()
                 }

@@ -44,6 +44,9 @@ pub(in crate::store) fn hashes_of(keys: &ArrayRef) -> Vec<u64> {
             keys.as_string_view().iter().map(|key| xxh3_64(key.unwrap_or_default().as_bytes())).collect()
         }
         ArrowType::BinaryView => keys.as_binary_view().iter().map(|key| xxh3_64(key.unwrap_or_default())).collect(),
+        ArrowType::FixedSizeBinary(_) => {
+            keys.as_fixed_size_binary().iter().map(|key| xxh3_64(key.unwrap_or_default())).collect()
+        }
         ArrowType::Decimal128(_, _) => {
             keys.as_primitive::<Decimal128Type>().values().iter().map(|key| long(*key)).collect()
         }

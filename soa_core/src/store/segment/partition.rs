@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Int8Array, Int16Array,
-    Int32Array, Int64Array, StringViewArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array,
-    UInt64Array, new_null_array,
+    ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, DurationMicrosecondArray,
+    Int8Array, Int16Array, Int32Array, Int64Array, StringViewArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    UInt8Array, UInt16Array, UInt32Array, UInt64Array, new_null_array,
 };
 
 use crate::convert::enum_dictionary;
 use crate::predicate::Scalar;
-use crate::schema::{DataType, Field};
+use crate::schema::{DAY_MICROS, DataType, Field};
 use crate::store::logged_stats::{date_from_text, timestamp_from_text};
 
 /// The value that all rows of a segment have in a partition column.
@@ -37,7 +37,9 @@ impl PartitionValue {
             | DataType::Int64
             | DataType::UInt8
             | DataType::UInt16
-            | DataType::UInt32 => Scalar::Int(text.parse().ok()?),
+            | DataType::UInt32
+            | DataType::Duration => Scalar::Int(text.parse().ok()?),
+            DataType::Time => Scalar::Int(text.parse().ok().filter(|micros| (0..=DAY_MICROS.into()).contains(micros))?),
             DataType::Decimal { scale, .. } => Scalar::Int(parse_decimal(text, *scale)?),
             DataType::Utf8 => Scalar::Utf8(text.to_owned()),
             DataType::Enum(variants) => {
@@ -46,7 +48,7 @@ impl PartitionValue {
             }
             DataType::Date => Scalar::Int(date_from_text(text)?),
             DataType::Timestamp { .. } => Scalar::Int(timestamp_from_text(text)?),
-            DataType::Float32 | DataType::Float64 | DataType::Binary => return None,
+            DataType::Float32 | DataType::Float64 | DataType::Binary | DataType::Uuid => return None,
         };
         Some(Self { text: Some(text.to_owned()), value: Some(value) })
     }
@@ -84,6 +86,8 @@ fn constant_array(data_type: &DataType, value: Option<&Scalar>, rows: usize) -> 
         (DataType::UInt32, Scalar::Int(value)) => ints!(UInt32Array, value),
         (DataType::UInt64, Scalar::Int(value)) => ints!(UInt64Array, value),
         (DataType::Date, Scalar::Int(value)) => ints!(Date32Array, value),
+        (DataType::Time, Scalar::Int(value)) => ints!(Time64MicrosecondArray, value),
+        (DataType::Duration, Scalar::Int(value)) => ints!(DurationMicrosecondArray, value),
         (DataType::Timestamp { utc }, Scalar::Int(value)) => {
             let array = TimestampMicrosecondArray::from_value(i64::try_from(*value).ok()?, rows);
             Arc::new(array.with_timezone_opt(utc.then_some("UTC")))

@@ -62,8 +62,13 @@ impl SegmentFile {
             DataType::Int8 | DataType::UInt8 | DataType::Enum(_) => 8,
             DataType::Int16 | DataType::UInt16 => 16,
             DataType::Int32 | DataType::UInt32 | DataType::Float32 | DataType::Date => 32,
-            DataType::Int64 | DataType::UInt64 | DataType::Float64 | DataType::Timestamp { .. } => 64,
-            DataType::Decimal { .. } | DataType::Utf8 | DataType::Binary => 128,
+            DataType::Int64
+            | DataType::UInt64
+            | DataType::Float64
+            | DataType::Timestamp { .. }
+            | DataType::Time
+            | DataType::Duration => 64,
+            DataType::Decimal { .. } | DataType::Utf8 | DataType::Binary | DataType::Uuid => 128,
         };
         let row: u64 = self.stored().iter().map(|field| bits(field.data_type())).sum();
         self.row_count().saturating_mul(row) / 8

@@ -173,12 +173,14 @@ fn decode_bound(bytes: [u8; BOUND_LEN], len: usize, data_type: &DataType, is_max
         | DataType::UInt64
         | DataType::Decimal { .. }
         | DataType::Date
-        | DataType::Timestamp { .. } => Some(Scalar::Int(int)),
+        | DataType::Timestamp { .. }
+        | DataType::Time
+        | DataType::Duration => Some(Scalar::Int(int)),
         DataType::Float32 | DataType::Float64 => {
             let bits: [u8; 8] = bytes[..8].try_into().ok()?;
             Some(Scalar::Float(f64::from_bits(u64::from_le_bytes(bits))))
         }
-        DataType::Binary => Some(Scalar::Binary(bytes.get(..len)?.to_vec())),
+        DataType::Binary | DataType::Uuid => Some(Scalar::Binary(bytes.get(..len)?.to_vec())),
         DataType::Utf8 | DataType::Enum(_) => text_bound(bytes.get(..len)?, is_max).map(Scalar::Utf8),
     })
 }

@@ -20,8 +20,13 @@ fn width(data_type: &DataType) -> Option<usize> {
         DataType::Bool | DataType::Int8 | DataType::UInt8 | DataType::Enum(_) => Some(1),
         DataType::Int16 | DataType::UInt16 => Some(2),
         DataType::Int32 | DataType::UInt32 | DataType::Float32 | DataType::Date => Some(4),
-        DataType::Int64 | DataType::UInt64 | DataType::Float64 | DataType::Timestamp { .. } => Some(8),
-        DataType::Decimal { .. } => Some(16),
+        DataType::Int64
+        | DataType::UInt64
+        | DataType::Float64
+        | DataType::Timestamp { .. }
+        | DataType::Time
+        | DataType::Duration => Some(8),
+        DataType::Decimal { .. } | DataType::Uuid => Some(16),
         DataType::Utf8 | DataType::Binary => None,
     }
 }

@@ -88,6 +88,8 @@ fn scalar(data_type: &DataType, stored: Stored<'_>) -> Option<Scalar> {
             | DataType::UInt64
             | DataType::Date
             | DataType::Timestamp { .. }
+            | DataType::Time
+            | DataType::Duration
             | DataType::Decimal { .. },
             Stored::Int(value),
         ) => Some(Scalar::Int(value.into())),
@@ -98,7 +100,7 @@ fn scalar(data_type: &DataType, stored: Stored<'_>) -> Option<Scalar> {
         (DataType::Utf8 | DataType::Enum(_), Stored::Bytes(bytes)) => {
             std::str::from_utf8(bytes).ok().map(|text| Scalar::Utf8(text.to_owned()))
         }
-        (DataType::Binary, Stored::Bytes(bytes)) => Some(Scalar::Binary(bytes.to_vec())),
+        (DataType::Binary | DataType::Uuid, Stored::Bytes(bytes)) => Some(Scalar::Binary(bytes.to_vec())),
         // Not how columns of this type are stored.
         (_, Stored::Bool(_) | Stored::Int(_) | Stored::Float(_) | Stored::Bytes(_)) => None,
     }
