@@ -308,6 +308,9 @@ PG_TYPES = {
     "large_string": "text",
     "binary": "bytea",
     "large_binary": "bytea",
+    "extension<arrow.uuid>": "uuid",
+    "time64[us]": "time",
+    "duration[us]": "interval",
     "date32[day]": "date",
 }
 
