@@ -17,5 +17,6 @@ mod orders;
 mod records;
 mod store;
 mod stores;
+mod surface;
 mod trust;
 mod twin;
