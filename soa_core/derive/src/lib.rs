@@ -16,7 +16,9 @@ use syn::{Data, DeriveInput, parse_macro_input};
 /// the type of a field.
 ///
 /// For `struct Order` it makes `OrderSoA` (the columns), `OrderView` (a row that is read) and `OrderMut`
-/// (a row that is written), and implements `soa_core::kernel::Record`.
+/// (a row that is written), and implements `soa_core::kernel::Record`. Each column has `<field>_raw_array()`, and
+/// `<field>_raw_array_mut()` where the stored type is the field's; `sort_by_<field>()`, but for a field named `key`
+/// (`sort_by_key(|row| row.key)`); and `<field>_validity()` where it is an `Option`.
 ///
 /// Attributes of a field: `#[soa(rename = "…")]` gives the column another name, `#[soa(skip)]` leaves the
 /// field out (it is `Default::default()` in records made from columns), `#[soa(timestamp = "us")]` says

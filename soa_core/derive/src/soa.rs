@@ -120,11 +120,11 @@ fn record_impl(names: &Names<'_>) -> TokenStream {
                 type Soa = #soa;
 
                 fn schema() -> #krate::schema::Schema {
-                    schemas().0.clone()
+                    ::core::clone::Clone::clone(&schemas().0)
                 }
 
                 fn arrow_schema() -> #krate::kernel::derived::SchemaRef {
-                    schemas().1.clone()
+                    ::core::clone::Clone::clone(&schemas().1)
                 }
             }
         };
@@ -156,6 +156,12 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
             #[inline]
             fn len(&self) -> #size {
                 #column::len(&self.#first)
+            }
+
+            #[inline]
+            fn is_even(&self) -> ::core::primitive::bool {
+                let len = #column::len(&self.#first);
+                true #(&& #column::len(&self.#idents) == len)*
             }
 
             #[inline]
@@ -202,6 +208,34 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
                 record
             }
 
+            fn swap(&mut self, left: #size, right: #size) {
+                #krate::kernel::derived::check_rows(&[left, right], #column::len(&self.#first));
+                #(#column::swap(&mut self.#idents, left, right);)*
+            }
+
+            fn extend_from(&mut self, other: &Self, rows: impl ::core::ops::RangeBounds<#size>) {
+                let rows = #krate::kernel::derived::range_of(rows, #column::len(&other.#first));
+                <Self as #krate::kernel::Rows>::reserve(self, ::core::iter::ExactSizeIterator::len(&rows));
+                #(#column::extend_from(&mut self.#idents, &other.#idents, ::core::clone::Clone::clone(&rows));)*
+            }
+
+            fn slice(&self, rows: impl ::core::ops::RangeBounds<#size>) -> Self {
+                let rows = #krate::kernel::derived::range_of(rows, #column::len(&self.#first));
+                Self {
+                    #(#idents: #column::slice(&self.#idents, ::core::clone::Clone::clone(&rows)),)*
+                }
+            }
+
+            fn keep_ranges(&mut self, ranges: &[::core::ops::Range<#size>]) {
+                #krate::kernel::derived::check_ranges(ranges, #column::len(&self.#first));
+                #(#column::keep(&mut self.#idents, ranges);)*
+            }
+
+            fn rearrange(&mut self, rows: &[#size]) {
+                #krate::kernel::derived::check_rows(rows, #column::len(&self.#first));
+                #(#column::rearrange(&mut self.#idents, rows);)*
+            }
+
             fn truncate(&mut self, len: #size) {
                 #(#column::truncate(&mut self.#idents, len);)*
             }
@@ -241,6 +275,7 @@ fn methods(names: &Names<'_>) -> TokenStream {
     let Names { krate, vis, record, soa, view, row_mut, .. } = names;
     let rows = quote!(#krate::kernel::Rows);
     let size = quote!(::core::primitive::usize);
+    let range_bounds = quote!(::core::ops::RangeBounds<#size>);
     let result = quote!(::core::result::Result);
     quote! {
         #[automatically_derived]
@@ -353,6 +388,133 @@ fn methods(names: &Names<'_>) -> TokenStream {
                 #rows::swap_remove(self, row)
             }
 
+            /// Calls `change` with every row, in order. A column that is shared is copied when it is written.
+            #vis fn for_each_mut(&mut self, change: impl ::core::ops::FnMut(#row_mut<'_>)) {
+                #rows::for_each_mut(self, change);
+            }
+
+            /// Takes the last row out, if there is one.
+            #vis fn pop(&mut self) -> ::core::option::Option<#record> {
+                #rows::pop(self)
+            }
+
+            /// Exchanges two rows.
+            ///
+            /// # Panics
+            ///
+            /// When one of them is not there.
+            #vis fn swap(&mut self, left: #size, right: #size) {
+                #rows::swap(self, left, right);
+            }
+
+            /// Appends the rows `rows` of `other`, column by column.
+            ///
+            /// # Panics
+            ///
+            /// When one of them is not there.
+            #vis fn extend_from(&mut self, other: &Self, rows: impl #range_bounds) {
+                #rows::extend_from(self, other, rows);
+            }
+
+            /// Moves all rows of `other` to the end of these.
+            #vis fn append(&mut self, other: &mut Self) {
+                #rows::append(self, other);
+            }
+
+            /// The rows `rows`, sharing the columns: no value is copied. As long as the slice lives, so does all
+            /// that it shares.
+            ///
+            /// # Panics
+            ///
+            /// When one of them is not there.
+            #vis fn slice(&self, rows: impl #range_bounds) -> Self {
+                #rows::slice(self, rows)
+            }
+
+            /// Slices of `size` rows that share the columns; the last has what is left.
+            ///
+            /// # Panics
+            ///
+            /// When `size` is zero.
+            #vis fn chunks(
+                &self,
+                size: #size,
+            ) -> impl ::core::iter::ExactSizeIterator<Item = Self> + ::core::iter::DoubleEndedIterator {
+                #rows::chunks(self, size)
+            }
+
+            /// The rows `rows`, in that order: some may come more than once.
+            ///
+            /// # Panics
+            ///
+            /// When one of them is not there.
+            #vis fn take(&self, rows: &[#size]) -> Self {
+                #rows::take(self, rows)
+            }
+
+            /// Makes these the rows `rows`, in that order: some may come more than once, others not at all.
+            ///
+            /// # Panics
+            ///
+            /// When one of them is not there; nothing has changed then.
+            #vis fn rearrange(&mut self, rows: &[#size]) {
+                #rows::rearrange(self, rows);
+            }
+
+            /// Takes the rows from `at` on out.
+            ///
+            /// # Panics
+            ///
+            /// When `at` is beyond the rows.
+            #vis fn split_off(&mut self, at: #size) -> Self {
+                #rows::split_off(self, at)
+            }
+
+            /// Takes the rows `rows` out. They are gone at once, whatever becomes of the iterator.
+            ///
+            /// # Panics
+            ///
+            /// When one of them is not there.
+            #vis fn drain(&mut self, rows: impl #range_bounds) -> #krate::kernel::IntoIter<Self> {
+                #rows::drain(self, rows)
+            }
+
+            /// Drops the rows for which `keep` is false. If it panics, all rows stay.
+            #vis fn retain(&mut self, keep: impl ::core::ops::FnMut(#view<'_>) -> ::core::primitive::bool) {
+                #rows::retain(self, keep);
+            }
+
+            /// Drops rows for which `key` gives what it gives for the row before them. If it panics, all rows stay.
+            #vis fn dedup_by_key<K: ::core::cmp::PartialEq>(&mut self, key: impl ::core::ops::FnMut(#view<'_>) -> K) {
+                #rows::dedup_by_key(self, key);
+            }
+
+            /// Puts the rows in reverse order.
+            #vis fn reverse(&mut self) {
+                #rows::reverse(self);
+            }
+
+            /// Sorts the rows; equal ones stay in order. If `compare` panics, all rows stay where they are.
+            #vis fn sort_by(
+                &mut self,
+                compare: impl ::core::ops::FnMut(#view<'_>, #view<'_>) -> ::core::cmp::Ordering,
+            ) {
+                #rows::sort_by(self, compare);
+            }
+
+            /// Sorts the rows by a key, which is made once for each row; equal ones stay in order.
+            #vis fn sort_by_key<K: ::core::cmp::Ord>(&mut self, key: impl ::core::ops::FnMut(#view<'_>) -> K) {
+                #rows::sort_by_key(self, key);
+            }
+
+            /// Sorts the rows in less memory than `sort_by` takes; equal ones may come in any order.
+            #vis fn sort_unstable_by(
+                &mut self,
+                compare: impl ::core::ops::FnMut(#view<'_>, #view<'_>) -> ::core::cmp::Ordering,
+            ) {
+                #rows::sort_unstable_by(self, compare);
+            }
+
             /// Drops all rows but the first `len`.
             #vis fn truncate(&mut self, len: #size) {
                 #rows::truncate(self, len);
@@ -380,7 +542,7 @@ fn methods(names: &Names<'_>) -> TokenStream {
 
             /// All rows as structs of their own.
             #vis fn to_vec(&self) -> ::std::vec::Vec<#record> {
-                self.iter().map(#view::to_owned).collect()
+                ::core::iter::Iterator::collect(::core::iter::Iterator::map(self.iter(), #view::to_owned))
             }
 
             /// The rows as a record batch that shares the columns; nothing is copied but the bits of `bool`s.
@@ -407,13 +569,42 @@ fn methods(names: &Names<'_>) -> TokenStream {
     }
 }
 
-/// `<field>_raw_array` and, for an `Option`, `<field>_validity`.
+/// `<field>_raw_array`, `<field>_raw_array_mut` and, for an `Option`, `<field>_validity`; `sort_by_<field>`.
 fn column_methods(names: &Names<'_>) -> TokenStream {
     let Names { krate, soa, columns, .. } = names;
     let methods = columns.iter().map(|Column { field, ident, ty, .. }| {
         let vis = &field.vis;
         let raw = joined(ident, "_raw_array");
         let raw_doc = format!("The stored values of `{ident}`, as one.");
+        let raw_mut = field.is_plain().then(|| {
+            let name = joined(ident, "_raw_array_mut");
+            let value = &field.ty;
+            let doc = format!("The values of `{ident}`, as one, to be written; copied first where they are shared.");
+            quote! {
+                #[doc = #doc]
+                #[inline]
+                #vis fn #name(&mut self) -> &mut [#value] {
+                    #krate::kernel::PlainColumn::values_mut(&mut self.#ident)
+                }
+            }
+        });
+        // By a field `key` rows are sorted by `sort_by_key(|row| row.key)`.
+        let sort = (crate::attributes::unraw(ident) != "key").then(|| {
+            let name = prefixed("sort_by_", ident);
+            let doc = format!(
+                "Sorts the rows by `{ident}`, None first; equal ones stay in order. Floats are in their total order, \
+                 enums in that of the declaration."
+            );
+            quote! {
+                #[doc = #doc]
+                #[inline]
+                #vis fn #name(&mut self) {
+                    #krate::kernel::derived::sort_rows_by(self, |soa, rows| {
+                        #krate::kernel::FieldColumn::sort_rows(&soa.#ident, rows);
+                    });
+                }
+            }
+        });
         let validity = field.is_option().then(|| {
             let name = joined(ident, "_validity");
             let doc = format!("Which values of `{ident}` are there; what `{raw}` shows for the others means nothing.");
@@ -431,7 +622,9 @@ fn column_methods(names: &Names<'_>) -> TokenStream {
                 #krate::kernel::FieldColumn::raw(&self.#ident)
             }
 
+            #raw_mut
             #validity
+            #sort
         }
     });
     quote! {
@@ -475,6 +668,25 @@ fn std_impls(names: &Names<'_>) -> TokenStream {
         }
 
         #[automatically_derived]
+        impl<'a> ::core::iter::Extend<#view<'a>> for #soa {
+            /// Appends rows. Panics as `push` does.
+            fn extend<I: ::core::iter::IntoIterator<Item = #view<'a>>>(&mut self, views: I) {
+                let views = ::core::iter::IntoIterator::into_iter(views);
+                ::core::iter::Extend::extend(self, ::core::iter::Iterator::map(views, #view::to_owned));
+            }
+        }
+
+        #[automatically_derived]
+        impl<'a> ::core::iter::FromIterator<#view<'a>> for #soa {
+            /// Gathers rows. Panics as `push` does.
+            fn from_iter<I: ::core::iter::IntoIterator<Item = #view<'a>>>(views: I) -> Self {
+                let mut soa = Self::new();
+                ::core::iter::Extend::extend(&mut soa, views);
+                soa
+            }
+        }
+
+        #[automatically_derived]
         impl ::core::iter::FromIterator<#record> for #soa {
             /// Gathers rows. Panics as `push` does.
             fn from_iter<I: ::core::iter::IntoIterator<Item = #record>>(records: I) -> Self {
@@ -493,6 +705,19 @@ fn std_impls(names: &Names<'_>) -> TokenStream {
                 self.iter()
             }
         }
+
+        #[automatically_derived]
+        impl ::core::iter::IntoIterator for #soa {
+            type Item = #record;
+            type IntoIter = #krate::kernel::IntoIter<#soa>;
+
+            fn into_iter(self) -> Self::IntoIter {
+                #krate::kernel::IntoIter::new(self)
+            }
+        }
+
+        #krate::kernel::derived::for_rayon!(#record, #soa, #view);
+        #krate::kernel::derived::for_serde!(#record, #soa, #view);
     }
 }
 

@@ -91,7 +91,7 @@ fn stored_impl(
                     #partition_by
                     ::core::result::Result::Ok(schema)
                 };
-                SCHEMAS.get(fields, refine).0.clone()
+                ::core::clone::Clone::clone(&SCHEMAS.get(fields, refine).0)
             }
         }
     }

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::mem::{self, ManuallyDrop};
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
@@ -169,6 +170,46 @@ impl<T: ArrowNativeType> Column<T> {
     /// Drops all values; keeps the allocation if nobody else holds it.
     pub fn clear(&mut self) {
         self.truncate(0);
+    }
+
+    /// The values at `rows`, shared with this column: no copy.
+    ///
+    /// # Panics
+    ///
+    /// When there are not so many.
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        assert!(rows.end <= self.len, "there are rows up to {}, not up to {}", self.len, rows.end);
+        Self::from_scalar_buffer(self.share().slice(rows.start, rows.len()))
+    }
+
+    /// Drops all values but those at `ranges`, which ascend: in place, unless somebody else holds them.
+    ///
+    /// # Panics
+    ///
+    /// When there are not so many.
+    pub fn keep(&mut self, ranges: &[Range<usize>]) {
+        if !self.make_unique() {
+            let mut kept = Vec::with_capacity(ranges.iter().map(Range::len).sum());
+            ranges.iter().for_each(|range| kept.extend_from_slice(&self.as_slice()[range.clone()]));
+            *self = Self::from(kept);
+            return;
+        }
+        let (values, mut end) = (self.as_mut_slice(), 0);
+        for range in ranges {
+            values.copy_within(range.clone(), end);
+            end += range.len();
+        }
+        self.truncate(end);
+    }
+
+    /// Makes the column hold the values at `rows`, in that order.
+    ///
+    /// # Panics
+    ///
+    /// When one of them is not there.
+    pub fn rearrange(&mut self, rows: &[usize]) {
+        let values = self.as_slice();
+        *self = Self::from(rows.iter().map(|&row| values[row]).collect::<Vec<_>>());
     }
 
     /// Makes room for one more value, and for a share of those that there are: as many again, but half
@@ -368,6 +409,30 @@ impl Indices {
         &self.keys
     }
 
+    pub(crate) fn swap(&mut self, left: usize, right: usize) {
+        self.keys.as_mut_slice().swap(left, right);
+    }
+
+    /// # Panics
+    ///
+    /// When the other's indices may be beyond this one's bound, or there are not so many.
+    pub(crate) fn extend_from(&mut self, other: &Self, rows: Range<usize>) {
+        assert!(other.bound <= self.bound, "indices of one enum");
+        self.keys.extend_from_slice(&other.keys.as_slice()[rows]);
+    }
+
+    pub(crate) fn slice(&self, rows: Range<usize>) -> Self {
+        Self { keys: self.keys.slice(rows), bound: self.bound }
+    }
+
+    pub(crate) fn keep(&mut self, ranges: &[Range<usize>]) {
+        self.keys.keep(ranges);
+    }
+
+    pub(crate) fn rearrange(&mut self, rows: &[usize]) {
+        self.keys.rearrange(rows);
+    }
+
     pub(crate) fn swap_remove(&mut self, row: usize) {
         self.keys.swap_remove(row);
     }
@@ -495,6 +560,37 @@ impl Text {
         self.live -= long_bytes(self.views.as_slice()[row]);
         self.views.swap_remove(row);
         self.collect_if_due();
+    }
+
+    pub(crate) fn swap(&mut self, left: usize, right: usize) {
+        self.views.as_mut_slice().swap(left, right);
+    }
+
+    pub(crate) fn extend_from(&mut self, other: &Self, rows: Range<usize>) {
+        self.views.reserve(rows.len());
+        rows.for_each(|row| self.push(other.get(row)));
+    }
+
+    pub(crate) fn slice(&self, rows: Range<usize>) -> Self {
+        let mut part = Self { views: self.views.slice(rows), ..self.clone() };
+        part.count_live();
+        part
+    }
+
+    pub(crate) fn keep(&mut self, ranges: &[Range<usize>]) {
+        self.views.keep(ranges);
+        self.count_live();
+        self.collect_if_due();
+    }
+
+    pub(crate) fn rearrange(&mut self, rows: &[usize]) {
+        self.views.rearrange(rows);
+        self.count_live();
+        self.collect_if_due();
+    }
+
+    fn count_live(&mut self) {
+        self.live = self.views.as_slice().iter().copied().map(long_bytes).sum();
     }
 
     pub(crate) fn truncate(&mut self, len: usize) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Debug};
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
@@ -137,6 +138,31 @@ impl<E: SoaEnum> FieldColumn for EnumColumn<E> {
     #[inline]
     fn set(&mut self, row: usize, value: u8) {
         self.indices.set(row, value);
+    }
+
+    fn swap(&mut self, left: usize, right: usize) {
+        self.indices.swap(left, right);
+    }
+
+    fn extend_from(&mut self, other: &Self, rows: Range<usize>) {
+        self.indices.extend_from(&other.indices, rows);
+    }
+
+    fn slice(&self, rows: Range<usize>) -> Self {
+        Self::new(self.indices.slice(rows))
+    }
+
+    fn keep(&mut self, ranges: &[Range<usize>]) {
+        self.indices.keep(ranges);
+    }
+
+    fn rearrange(&mut self, rows: &[usize]) {
+        self.indices.rearrange(rows);
+    }
+
+    fn sort_rows(&self, rows: &mut [usize]) {
+        let indices = self.indices.as_slice();
+        rows.sort_by_cached_key(|&row| indices[row]);
     }
 
     fn swap_remove(&mut self, row: usize) {

@@ -2,9 +2,11 @@
 
 use std::fmt::Debug;
 use std::hash::{BuildHasher, Hash};
+use std::ops::Range;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, make_comparator};
 use arrow::buffer::NullBuffer;
+use arrow::compute::SortOptions;
 
 use super::nullable::Nullable;
 use crate::error::{Error, Result};
@@ -142,6 +144,49 @@ pub trait FieldColumn: Clone + Debug + Default + Send + Sync + 'static {
     /// Drops all values.
     fn clear(&mut self);
 
+    // What follows moves rows within columns and between them. Each has a way that every column can go; columns of
+    // this crate go shorter ones.
+
+    /// Exchanges the values at two rows. Panics when one is not there.
+    fn swap(&mut self, left: usize, right: usize) {
+        let (from_left, from_right) = (stored::<Self>(self.get(left)), stored::<Self>(self.get(right)));
+        self.set(left, from_right);
+        self.set(right, from_left);
+    }
+
+    /// Appends the values of another column at `rows`. Panics when one is not there.
+    fn extend_from(&mut self, other: &Self, rows: Range<usize>) {
+        rows.for_each(|row| self.push(stored::<Self>(other.get(row))));
+    }
+
+    /// The values at `rows`, shared with this column where their layout allows it. Panics when one is not there.
+    fn slice(&self, rows: Range<usize>) -> Self {
+        let array = self.to_array().slice(rows.start, rows.len());
+        Self::from_array(&array, "").expect("values that were in a column fit it")
+    }
+
+    /// Drops all values but those at `ranges`, which ascend. Panics when one is not there.
+    fn keep(&mut self, ranges: &[Range<usize>]) {
+        let rows: Vec<usize> = ranges.iter().cloned().flatten().collect();
+        self.rearrange(&rows);
+    }
+
+    /// Makes the column hold the values at `rows`, in that order. Panics when one is not there.
+    fn rearrange(&mut self, rows: &[usize]) {
+        let mut rearranged = Self::default();
+        rearranged.reserve(rows.len());
+        rows.iter().for_each(|&row| rearranged.push(stored::<Self>(self.get(row))));
+        *self = rearranged;
+    }
+
+    /// Sorts numbers of rows by their values, NULL first; those of equal values stay in order.
+    fn sort_rows(&self, rows: &mut [usize]) {
+        let array = self.to_array();
+        let order = SortOptions { descending: false, nulls_first: true };
+        let compare = make_comparator(&array, &array, order).expect("values of a column have an order");
+        rows.sort_by(|&left, &right| compare(left, right));
+    }
+
     /// Makes room for `additional` more values.
     fn reserve(&mut self, additional: usize);
 
@@ -187,6 +232,12 @@ pub trait FieldColumn: Clone + Debug + Default + Send + Sync + 'static {
     }
 }
 
+/// The stored form of a value that is in a column.
+fn stored<C: FieldColumn>(value: C::Ref<'_>) -> C::Stored {
+    C::encode(C::to_value(value))
+        .unwrap_or_else(|message| unreachable!("a value that was in a column fits it: {message}"))
+}
+
 /// A column without NULL.
 pub trait ValueColumn: FieldColumn {
     /// What is stored beneath a NULL.
@@ -197,6 +248,9 @@ pub trait ValueColumn: FieldColumn {
 pub trait PlainColumn: FieldColumn {
     /// The value at `row`, to be written. Panics when there is none.
     fn value_mut(&mut self, row: usize) -> &mut Self::Value;
+
+    /// All values, to be written.
+    fn values_mut(&mut self) -> &mut [Self::Value];
 }
 
 /// A column whose values can tell rows apart.
@@ -234,3 +288,6 @@ impl Outcome for Result<()> {
         result
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,12 @@
 //! The columns of fixed-width fields: numbers, booleans, dates and times.
 
+use std::cmp::Ordering;
 use std::fmt::{self, Debug};
 use std::hash::{BuildHasher, Hash};
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, BooleanArray, PrimitiveArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
     ArrowNativeType, DataType as ArrowType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
@@ -25,7 +27,7 @@ pub trait FixedKind: 'static {
     /// The Rust type.
     type Value: Copy + Debug + PartialEq + 'static;
     /// The stored type.
-    type Native: ArrowNativeType;
+    type Native: ArrowNativeTypeOp;
     /// What setting a value returns.
     type Outcome: Outcome;
 
@@ -47,6 +49,30 @@ pub trait FixedKind: 'static {
     ///
     /// When a value does not fit; the error names `column`.
     fn from_array(array: &ArrayRef, column: &str) -> Result<Column<Self::Native>>;
+}
+
+/// A stored value in its type's order, which is total: that of floats has NaN at its ends.
+struct InOrder<T>(T);
+
+impl<T: ArrowNativeTypeOp> PartialEq for InOrder<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T: ArrowNativeTypeOp> Eq for InOrder<T> {}
+
+impl<T: ArrowNativeTypeOp> PartialOrd for InOrder<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: ArrowNativeTypeOp> Ord for InOrder<T> {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.compare(other.0)
+    }
 }
 
 /// A column of values that all have the same width.
@@ -113,6 +139,31 @@ impl<K: FixedKind> FieldColumn for Fixed<K> {
         self.0.as_mut_slice()[row] = value;
     }
 
+    fn swap(&mut self, left: usize, right: usize) {
+        self.0.as_mut_slice().swap(left, right);
+    }
+
+    fn extend_from(&mut self, other: &Self, rows: Range<usize>) {
+        self.0.extend_from_slice(&other.0.as_slice()[rows]);
+    }
+
+    fn slice(&self, rows: Range<usize>) -> Self {
+        Self(self.0.slice(rows))
+    }
+
+    fn keep(&mut self, ranges: &[Range<usize>]) {
+        self.0.keep(ranges);
+    }
+
+    fn rearrange(&mut self, rows: &[usize]) {
+        self.0.rearrange(rows);
+    }
+
+    fn sort_rows(&self, rows: &mut [usize]) {
+        let values = self.0.as_slice();
+        rows.sort_by_cached_key(|&row| InOrder(values[row]));
+    }
+
     fn swap_remove(&mut self, row: usize) {
         self.0.swap_remove(row);
     }
@@ -165,10 +216,15 @@ impl<K: FixedKind> ValueColumn for Fixed<K> {
     }
 }
 
-impl<T: ArrowNativeType, K: FixedKind<Value = T, Native = T>> PlainColumn for Fixed<K> {
+impl<T: ArrowNativeTypeOp, K: FixedKind<Value = T, Native = T>> PlainColumn for Fixed<K> {
     #[inline]
     fn value_mut(&mut self, row: usize) -> &mut K::Value {
         &mut self.0.as_mut_slice()[row]
+    }
+
+    #[inline]
+    fn values_mut(&mut self) -> &mut [K::Value] {
+        self.0.as_mut_slice()
     }
 }
 

@@ -19,6 +19,47 @@
 //! | `i128`; `i64`, `u64`, `i128` or `rust_decimal::Decimal` with `#[soa(decimal(p, s))]` | `i128`: units of the last digit | Decimal128(p, s) |
 //! | `Option<T>` | `T` and, once a value is NULL, one bit per row | nullable |
 //!
+//! `OrderSoA` has the methods and traits of a `Vec<Order>` under their names, as far as columns can have them, and some
+//! that only columns can have:
+//!
+//! ```
+//! use soa_core::SoA;
+//!
+//! #[derive(Debug, Clone, PartialEq, SoA)]
+//! struct Order {
+//!     id: u64,
+//!     amount: f64,
+//!     note: Option<String>,
+//! }
+//!
+//! # fn order(id: u64) -> Order {
+//! #     Order { id, amount: (id * 7 % 5) as f64, note: None }
+//! # }
+//! let mut orders: OrderSoA = (0..10).map(order).collect();
+//! orders.retain(|order| order.id != 3);
+//! orders.extend([order(20), order(30)]);
+//! orders.amount_raw_array_mut().iter_mut().for_each(|amount| *amount *= 1.19);
+//!
+//! // One order is found for the rows, and each column is put into it once. Rows that are equal keep their order.
+//! orders.sort_by_amount();
+//! orders.sort_by(|left, right| left.note.cmp(&right.note));
+//! assert!(orders.amount_raw_array().is_sorted());
+//!
+//! // Rows of others are gathered from their views; a slice shares its columns, and so does a record batch of it.
+//! let odd: OrderSoA = orders.iter().filter(|order| order.id % 2 == 1).collect();
+//! let last = orders.slice(orders.len() - 3..);
+//! assert_eq!((odd.len(), last.to_record_batch().num_rows()), (4, 3));
+//!
+//! let drained: Vec<Order> = orders.drain(..2).collect();
+//! assert_eq!((drained.len(), orders.len(), last.len()), (2, 9, 3));
+//! ```
+//!
+//! A closure that panics leaves columns of one length: `retain`, `sort_by` and the like change nothing before the closure
+//! was called for the last time.
+//!
+//! **Features**: with `rayon`, `par_iter()` of rayon's prelude gives the views to many threads; with `serde`, columns are
+//! sequences of records where the record derives `Serialize` and `Deserialize`, and a view is written as its record.
+//!
 //! **Columns are copy-on-write.** A record batch made from columns shares them: nothing is copied,
 //! whatever the size (`bool` alone packs its bits). The first write to a column that somebody still
 //! shares copies that column; the others stay shared. Columns made from a record batch share it in the
@@ -36,7 +77,12 @@ mod field;
 mod fixed;
 mod iter;
 mod nullable;
+#[cfg(feature = "rayon")]
+mod parallel;
+mod ranges;
 mod record;
+#[cfg(feature = "serde")]
+mod serial;
 mod sharded;
 mod store;
 mod text;
@@ -55,8 +101,10 @@ pub use self::field::{
     FieldColumn, KeyColumn, Outcome, PlainColumn, SoaField, SoaKey, SoaPartition, SoaValue, ValueColumn,
 };
 pub use self::fixed::{Fixed, FixedKind, TimestampMicros};
-pub use self::iter::Iter;
+pub use self::iter::{IntoIter, Iter};
 pub use self::nullable::Nullable;
+#[cfg(feature = "rayon")]
+pub use self::parallel::ParIter;
 pub use self::record::{KeyedRecord, Record, Rows, StoredRecord};
 pub use self::sharded::ShardedStore;
 pub use self::store::{KernelMut, MemoryStore};
@@ -66,8 +114,31 @@ pub use self::validity::Validity;
 #[doc(hidden)]
 pub mod derived {
     pub use super::batch::{SchemaCell, column_from, encode, into_batch, refuse, same_values};
+    pub use super::ranges::{check_ranges, check_rows, range_of, sort_rows_by};
+    #[cfg(feature = "serde")]
+    pub use super::serial::{deserialize_rows, serialize_rows};
+    #[cfg(feature = "rayon")]
+    pub use crate::__soa_rayon as for_rayon;
+    #[cfg(feature = "serde")]
+    pub use crate::__soa_serde as for_serde;
+    #[cfg(not(feature = "rayon"))]
+    pub use crate::__soa_without as for_rayon;
+    #[cfg(not(feature = "serde"))]
+    pub use crate::__soa_without as for_serde;
     pub use arrow::datatypes::SchemaRef;
     pub use arrow::record_batch::RecordBatch;
+    #[cfg(feature = "rayon")]
+    pub use rayon;
+    #[cfg(feature = "serde")]
+    pub use serde;
+}
+
+/// What the derive asks for where a feature is off.
+#[cfg(not(all(feature = "rayon", feature = "serde")))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __soa_without {
+    ($($names:tt)*) => {};
 }
 
 /// The error for an Arrow array that is not of the column's type.

@@ -1,5 +1,7 @@
 //! The column of `Option` fields.
 
+use std::ops::Range;
+
 use arrow::array::{Array, ArrayRef};
 use arrow::buffer::NullBuffer;
 
@@ -65,6 +67,38 @@ impl<C: ValueColumn> FieldColumn for Nullable<C> {
         let valid = value.is_some();
         self.values.set(row, value.unwrap_or_else(C::blank));
         self.validity.set(row, valid);
+    }
+
+    fn swap(&mut self, left: usize, right: usize) {
+        self.values.swap(left, right);
+        self.validity.swap(left, right);
+    }
+
+    fn extend_from(&mut self, other: &Self, rows: Range<usize>) {
+        self.values.extend_from(&other.values, rows.clone());
+        self.validity.extend_from(&other.validity, rows);
+    }
+
+    fn slice(&self, rows: Range<usize>) -> Self {
+        Self { values: self.values.slice(rows.clone()), validity: self.validity.slice(rows) }
+    }
+
+    fn keep(&mut self, ranges: &[Range<usize>]) {
+        self.values.keep(ranges);
+        self.validity.rearrange(ranges.iter().cloned().flatten());
+    }
+
+    fn rearrange(&mut self, rows: &[usize]) {
+        self.values.rearrange(rows);
+        self.validity.rearrange(rows.iter().copied());
+    }
+
+    fn sort_rows(&self, rows: &mut [usize]) {
+        let (valid, null): (Vec<usize>, Vec<usize>) = rows.iter().partition(|&&row| self.validity.is_valid(row));
+        let (to_null, to_valid) = rows.split_at_mut(null.len());
+        to_null.copy_from_slice(&null);
+        to_valid.copy_from_slice(&valid);
+        self.values.sort_rows(to_valid);
     }
 
     fn swap_remove(&mut self, row: usize) {

@@ -16,6 +16,28 @@ type Key<R> = <<R as KeyedRecord>::KeyColumn as KeyColumn>::Key;
 
 /// A [`MemoryStore`] in shards, each behind a lock of its own: `OrderShardedStore` for `Order`.
 ///
+/// ```
+/// use soa_core::{SoA, SoAStore};
+///
+/// #[derive(Debug, SoA, SoAStore)]
+/// #[soa_store(key = "id", shards = 8)]
+/// struct Visit {
+///     id: u64,
+///     pages: u32,
+/// }
+///
+/// let visits = VisitShardedStore::new();
+/// std::thread::scope(|scope| {
+///     for thread in 0..4 {
+///         let visits = &visits;
+///         scope.spawn(move || (0..100).try_for_each(|n| visits.add(Visit { id: n * 4 + thread, pages: 1 })));
+///     }
+/// });
+/// let mut all = visits.snapshot();
+/// all.sort_by_id();
+/// assert!(all.id_raw_array().iter().copied().eq(0..400));
+/// ```
+///
 /// All methods take `&self`. A record's shard follows from its key, so an operation on one record takes
 /// one lock.
 pub struct ShardedStore<R: KeyedRecord> {
@@ -124,6 +146,22 @@ impl<R: KeyedRecord> ShardedStore<R> {
         self.shard(key).write().update_in_place(key, change)
     }
 
+    /// Adds a record, or gives the row with its key and the record to `merge`, under its shard's lock. Returns whether
+    /// it was added. The key must stay what it is, as in [`update`](Self::update).
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add) and [`update`](Self::update).
+    pub fn add_or_update(&self, record: R, merge: impl FnOnce(<R::Soa as Rows>::Mut<'_>, R)) -> Result<bool> {
+        self.shard(record.key()).write().add_or_update_in_place(record, merge)
+    }
+
+    /// Drops the records for which `keep` is false, shard by shard. If it panics, those of its shard and of the ones
+    /// after it stay.
+    pub fn retain(&self, mut keep: impl FnMut(<R::Soa as Rows>::View<'_>) -> bool) {
+        self.shards.iter().for_each(|shard| shard.write().retain(&mut keep));
+    }
+
     /// Takes the record with this key out.
     pub fn remove(&self, key: &Key<R>) -> Option<R> {
         self.shard(key).write().remove(key)
@@ -154,6 +192,33 @@ impl<R: KeyedRecord> ShardedStore<R> {
         self.shards.iter().for_each(|shard| read(&shard.read()));
     }
 
+    /// The records of all shards at one moment, shard by shard.
+    ///
+    /// Who writes waits only until the shards' columns are shared, which takes no time in the number of records: they
+    /// are put together afterwards. Meanwhile the first write to a column of a shard copies it. An
+    /// [`add_batch`](Self::add_batch) of another thread may be seen in part.
+    pub fn snapshot(&self) -> R::Soa {
+        // Only here and in `drain` does a thread wait for one lock while it has others, and always for the next one.
+        let locked: Vec<_> = self.shards.iter().map(Shard::read).collect();
+        let parts: Vec<R::Soa> = locked.iter().map(|store| store.kernel().clone()).collect();
+        drop(locked);
+        joined(parts)
+    }
+
+    /// Takes all records out, at one moment.
+    pub fn drain(&self) -> R::Soa {
+        let mut locked: Vec<_> = self.shards.iter().map(Shard::write).collect();
+        let parts = locked.iter_mut().map(|store| std::mem::take(&mut **store).into_kernel()).collect();
+        drop(locked);
+        joined(parts)
+    }
+
+    /// The records, shard by shard.
+    pub fn into_kernel(self) -> R::Soa {
+        let stores = self.shards.into_iter().map(|shard| shard.0.into_inner().unwrap_or_else(PoisonError::into_inner));
+        joined(stores.map(MemoryStore::into_kernel).collect())
+    }
+
     /// The records as one record batch per shard that has some. The batches share the shards' columns;
     /// each shows its shard at one moment.
     pub fn to_record_batches(&self) -> Vec<RecordBatch> {
@@ -177,6 +242,18 @@ impl<R: KeyedRecord> ShardedStore<R> {
     fn shard(&self, key: &Key<R>) -> &Shard<R> {
         &self.shards[self.shard_of(key)]
     }
+}
+
+/// The rows of all parts. What a part takes is given back as soon as its rows are copied.
+fn joined<S: Rows>(mut parts: Vec<S>) -> S {
+    parts.retain(|part| !part.is_empty());
+    if parts.len() < 2 {
+        return parts.pop().unwrap_or_default();
+    }
+    let mut all = S::default();
+    all.reserve(parts.iter().map(S::len).sum());
+    parts.into_iter().for_each(|part| all.extend_from(&part, ..));
+    all
 }
 
 impl<R: KeyedRecord> Default for ShardedStore<R> {

@@ -16,6 +16,27 @@ type Key<R> = <<R as KeyedRecord>::KeyColumn as KeyColumn>::Key;
 
 /// Records in memory with an index of their keys: `OrderStore` for `Order`.
 ///
+/// ```
+/// use soa_core::{SoA, SoAStore};
+///
+/// #[derive(Debug, SoA, SoAStore)]
+/// #[soa_store(key = "sku")]
+/// struct Stock {
+///     sku: String,
+///     pieces: u32,
+/// }
+///
+/// # fn main() -> soa_core::Result<()> {
+/// # let stock = |sku: &str, pieces| Stock { sku: sku.to_owned(), pieces };
+/// let mut store = StockStore::new();
+/// store.add(stock("nail", 100))?;
+/// store.add_or_update(stock("nail", 50), |mut row, more| *row.pieces() += more.pieces)?;
+/// assert_eq!(store.get("nail").map(|stock| stock.pieces), Some(150));
+/// assert_eq!(store.kernel().pieces_raw_array(), [150]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// The index is four bytes and a tag byte per slot: 5.7 to 11.5 bytes per row. It holds at most 2^32 - 1 rows.
 pub struct MemoryStore<R: KeyedRecord> {
     rows: Columns<R>,
@@ -137,6 +158,46 @@ impl<R: KeyedRecord> MemoryStore<R> {
         let value = change(row_change.store.rows.view_mut(row));
         row_change.settle()?;
         Ok(Some(value))
+    }
+
+    /// Adds a record, or gives the row with its key and the record to `merge`. Returns whether it was added.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add) and [`update`](Self::update).
+    pub fn add_or_update(&mut self, record: R, merge: impl FnOnce(<Columns<R> as Rows>::Mut<'_>, R)) -> Result<bool> {
+        self.add_or_change(record, merge, true)
+    }
+
+    /// [Adds or updates](Self::add_or_update) a record whose key must stay what it is.
+    pub(super) fn add_or_update_in_place(
+        &mut self,
+        record: R,
+        merge: impl FnOnce(<Columns<R> as Rows>::Mut<'_>, R),
+    ) -> Result<bool> {
+        self.add_or_change(record, merge, false)
+    }
+
+    fn add_or_change(
+        &mut self,
+        record: R,
+        merge: impl FnOnce(<Columns<R> as Rows>::Mut<'_>, R),
+        may_rekey: bool,
+    ) -> Result<bool> {
+        let Some(row) = self.find(record.key()) else { return self.add(record).map(|_| true) };
+        let key = R::KeyColumn::to_value(R::key_column(&self.rows).get(row));
+        self.change(R::KeyColumn::key(&key), |row| merge(row, record), may_rekey).map(|_| false)
+    }
+
+    /// Drops the records for which `keep` is false; takes time in the number of all. If it panics, all stay.
+    pub fn retain(&mut self, keep: impl FnMut(<Columns<R> as Rows>::View<'_>) -> bool) {
+        self.kernel_mut().retain(keep);
+    }
+
+    /// Takes all records out. They are gone at once, whatever becomes of the iterator.
+    pub fn drain(&mut self) -> super::IntoIter<Columns<R>> {
+        self.index.clear();
+        super::IntoIter::new(std::mem::take(&mut self.rows))
     }
 
     /// Takes the record with this key out; the last row takes its place.
@@ -374,6 +435,24 @@ impl<R: KeyedRecord> Drop for KernelMut<'_, R> {
 impl<R: KeyedRecord> fmt::Debug for KernelMut<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KernelMut").field("rows", &self.store.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a, R: KeyedRecord> IntoIterator for &'a MemoryStore<R> {
+    type Item = <Columns<R> as Rows>::View<'a>;
+    type IntoIter = super::Iter<'a, Columns<R>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<R: KeyedRecord> IntoIterator for MemoryStore<R> {
+    type Item = R;
+    type IntoIter = super::IntoIter<Columns<R>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        super::IntoIter::new(self.rows)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The column of `String` fields.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -35,18 +36,22 @@ impl FieldColumn for Text {
         DataType::Utf8
     }
 
+    #[inline]
     fn len(&self) -> usize {
         Text::len(self)
     }
 
+    #[inline]
     fn get(&self, row: usize) -> &str {
         Text::get(self, row)
     }
 
+    #[inline]
     fn to_value(value: &str) -> String {
         value.to_owned()
     }
 
+    #[inline]
     fn encode(value: String) -> Result<String, String> {
         if value.len() > MAX_TEXT_BYTES {
             return Err(format!("a text of {} bytes is too long; at most {MAX_TEXT_BYTES} bytes fit", value.len()));
@@ -54,12 +59,37 @@ impl FieldColumn for Text {
         Ok(value)
     }
 
+    #[inline]
     fn push(&mut self, value: String) {
         Text::push(self, &value);
     }
 
     fn set(&mut self, row: usize, value: String) {
         Text::set(self, row, &value);
+    }
+
+    fn swap(&mut self, left: usize, right: usize) {
+        Text::swap(self, left, right);
+    }
+
+    fn extend_from(&mut self, other: &Self, rows: Range<usize>) {
+        Text::extend_from(self, other, rows);
+    }
+
+    fn slice(&self, rows: Range<usize>) -> Self {
+        Text::slice(self, rows)
+    }
+
+    fn keep(&mut self, ranges: &[Range<usize>]) {
+        Text::keep(self, ranges);
+    }
+
+    fn rearrange(&mut self, rows: &[usize]) {
+        Text::rearrange(self, rows);
+    }
+
+    fn sort_rows(&self, rows: &mut [usize]) {
+        rows.sort_by(|&left, &right| self.get(left).cmp(self.get(right)));
     }
 
     fn swap_remove(&mut self, row: usize) {
@@ -82,6 +112,7 @@ impl FieldColumn for Text {
         Text::shrink_to_fit(self);
     }
 
+    #[inline]
     fn raw(&self) -> &Text {
         self
     }
@@ -117,6 +148,7 @@ impl ValueColumn for Text {
 impl KeyColumn for Text {
     type Key = str;
 
+    #[inline]
     fn key(value: &String) -> &str {
         value
     }
@@ -125,10 +157,12 @@ impl KeyColumn for Text {
         key.to_owned()
     }
 
+    #[inline]
     fn is_at(&self, row: usize, key: &str) -> bool {
         self.get(row) == key
     }
 
+    #[inline]
     fn hash_at(&self, row: usize, hasher: &impl BuildHasher) -> u64 {
         hasher.hash_one(self.get(row))
     }

@@ -1,5 +1,7 @@
 //! Which values of a column are there, and which are NULL.
 
+use std::ops::Range;
+
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 
 use super::buffer::Column;
@@ -90,6 +92,37 @@ impl Validity {
             }
             _ => {}
         }
+    }
+
+    pub(crate) fn swap(&mut self, left: usize, right: usize) {
+        let (from_left, from_right) = (self.is_valid(left), self.is_valid(right));
+        self.set(left, from_right);
+        self.set(right, from_left);
+    }
+
+    pub(crate) fn extend_from(&mut self, other: &Self, rows: Range<usize>) {
+        if self.bits.is_none() && other.nulls == 0 {
+            self.len += rows.len();
+        } else {
+            rows.for_each(|row| self.push(other.is_valid(row)));
+        }
+    }
+
+    /// The validity of `rows`, without a copy where they start with a byte.
+    pub(crate) fn slice(&self, rows: Range<usize>) -> Self {
+        let nulls = self.to_nulls().map(|nulls| nulls.slice(rows.start, rows.len()));
+        Self::from_nulls(nulls.as_ref(), rows.len())
+    }
+
+    /// Makes this the validity of `rows`, in that order.
+    pub(crate) fn rearrange(&mut self, rows: impl Iterator<Item = usize>) {
+        let mut rearranged = Self::default();
+        if self.nulls == 0 {
+            rearranged.len = rows.count();
+        } else {
+            rows.for_each(|row| rearranged.push(self.is_valid(row)));
+        }
+        *self = rearranged;
     }
 
     pub(crate) fn swap_remove(&mut self, row: usize) {

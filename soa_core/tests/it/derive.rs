@@ -172,6 +172,108 @@ fn odd_names_work() {
     assert!(store.contains("x") && !store.contains("y"));
 }
 
+/// A module that has nothing in scope, and what it has by names that the generated code could mean.
+#[no_implicit_prelude]
+mod bare {
+    #[allow(dead_code, reason = "it is in the way, nothing more")]
+    mod in_the_way {
+        pub(super) struct Option;
+        pub(super) struct Result;
+        pub(super) struct Vec;
+        pub(super) struct Ok;
+        pub(super) struct Self_;
+        pub(super) trait Iterator {}
+        pub(super) trait Rows {}
+        pub(super) mod core {}
+        pub(super) mod std {}
+        pub(super) mod soa_core {}
+    }
+    #[allow(unused_imports, reason = "they are in the way, nothing more")]
+    use self::in_the_way::*;
+
+    #[allow(non_camel_case_types, dead_code, reason = "it is in the way, nothing more")]
+    struct usize;
+
+    #[derive(
+        ::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy, ::core::cmp::PartialEq, ::soa_core::SoA,
+    )]
+    pub(super) enum Ok_ {
+        Yes,
+        No,
+    }
+
+    #[derive(
+        ::core::fmt::Debug, ::core::clone::Clone, ::core::cmp::PartialEq, ::soa_core::SoA, ::soa_core::SoAStore,
+    )]
+    #[soa_store(key = "rows", partition_by = "soa")]
+    pub(in crate::derive) struct Bare {
+        pub(in crate::derive) rows: ::core::primitive::u64,
+        pub(super) soa: Ok_,
+        pub(crate) record: ::std::option::Option<::std::string::String>,
+        pub(self) key: ::core::primitive::i16,
+        #[soa(skip)]
+        view: ::core::primitive::char,
+    }
+
+    pub(in crate::derive) fn bare(rows: ::core::primitive::u64) -> Bare {
+        Bare { rows, soa: Ok_::No, record: ::core::option::Option::None, key: 1, view: '\0' }
+    }
+}
+
+#[test]
+fn nothing_in_scope_is_needed_or_in_the_way() {
+    let mut soa: bare::BareSoA = (0..3).map(bare::bare).collect();
+    assert_eq!((soa.len(), soa.view(2).rows, soa.view(0).soa), (3, 2, bare::Ok_::No));
+    *soa.view_mut(1).rows() = 9;
+    soa.view_mut(1).set_soa(bare::Ok_::Yes);
+    soa.sort_by(|left, right| right.rows.cmp(&left.rows));
+    soa.sort_by_soa();
+    assert_eq!(soa.rows_raw_array(), [9, 2, 0]);
+    assert_eq!(soa.pop(), Some(bare::bare(0)));
+    let store = bare::BareStore::from_kernel(soa).unwrap();
+    assert_eq!(store.into_iter().map(|row| row.rows).collect::<Vec<_>>(), [9, 2]);
+}
+
+/// Nothing of what is private to another module shows: fields are as visible in columns, views and rows as in the struct.
+mod in_parts {
+    pub(super) mod inner {
+        #[derive(Debug, Clone, Default, PartialEq, soa_core::SoA)]
+        pub struct Part {
+            pub open: u8,
+            closed: u16,
+        }
+
+        impl Part {
+            pub fn new(open: u8, closed: u16) -> Self {
+                Self { open, closed }
+            }
+        }
+
+        impl PartSoA {
+            pub fn sum_of_closed(&self) -> u32 {
+                self.closed_raw_array().iter().copied().map(u32::from).sum()
+            }
+        }
+    }
+}
+
+#[test]
+fn private_fields_stay_private_and_usable() {
+    use in_parts::inner::{Part, PartSoA};
+    let mut parts: PartSoA = [Part::new(1, 10), Part::new(2, 20)].into_iter().collect();
+    *parts.view_mut(0).open() = 7;
+    assert_eq!((parts.open_raw_array(), parts.sum_of_closed()), (&[7, 2][..], 30));
+    fn local() -> usize {
+        #[derive(soa_core::SoA)]
+        struct Local {
+            n: u8,
+        }
+        let locals: LocalSoA = (0..4).map(|n| Local { n }).collect();
+        locals.into_iter().map(|local| usize::from(local.n)).sum()
+    }
+    assert_eq!(local(), 6);
+}
+
 /// The traits let code be generic over records.
 fn first<R: Record>(rows: Vec<R>) -> Option<R> {
     let mut soa = R::Soa::default();

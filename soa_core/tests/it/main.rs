@@ -16,6 +16,7 @@ mod orders;
 mod records;
 mod store;
 mod stores;
+mod surface;
 mod trust;
 mod twin;
 mod types;

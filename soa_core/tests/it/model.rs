@@ -1,5 +1,8 @@
 //! `EverythingSoA` does what `Vec<Everything>` does, whatever happens to it in whichever order.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use arrow::array::{Array, RecordBatch};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use proptest::collection::vec;
@@ -28,6 +31,101 @@ enum Step {
     ThroughArrow,
     ThroughSlice(usize),
     ShrinkToFit,
+    Move(Move),
+}
+
+/// What moves rows and changes none.
+#[derive(Debug, Clone)]
+enum Move {
+    Pop,
+    Swap(usize, usize),
+    ExtendFromViews(usize),
+    ExtendFrom(Range<usize>),
+    Append(Vec<i64>),
+    SplitOff(usize),
+    SplitOffAndAppend(usize),
+    Drain(Range<usize>),
+    Retain(i64),
+    RetainAndPanic(usize),
+    Dedup(i64),
+    Reverse,
+    Sort(Order, bool),
+    SortAndPanic(usize),
+    Take(Vec<usize>),
+    Slice(Range<usize>),
+    Chunks(usize),
+    Add(i64),
+}
+
+/// By which field rows are sorted.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    Flag,
+    I8,
+    U64,
+    F64,
+    Text,
+    Colour,
+    Day,
+    Instant,
+    MaybeFloat,
+    MaybeText,
+    MaybeColour,
+    MaybeDay,
+}
+
+impl Order {
+    const ALL: [Self; 12] = [
+        Self::Flag,
+        Self::I8,
+        Self::U64,
+        Self::F64,
+        Self::Text,
+        Self::Colour,
+        Self::Day,
+        Self::Instant,
+        Self::MaybeFloat,
+        Self::MaybeText,
+        Self::MaybeColour,
+        Self::MaybeDay,
+    ];
+
+    fn compare(self, a: &Everything, b: &Everything) -> Ordering {
+        match self {
+            Self::Flag => a.flag.cmp(&b.flag),
+            Self::I8 => a.i8.cmp(&b.i8),
+            Self::U64 => a.u64.cmp(&b.u64),
+            Self::F64 => a.f64.total_cmp(&b.f64),
+            Self::Text => a.text.cmp(&b.text),
+            Self::Colour => (a.colour as u8).cmp(&(b.colour as u8)),
+            Self::Day => a.day.cmp(&b.day),
+            Self::Instant => a.instant.cmp(&b.instant),
+            Self::MaybeFloat => match (a.maybe_float, b.maybe_float) {
+                (Some(a), Some(b)) => a.total_cmp(&b),
+                (a, b) => a.is_some().cmp(&b.is_some()),
+            },
+            Self::MaybeText => a.maybe_text.cmp(&b.maybe_text),
+            Self::MaybeColour => a.maybe_colour.map(|c| c as u8).cmp(&b.maybe_colour.map(|c| c as u8)),
+            Self::MaybeDay => a.maybe_day.cmp(&b.maybe_day),
+        }
+    }
+
+    fn sort(self, soa: &mut EverythingSoA) {
+        match self {
+            Self::Flag => soa.sort_by_flag(),
+            Self::I8 => soa.sort_by_i8(),
+            Self::U64 => soa.sort_by_u64(),
+            Self::F64 => soa.sort_by_f64(),
+            Self::Text => soa.sort_by_text(),
+            Self::Colour => soa.sort_by_colour(),
+            Self::Day => soa.sort_by_day(),
+            Self::Instant => soa.sort_by_instant(),
+            Self::MaybeFloat => soa.sort_by_maybe_float(),
+            Self::MaybeText => soa.sort_by_maybe_text(),
+            Self::MaybeColour => soa.sort_by_maybe_colour(),
+            Self::MaybeDay => soa.sort_by_maybe_day(),
+        }
+    }
 }
 
 fn colour() -> impl Strategy<Value = Colour> {
@@ -83,6 +181,32 @@ fn row() -> impl Strategy<Value = Everything> {
     )
 }
 
+fn moves() -> impl Strategy<Value = Move> {
+    let at = || 0_usize..40;
+    let range = || (at(), at()).prop_map(|(a, b)| a.min(b)..a.max(b));
+    prop_oneof![
+        Just(Move::Pop),
+        (at(), at()).prop_map(|(left, right)| Move::Swap(left, right)),
+        at().prop_map(Move::ExtendFromViews),
+        range().prop_map(Move::ExtendFrom),
+        vec(-50_i64..50, 0..9).prop_map(Move::Append),
+        at().prop_map(Move::SplitOff),
+        at().prop_map(Move::SplitOffAndAppend),
+        range().prop_map(Move::Drain),
+        (2_i64..5).prop_map(Move::Retain),
+        at().prop_map(Move::RetainAndPanic),
+        (1_i64..4).prop_map(Move::Dedup),
+        Just(Move::Reverse),
+        (proptest::sample::select(&Order::ALL[..]), any::<bool>())
+            .prop_map(|(order, by_field)| Move::Sort(order, by_field)),
+        at().prop_map(Move::SortAndPanic),
+        vec(at(), 0..40).prop_map(Move::Take),
+        range().prop_map(Move::Slice),
+        (1_usize..40).prop_map(Move::Chunks),
+        any::<i64>().prop_map(Move::Add),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let at = || 0_usize..40;
     prop_oneof![
@@ -103,6 +227,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::ThroughArrow),
         1 => at().prop_map(Step::ThroughSlice),
         1 => Just(Step::ShrinkToFit),
+        25 => moves().prop_map(Step::Move),
     ]
 }
 
@@ -179,11 +304,133 @@ impl Model {
                 rows.drain(..at);
             }
             Step::ShrinkToFit => soa.shrink_to_fit(),
+            Step::Move(step) => self.apply_move(step),
             // A row that is not there.
             _ => {}
         }
-        assert_eq!(soa.len(), rows.len());
+        assert_eq!(self.soa.len(), self.rows.len());
     }
+
+    fn apply_move(&mut self, step: Move) {
+        let Self { soa, rows, clones, .. } = self;
+        let within = |range: Range<usize>| range.start.min(rows.len())..range.end.min(rows.len());
+        match step {
+            Move::Pop => assert_eq!(soa.pop(), rows.pop()),
+            Move::Swap(left, right) if left.max(right) < rows.len() => {
+                soa.swap(left, right);
+                rows.swap(left, right);
+            }
+            Move::ExtendFromViews(every) => {
+                let some: EverythingSoA = soa.iter().step_by(every + 1).collect();
+                soa.extend(&some);
+                let some: Vec<Everything> = rows.iter().step_by(every + 1).cloned().collect();
+                rows.extend(some);
+            }
+            Move::ExtendFrom(range) => {
+                let range = within(range);
+                let other = soa.clone();
+                soa.extend_from(&other, range.clone());
+                rows.extend_from_within(range);
+            }
+            Move::Append(numbers) => {
+                let mut other: EverythingSoA = numbers.iter().copied().map(everything).collect();
+                soa.append(&mut other);
+                assert!(other.is_empty());
+                rows.extend(numbers.into_iter().map(everything));
+            }
+            Move::SplitOff(at) if at <= rows.len() => clones.push((soa.split_off(at), rows.split_off(at))),
+            Move::SplitOffAndAppend(at) if at <= rows.len() => {
+                let mut end = soa.split_off(at);
+                end.append(soa);
+                *soa = end;
+                rows.rotate_left(at);
+            }
+            Move::Drain(range) => {
+                let range = within(range);
+                let drained: Vec<Everything> = rows.drain(range.clone()).collect();
+                let mut taken = soa.drain(range);
+                assert_eq!(taken.len(), drained.len());
+                assert_eq!(taken.next_back().as_ref(), drained.last());
+                assert_eq!(taken.next().as_ref(), drained.first().filter(|_| drained.len() > 1));
+                let left = drained.get(1..drained.len().saturating_sub(1)).unwrap_or_default();
+                assert_eq!(taken.into_soa().into_iter().collect::<Vec<_>>(), left);
+            }
+            Move::Retain(every) => {
+                soa.retain(|row| row.i64 % every == 0);
+                rows.retain(|row| row.i64 % every == 0);
+            }
+            Move::Dedup(by) => {
+                soa.dedup_by_key(|row| row.i8 / by as i8);
+                rows.dedup_by_key(|row| row.i8 / by as i8);
+            }
+            Move::Reverse => {
+                soa.reverse();
+                rows.reverse();
+            }
+            Move::Sort(order, by_field) => {
+                rows.sort_by(|left, right| order.compare(left, right));
+                if by_field {
+                    order.sort(soa);
+                } else {
+                    soa.sort_by(|left, right| order.compare(&left.to_owned(), &right.to_owned()));
+                }
+            }
+            Move::RetainAndPanic(at) if at < rows.len() => panics(|| {
+                let mut row = 0;
+                soa.retain(|_| {
+                    row += 1;
+                    if row > at {
+                        in_the_middle();
+                    }
+                    false
+                });
+            }),
+            Move::SortAndPanic(at) if at + 1 < rows.len() => panics(|| {
+                let mut compared = 0;
+                soa.sort_by(|left, right| {
+                    compared += 1;
+                    if compared > at {
+                        in_the_middle();
+                    }
+                    right.i64.cmp(&left.i64)
+                });
+            }),
+            Move::Take(wanted) => {
+                let wanted: Vec<usize> = wanted.into_iter().filter(|&row| row < rows.len()).collect();
+                *rows = wanted.iter().map(|&row| rows[row].clone()).collect();
+                let taken = soa.take(&wanted);
+                soa.rearrange(&wanted);
+                assert_eq!(taken, *soa);
+            }
+            Move::Slice(range) => {
+                let range = within(range);
+                clones.push((soa.slice(range.clone()), rows[range].to_vec()));
+            }
+            Move::Chunks(size) => {
+                for (chunk, expected) in soa.chunks(size).zip(rows.chunks(size)) {
+                    assert_eq!(chunk.to_vec(), expected);
+                }
+                assert_eq!(soa.chunks(size).len(), rows.chunks(size).len());
+            }
+            Move::Add(number) => {
+                soa.for_each_mut(|mut row| *row.i64() = row.i64().wrapping_add(number));
+                soa.u64_raw_array_mut().iter_mut().for_each(|value| *value = value.rotate_left(1));
+                rows.iter_mut().for_each(|row| row.i64 = row.i64.wrapping_add(number));
+                rows.iter_mut().for_each(|row| row.u64 = row.u64.rotate_left(1));
+            }
+            // A row that is not there.
+            _ => {}
+        }
+    }
+}
+
+/// A panic that prints nothing: there are thousands.
+fn in_the_middle() -> ! {
+    std::panic::resume_unwind(Box::new("in the middle"))
+}
+
+fn panics(work: impl FnOnce()) {
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err());
 }
 
 fn check_shares(batches: &[(RecordBatch, Vec<Everything>)], clones: &[(EverythingSoA, Vec<Everything>)]) {

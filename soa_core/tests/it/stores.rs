@@ -1,6 +1,7 @@
 //! `OrderStore` and `OrderShardedStore`.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -92,6 +93,37 @@ fn the_index_follows_what_is_done_to_the_columns() {
 }
 
 #[test]
+fn records_are_merged_retained_and_drained() {
+    let mut store = OrderStore::new();
+    let merge =
+        |store: &mut OrderStore, new: Order| store.add_or_update(new, |mut row, new| *row.quantity() += new.quantity);
+    assert!(merge(&mut store, Order { quantity: 2, ..order(7, 10) }).unwrap());
+    assert!(!merge(&mut store, Order { quantity: 3, ..order(7, 10) }).unwrap());
+    assert_eq!((store.len(), store.get(&7).unwrap().quantity), (1, 5));
+    store.add_or_update(order(7, 10), |mut row, _| *row.order_id() = 8).unwrap();
+    assert_eq!((store.find(&7), store.find(&8)), (None, Some(0)), "the key may change, as in `update`");
+    store.add(order(9, 10)).unwrap();
+    assert!(store.add_or_update(order(9, 10), |mut row, _| *row.order_id() = 8).is_err());
+    store.clear();
+    store.add_batch(orders(100)).unwrap();
+    store.retain(|order| order.order_id % 3 == 0);
+    assert_eq!((store.len(), store.find(&99), store.find(&1)), (34, Some(33), None));
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.retain(|order| order.order_id < 50 || panic!("in the middle"));
+    }));
+    assert!(outcome.is_err());
+    assert_eq!((store.len(), store.find(&99)), (34, Some(33)));
+    store.kernel_mut().sort_by_key(|order| std::cmp::Reverse(order.order_id));
+    assert_eq!((store.find(&99), store.find(&0)), (Some(0), Some(33)));
+    assert!((&store).into_iter().map(|order| order.order_id).eq((0..34).rev().map(|third| third * 3)));
+    let other = store.clone();
+    let drained = store.drain();
+    assert_eq!((drained.len(), store.len(), store.contains(&0)), (34, 0, false));
+    store.add(order(0, 1)).unwrap();
+    assert!(drained.eq(other), "a store is an iterator of its records");
+}
+
+#[test]
 fn a_record_is_not_taken_for_another_when_its_key_changes() {
     // The index hashes with a seed of its own: where the new key's hash looks like the old one's is chance.
     let mut store = OrderStore::new();
@@ -167,6 +199,77 @@ fn many_threads_add_to_shards() {
     assert!(OrderShardedStore::with_shards(0).is_err());
     store.clear();
     assert!(store.is_empty());
+}
+
+#[test]
+fn a_snapshot_of_all_shards_is_of_one_moment() {
+    let store = OrderShardedStore::new();
+    assert_eq!(store.snapshot().len(), 0);
+    store.add_batch(orders(1_000).map(|order| Order { quantity: 0, ..order })).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // One order after the other gets the next number: at each moment the first ones have it, the others the last one.
+        scope.spawn(|| {
+            for number in 1.. {
+                for key in 0..1_000 {
+                    store.update(&key, |mut order| *order.quantity() = number).unwrap().unwrap();
+                }
+                if done.load(Ordering::Acquire) {
+                    break;
+                }
+            }
+        });
+        let finish = Finish(&done);
+        for _ in 0..300 {
+            let mut snapshot = store.snapshot();
+            snapshot.sort_by_order_id();
+            assert_eq!(snapshot.len(), 1_000);
+            let numbers = snapshot.quantity_raw_array();
+            let ahead = numbers.partition_point(|&number| number == numbers[0]);
+            assert!(numbers[ahead..].iter().all(|&number| number + 1 == numbers[0]), "{ahead}: {numbers:?}");
+        }
+        drop(finish);
+    });
+    let mut all = store.snapshot();
+    all.sort_by_order_id();
+    assert!(all.iter().map(|order| order.order_id).eq(0..1_000));
+    let numbers = all.quantity_raw_array();
+    assert!(numbers[0] > 0 && numbers.iter().all(|number| *number == numbers[0]), "{numbers:?}");
+}
+
+/// Ends the other thread also when this one panics.
+struct Finish<'a>(&'a AtomicBool);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[test]
+fn shards_are_merged_retained_and_drained() {
+    let store = OrderShardedStore::with_shards(3).unwrap();
+    for quantity in [2, 3] {
+        let added =
+            store.add_or_update(Order { quantity, ..order(7, 10) }, |mut row, new| *row.quantity() += new.quantity);
+        assert_eq!(added.unwrap(), quantity == 2);
+    }
+    assert_eq!(store.get(&7).unwrap().quantity, 5);
+    let error = store.add_or_update(order(7, 10), |mut row, _| *row.order_id() = 8).unwrap_err();
+    assert!(error.to_string().contains("changed in place"), "{error}");
+    store.clear();
+    store.add_batch(orders(100)).unwrap();
+    store.retain(|order| order.order_id < 10);
+    let sorted = |mut rows: OrderSoA| {
+        rows.sort_by_order_id();
+        rows
+    };
+    let ten: OrderSoA = orders(100).take(10).collect();
+    assert_eq!(sorted(store.snapshot()), ten);
+    assert_eq!(sorted(store.drain()), ten);
+    assert!(store.is_empty() && store.drain().is_empty());
+    store.add_batch(orders(100).take(10)).unwrap();
+    assert_eq!(sorted(store.into_kernel()), ten);
 }
 
 #[derive(Debug, Clone)]
