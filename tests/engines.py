@@ -9,6 +9,7 @@ Text is compared byte by byte in both: DuckDB does that always, and the database
 
 from __future__ import annotations
 
+import datetime
 import functools
 import itertools
 import json
@@ -232,7 +233,12 @@ class PgNative(Postgres):
         with self.connection("default").cursor().copy(f'COPY "{name}" FROM STDIN') as copy:
             for batch in table.to_batches(10_000):
                 for row in zip(*(column.to_pylist() for column in batch.columns)):
-                    copy.write_row(row)
+                    copy.write_row([_interval(value) if isinstance(value, datetime.timedelta) else value for value in row])
+
+
+def _interval(length: datetime.timedelta) -> str:
+    """A length of time without days: to Postgres a day is something else than 24 hours."""
+    return f"{length // datetime.timedelta(microseconds=1)} microseconds"
 
 
 FLOAT4 = 700  # the type's number in Postgres' catalogue
