@@ -168,14 +168,20 @@ impl Field {
         }
     }
 
-    /// The type that a view holds: text is borrowed, everything else is held by value.
+    /// The type that a view holds: text and bytes are borrowed, everything else is held by value.
     pub(crate) fn view_type(&self) -> Type {
-        if is_named(&self.ty, "String") {
-            return parse_quote!(&'a str);
+        let borrowed = |ty: &Type| -> Option<Type> {
+            if is_named(ty, "String") {
+                return Some(parse_quote!(&'a str));
+            }
+            vec_of(ty).filter(|element| is_named(element, "u8")).map(|_| parse_quote!(&'a [u8]))
+        };
+        if let Some(borrowed) = borrowed(&self.ty) {
+            return borrowed;
         }
-        match option_of(&self.ty) {
-            Some(inner) if is_named(inner, "String") => parse_quote!(::core::option::Option<&'a str>),
-            _ => self.ty.clone(),
+        match option_of(&self.ty).and_then(borrowed) {
+            Some(borrowed) => parse_quote!(::core::option::Option<#borrowed>),
+            None => self.ty.clone(),
         }
     }
 
@@ -404,8 +410,18 @@ fn is_named(ty: &Type, name: &str) -> bool {
 
 /// The type inside an `Option`, if it is one.
 fn option_of(ty: &Type) -> Option<&Type> {
+    argument_of(ty, "Option")
+}
+
+/// The type inside a `Vec`, as far as names tell.
+fn vec_of(ty: &Type) -> Option<&Type> {
+    argument_of(ty, "Vec")
+}
+
+/// The one argument of a type of this name.
+fn argument_of<'a>(ty: &'a Type, generic: &str) -> Option<&'a Type> {
     let Type::Path(path) = ungroup(ty) else { return None };
-    let last = path.path.segments.last().filter(|last| last.ident == "Option")?;
+    let last = path.path.segments.last().filter(|last| last.ident == generic)?;
     match &last.arguments {
         PathArguments::AngleBracketed(arguments) if arguments.args.len() == 1 => match arguments.args.first()? {
             GenericArgument::Type(inner) => Some(inner),

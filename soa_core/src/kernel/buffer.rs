@@ -1,20 +1,27 @@
 //! Copy-on-write column storage: the one place of the kernel with unsafe code.
 //!
 //! [`Column`] is a `Vec` that can become an Arrow buffer behind `&self`, and a `Vec` again once nobody
-//! else holds it; neither step moves a byte. [`Text`] and [`Indices`] keep the promises about their
-//! values (valid views of UTF-8, dictionary keys in range) that let their Arrow arrays be made without
+//! else holds it; neither step moves a byte. [`Views`] and [`Indices`] keep the promises about their
+//! values (valid views of text or bytes, dictionary keys in range) that let their Arrow arrays be made without
 //! checking every row again.
 #![expect(unsafe_code, reason = "a vector behind a shared reference becomes an Arrow buffer; each block proves itself")]
 
-use std::fmt;
+use std::borrow::Borrow;
+use std::fmt::{self, Debug};
+use std::hash::Hash;
+use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef, ByteView, DictionaryArray, PrimitiveArray, StringViewArray, make_view};
+use arrow::array::{Array, ArrayRef, ByteView, DictionaryArray, GenericByteViewArray, PrimitiveArray, make_view};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
-use arrow::datatypes::{ArrowNativeType, ToByteSlice, UInt8Type};
+use arrow::datatypes::{
+    ArrowNativeType, BinaryViewType, ByteViewType, DataType as ArrowType, StringViewType, ToByteSlice, UInt8Type,
+};
+
+use crate::schema::DataType;
 
 /// Values of one fixed-width type, growable like a `Vec` and shareable with Arrow without a copy.
 ///
@@ -463,12 +470,106 @@ impl Indices {
     }
 }
 
-/// Text: one Arrow view of 16 bytes per value, and blocks of bytes for values longer than 12.
+/// What a column of views holds: text or bytes.
+pub trait ViewKind: sealed::Sealed + Debug + 'static {
+    /// A value, borrowed.
+    type Value: ?Sized + Debug + Eq + Hash + Ord + ToOwned<Owned = Self::Owned>;
+    /// A value.
+    type Owned: Debug + Default + Borrow<Self::Value>;
+    /// Arrow's name for the kind.
+    type Arrow: ByteViewType<Native = Self::Value>;
+
+    /// The column's type in a schema.
+    fn data_type() -> DataType;
+
+    /// Whether an Arrow array of this type holds such values in another layout.
+    fn has_layout(arrow: &ArrowType) -> bool;
+
+    /// The bytes of a value.
+    fn bytes(value: &Self::Value) -> &[u8];
+
+    /// The value that has these bytes.
+    ///
+    /// # Safety
+    ///
+    /// They are the bytes of a value.
+    unsafe fn value(bytes: &[u8]) -> &Self::Value;
+}
+
+mod sealed {
+    /// Columns rely on what the two kinds do.
+    pub trait Sealed {}
+    impl Sealed for super::Utf8 {}
+    impl Sealed for super::Binary {}
+}
+
+/// Text of UTF-8.
+#[derive(Debug, Clone, Copy)]
+pub struct Utf8;
+
+impl ViewKind for Utf8 {
+    type Value = str;
+    type Owned = String;
+    type Arrow = StringViewType;
+
+    fn data_type() -> DataType {
+        DataType::Utf8
+    }
+
+    fn has_layout(arrow: &ArrowType) -> bool {
+        matches!(arrow, ArrowType::Utf8 | ArrowType::LargeUtf8)
+    }
+
+    #[inline]
+    fn bytes(value: &str) -> &[u8] {
+        value.as_bytes()
+    }
+
+    #[inline]
+    unsafe fn value(bytes: &[u8]) -> &str {
+        // SAFETY: the bytes of a `str` are UTF-8.
+        unsafe { std::str::from_utf8_unchecked(bytes) }
+    }
+}
+
+/// Any bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Binary;
+
+impl ViewKind for Binary {
+    type Value = [u8];
+    type Owned = Vec<u8>;
+    type Arrow = BinaryViewType;
+
+    fn data_type() -> DataType {
+        DataType::Binary
+    }
+
+    fn has_layout(arrow: &ArrowType) -> bool {
+        matches!(arrow, ArrowType::Binary | ArrowType::LargeBinary)
+    }
+
+    #[inline]
+    fn bytes(value: &[u8]) -> &[u8] {
+        value
+    }
+
+    #[inline]
+    unsafe fn value(bytes: &[u8]) -> &[u8] {
+        bytes
+    }
+}
+
+/// A column of text.
+pub type Text = Views<Utf8>;
+/// A column of byte strings.
+pub type Bytes = Views<Binary>;
+
+/// Text or bytes: one Arrow view of 16 bytes per value, and blocks of bytes for values longer than 12.
 ///
 /// Bytes that no value uses any more are collected when they are more than half of all.
-#[derive(Clone, Default)]
-pub struct Text {
-    /// Each is a valid Arrow view into `blocks` followed by `tail`, and what it shows is UTF-8.
+pub struct Views<K> {
+    /// Each is a valid Arrow view into `blocks` followed by `tail`, and what it shows are the bytes of a value.
     views: Column<u128>,
     /// Never written again.
     blocks: Vec<Buffer>,
@@ -478,12 +579,13 @@ pub struct Text {
     live: usize,
     /// Bytes in `blocks`.
     frozen: usize,
+    kind: PhantomData<fn() -> K>,
 }
 
-/// The longest text that can be stored, in bytes: Arrow's lengths are 31 bits.
-pub(crate) const MAX_TEXT_BYTES: usize = i32::MAX as usize;
+/// The longest value that can be stored, in bytes: Arrow's lengths are 31 bits.
+pub(crate) const MAX_VIEW_BYTES: usize = i32::MAX as usize;
 
-/// Text up to this many bytes is inside its view.
+/// A value of up to this many bytes is inside its view.
 const INLINE_BYTES: usize = 12;
 
 /// A block is finished when the next value would take it beyond this many bytes.
@@ -496,22 +598,22 @@ const COPY_BYTES: usize = 4 << 10;
 /// Below this many bytes nothing is collected.
 const COLLECT_BYTES: usize = 4 << 10;
 
-impl Text {
+impl<K: ViewKind> Views<K> {
     /// The value at `row`.
     ///
     /// # Panics
     ///
     /// When `row` is not below [`len`](Self::len).
     #[inline]
-    pub fn get(&self, row: usize) -> &str {
+    pub fn get(&self, row: usize) -> &K::Value {
         let bytes = bytes_of(&self.views.as_slice()[row], &self.blocks, self.tail.as_slice());
-        // SAFETY: the views show UTF-8: `store` copies whole `str`s and describes just them, `from_array`
-        // takes the views of an array that promises it, and bytes that were written never change.
-        unsafe { std::str::from_utf8_unchecked(bytes) }
+        // SAFETY: the views show the bytes of values: `store` copies those of whole ones and describes just them,
+        // `from_array` takes the views of an array that promises it, and bytes that were written never change.
+        unsafe { K::value(bytes) }
     }
 
     /// The values, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + DoubleEndedIterator {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &K::Value> + DoubleEndedIterator {
         (0..self.len()).map(|row| self.get(row))
     }
 
@@ -539,18 +641,18 @@ impl Text {
 
     /// # Panics
     ///
-    /// When the text is longer than [`MAX_TEXT_BYTES`].
-    pub(crate) fn push(&mut self, text: &str) {
-        let view = self.store(text);
+    /// When the value is longer than [`MAX_VIEW_BYTES`].
+    pub(crate) fn push(&mut self, value: &K::Value) {
+        let view = self.store(value);
         self.views.push(view);
     }
 
     /// # Panics
     ///
-    /// When the text is longer than [`MAX_TEXT_BYTES`], or `row` is not below the length.
-    pub(crate) fn set(&mut self, row: usize, text: &str) {
+    /// When the value is longer than [`MAX_VIEW_BYTES`], or `row` is not below the length.
+    pub(crate) fn set(&mut self, row: usize, value: &K::Value) {
         let old = self.views.as_slice()[row];
-        let view = self.store(text);
+        let view = self.store(value);
         self.views.as_mut_slice()[row] = view;
         self.live -= long_bytes(old);
         self.collect_if_due();
@@ -624,22 +726,22 @@ impl Text {
     /// # Panics
     ///
     /// When `nulls` has another length.
-    pub(crate) fn to_array(&self, nulls: Option<NullBuffer>) -> StringViewArray {
+    pub(crate) fn to_array(&self, nulls: Option<NullBuffer>) -> GenericByteViewArray<K::Arrow> {
         assert!(nulls.as_ref().is_none_or(|nulls| nulls.len() == self.len()), "one validity bit per value");
         let mut blocks = self.blocks.clone();
         if !self.tail.is_empty() {
             blocks.push(self.tail.share().into_inner());
         }
         // SAFETY: `try_new` refuses views outside the blocks, with a wrong prefix, or of bytes that are
-        // not UTF-8, and a validity of another length. The first three are what `views` promises, for
+        // those of no value, and a validity of another length. The first three are what `views` promises, for
         // these very blocks: the one in progress is only listed last, as `store` numbers it, and a view
         // into it exists only when it is not empty. The length was just checked.
-        unsafe { StringViewArray::new_unchecked(self.views.share(), blocks, nulls) }
+        unsafe { GenericByteViewArray::new_unchecked(self.views.share(), blocks, nulls) }
     }
 
     /// The values of an Arrow array, without a copy.
-    pub(crate) fn from_array(array: &StringViewArray) -> Self {
-        // A view array promises valid views of UTF-8 in all rows but those that are NULL, where anything may stand if
+    pub(crate) fn from_array(array: &GenericByteViewArray<K::Arrow>) -> Self {
+        // A view array promises valid views of values in all rows but those that are NULL, where anything may stand if
         // it came from another program. `views` promises it for all rows.
         let views = match array.nulls().filter(|nulls| nulls.null_count() > 0) {
             Some(nulls) if array.views().iter().zip(nulls).any(|(view, valid)| !valid && long_bytes(*view) > 0) => {
@@ -651,16 +753,17 @@ impl Text {
         let live = views.iter().copied().map(long_bytes).sum();
         let blocks = array.data_buffers().to_vec();
         let frozen = blocks.iter().map(Buffer::len).sum();
-        Self { views: Column::from_scalar_buffer(views), blocks, tail: Column::new(), live, frozen }
+        let views = Column::from_scalar_buffer(views);
+        Self { views, blocks, tail: Column::new(), live, frozen, kind: PhantomData }
     }
 
-    /// Copies the text's bytes, if they do not fit a view, and returns its view.
-    fn store(&mut self, text: &str) -> u128 {
-        let bytes = text.as_bytes();
+    /// Copies the value's bytes, if they do not fit a view, and returns its view.
+    fn store(&mut self, value: &K::Value) -> u128 {
+        let bytes = K::bytes(value);
         if bytes.len() <= INLINE_BYTES {
             return make_view(bytes, 0, 0);
         }
-        assert!(bytes.len() <= MAX_TEXT_BYTES, "a text of more than 2 GiB cannot be stored");
+        assert!(bytes.len() <= MAX_VIEW_BYTES, "a value of more than 2 GiB cannot be stored");
         self.make_room(bytes.len());
         let (block, offset) = (self.blocks.len() as u32, self.tail.len() as u32);
         self.tail.extend_from_slice(bytes);
@@ -703,7 +806,7 @@ impl Text {
         let live = mem::take(&mut self.live);
         self.frozen = 0;
         self.tail.reserve_exact(live.min(BLOCK_BYTES));
-        let old = Self { views, blocks, tail, live: 0, frozen: 0 };
+        let old = Self { views, blocks, tail, live: 0, frozen: 0, kind: PhantomData };
         self.views.reserve_exact(old.len());
         for row in 0..old.len() {
             self.push(old.get(row));
@@ -711,7 +814,28 @@ impl Text {
     }
 }
 
-impl fmt::Debug for Text {
+impl<K> Clone for Views<K> {
+    fn clone(&self) -> Self {
+        let Self { views, blocks, tail, live, frozen, kind } = self;
+        Self {
+            views: views.clone(),
+            blocks: blocks.clone(),
+            tail: tail.clone(),
+            live: *live,
+            frozen: *frozen,
+            kind: *kind,
+        }
+    }
+}
+
+impl<K> Default for Views<K> {
+    fn default() -> Self {
+        let (views, blocks, tail) = (Column::new(), Vec::new(), Column::new());
+        Self { views, blocks, tail, live: 0, frozen: 0, kind: PhantomData }
+    }
+}
+
+impl<K: ViewKind> fmt::Debug for Views<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }

@@ -14,7 +14,7 @@ use crate::schema::{DataType, Field};
 
 /// A Rust type that can be a field of a struct that derives [`SoA`](crate::SoA).
 ///
-/// Implemented for `bool`, all integers but `u128`, `f32`, `f64`, `String`, `Uuid`, chrono's `NaiveDate`,
+/// Implemented for `bool`, all integers but `u128`, `f32`, `f64`, `String`, `Vec<u8>`, `Uuid`, chrono's `NaiveDate`,
 /// `NaiveDateTime`, `DateTime<Utc>`, `NaiveTime` and `TimeDelta`, fieldless enums that derive [`SoA`](crate::SoA), and `Option`
 /// of each.
 ///
@@ -34,7 +34,7 @@ use crate::schema::{DataType, Field};
 #[diagnostic::on_unimplemented(
     message = "a column cannot hold `{Self}`",
     label = "not a type of a column",
-    note = "a field is a bool, i8 to i128, u8 to u64, f32, f64, String, Uuid, chrono's NaiveDate, NaiveDateTime, \
+    note = "a field is a bool, i8 to i128, u8 to u64, f32, f64, String, Vec<u8>, Uuid, chrono's NaiveDate, NaiveDateTime, \
             DateTime<Utc>, NaiveTime or TimeDelta, an enum without fields that derives `SoA` itself, or an Option of one of them",
     note = "a rust_decimal::Decimal says its digits by `#[soa(decimal(18, 2))]`; `#[soa(skip)]` leaves a field out of the columns"
 )]
@@ -47,7 +47,7 @@ pub trait SoaField: Sized {
 #[diagnostic::on_unimplemented(
     message = "a column cannot hold `Option<{Self}>`",
     label = "not a type of a column",
-    note = "the type inside the Option is a bool, i8 to i128, u8 to u64, f32, f64, String, Uuid, chrono's NaiveDate, \
+    note = "the type inside the Option is a bool, i8 to i128, u8 to u64, f32, f64, String, Vec<u8>, Uuid, chrono's NaiveDate, \
             NaiveDateTime, DateTime<Utc>, NaiveTime or TimeDelta, or an enum without fields that derives `SoA` itself; one Option, not two",
     note = "`#[soa(skip)]` leaves a field out of the columns"
 )]

@@ -9,6 +9,7 @@
 //! | `bool` | `u8` | Boolean |
 //! | `i8` … `i64`, `u8` … `u64`, `f32`, `f64` | itself | Int8 … Float64 |
 //! | `String` | 16-byte view and blocks of bytes | Utf8View |
+//! | `Vec<u8>` | the same | BinaryView |
 //! | fieldless enum | `u8`: position in the declaration | Dictionary(UInt8, Utf8) |
 //! | `NaiveDate` | `i32`: days since 1970-01-01 | Date32 |
 //! | `NaiveDateTime` | `i64`: µs since 1970-01-01T00:00 | Timestamp(µs) |
@@ -66,7 +67,7 @@
 //! same way.
 //!
 //! **Values that do not fit** are refused, never rounded: a time with a part below a microsecond or
-//! inside a leap second, a decimal with more digits than its column, and text of more than 2 GiB. `try_push` returns an error that names field and
+//! inside a leap second, a decimal with more digits than its column, and text or bytes of more than 2 GiB. `try_push` returns an error that names field and
 //! value; `push` panics with it. No other value of the types above can fail to fit.
 
 mod batch;
@@ -85,16 +86,16 @@ mod record;
 mod serial;
 mod sharded;
 mod store;
-mod text;
 mod times;
 mod uuid;
 mod validity;
+mod views;
 
 use arrow::datatypes::DataType as ArrowType;
 
 use crate::error::Error;
 
-pub use self::buffer::{Column, Text};
+pub use self::buffer::{Binary, Bytes, Column, Text, Utf8, ViewKind, Views};
 pub use self::decimal::{Decimal, DecimalValue};
 pub use self::enums::{EnumColumn, EnumDictionary, SoaEnum};
 pub use self::field::{

@@ -114,7 +114,7 @@ fn values_that_do_not_fit_are_refused_by_name() {
 fn schemas_say_what_the_columns_are() {
     let schema = Everything::schema();
     assert_eq!(schema, EverythingSoA::schema());
-    assert_eq!(schema.len(), 36);
+    assert_eq!(schema.len(), 38);
     for (name, precision, scale) in
         [("huge", 38, 0), ("price", 18, 3), ("large", 20, 0), ("maybe_cents", 9, 2), ("maybe_price", 28, 28)]
     {

@@ -46,6 +46,8 @@ pub(crate) struct Everything {
     pub(crate) time_of_day: NaiveTime,
     pub(crate) took: TimeDelta,
     pub(crate) uuid: Uuid,
+    pub(crate) raw: Vec<u8>,
+    pub(crate) maybe_raw: Option<Vec<u8>>,
     pub(crate) huge: i128,
     #[soa(decimal(18, 3))]
     pub(crate) price: Decimal,
@@ -105,6 +107,8 @@ pub(crate) fn everything(n: i64) -> Everything {
         time_of_day: time_of_day(n * 1_000_007),
         took: TimeDelta::microseconds(n.wrapping_mul(77_777_777)),
         uuid: Uuid::from_u128(n as u128 * 0x1234_5678_9abc_def0_1234_5678),
+        raw: n.to_le_bytes().repeat(n.rem_euclid(5) as usize),
+        maybe_raw: some(2).then(|| vec![0xFF; n.rem_euclid(20) as usize]),
         huge: i128::from(n) * 10_i128.pow(30),
         price: Decimal::new(n, 3),
         large: u64::MAX - n as u64,
