@@ -72,7 +72,7 @@ fn rows(batch: u64) -> RecordBatch {
     let floats = [0.0, -0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.1, 1e300];
     let float = |row: u64, column| match dice(row, column, 16) {
         // Two of the commits have ordinary numbers alone, so that they have bounds.
-        special @ 0..8 if batch % 3 != 0 => floats[special as usize],
+        special @ 0..8 if !batch.is_multiple_of(3) => floats[special as usize],
         _ => near(row, column) as f64 / 4.0,
     };
     let big = |row: u64| match batch % 2 {
