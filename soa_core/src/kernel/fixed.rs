@@ -40,6 +40,12 @@ pub trait FixedKind: 'static {
     /// The value of a stored form that `encode` returned or `from_array` let pass.
     fn decode(native: Self::Native) -> Self::Value;
 
+    /// The order of two values by their stored forms. It is total: that of floats has NaN at its ends.
+    #[inline]
+    fn order(left: Self::Native, right: Self::Native) -> Ordering {
+        left.compare(right)
+    }
+
     /// The stored values as an Arrow array.
     fn to_array(values: &Column<Self::Native>, nulls: Option<NullBuffer>) -> ArrayRef;
 
@@ -51,27 +57,27 @@ pub trait FixedKind: 'static {
     fn from_array(array: &ArrayRef, column: &str) -> Result<Column<Self::Native>>;
 }
 
-/// A stored value in its type's order, which is total: that of floats has NaN at its ends.
-struct InOrder<T>(T);
+/// A stored value in the order of its kind.
+struct InOrder<K: FixedKind>(K::Native);
 
-impl<T: ArrowNativeTypeOp> PartialEq for InOrder<T> {
+impl<K: FixedKind> PartialEq for InOrder<K> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl<T: ArrowNativeTypeOp> Eq for InOrder<T> {}
+impl<K: FixedKind> Eq for InOrder<K> {}
 
-impl<T: ArrowNativeTypeOp> PartialOrd for InOrder<T> {
+impl<K: FixedKind> PartialOrd for InOrder<K> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<T: ArrowNativeTypeOp> Ord for InOrder<T> {
+impl<K: FixedKind> Ord for InOrder<K> {
     #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.compare(other.0)
+        K::order(self.0, other.0)
     }
 }
 
@@ -161,7 +167,7 @@ impl<K: FixedKind> FieldColumn for Fixed<K> {
 
     fn sort_rows(&self, rows: &mut [usize]) {
         let values = self.0.as_slice();
-        rows.sort_by_cached_key(|&row| InOrder(values[row]));
+        rows.sort_by_cached_key(|&row| InOrder::<K>(values[row]));
     }
 
     fn swap_remove(&mut self, row: usize) {

@@ -1,5 +1,6 @@
 //! The column of UUIDs.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, FixedSizeBinaryArray};
@@ -30,6 +31,12 @@ impl FixedKind for Uuid {
     #[inline]
     fn decode(native: i128) -> Uuid {
         Uuid::from_bytes(native.to_ne_bytes())
+    }
+
+    /// That of the bytes, whatever this machine's order of bytes is.
+    #[inline]
+    fn order(left: i128, right: i128) -> Ordering {
+        left.to_ne_bytes().cmp(&right.to_ne_bytes())
     }
 
     fn to_array(values: &Column<i128>, nulls: Option<NullBuffer>) -> ArrayRef {

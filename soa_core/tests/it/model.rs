@@ -72,10 +72,14 @@ enum Order {
     MaybeText,
     MaybeColour,
     MaybeDay,
+    Uuid,
+    Raw,
+    Huge,
+    Took,
 }
 
 impl Order {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 16] = [
         Self::Flag,
         Self::I8,
         Self::U64,
@@ -88,6 +92,10 @@ impl Order {
         Self::MaybeText,
         Self::MaybeColour,
         Self::MaybeDay,
+        Self::Uuid,
+        Self::Raw,
+        Self::Huge,
+        Self::Took,
     ];
 
     fn compare(self, a: &Everything, b: &Everything) -> Ordering {
@@ -107,6 +115,10 @@ impl Order {
             Self::MaybeText => a.maybe_text.cmp(&b.maybe_text),
             Self::MaybeColour => a.maybe_colour.map(|c| c as u8).cmp(&b.maybe_colour.map(|c| c as u8)),
             Self::MaybeDay => a.maybe_day.cmp(&b.maybe_day),
+            Self::Uuid => a.uuid.cmp(&b.uuid),
+            Self::Raw => a.raw.cmp(&b.raw),
+            Self::Huge => a.huge.cmp(&b.huge),
+            Self::Took => a.took.cmp(&b.took),
         }
     }
 
@@ -124,6 +136,10 @@ impl Order {
             Self::MaybeText => soa.sort_by_maybe_text(),
             Self::MaybeColour => soa.sort_by_maybe_colour(),
             Self::MaybeDay => soa.sort_by_maybe_day(),
+            Self::Uuid => soa.sort_by_uuid(),
+            Self::Raw => soa.sort_by_raw(),
+            Self::Huge => soa.sort_by_huge(),
+            Self::Took => soa.sort_by_took(),
         }
     }
 }
