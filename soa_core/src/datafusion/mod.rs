@@ -33,7 +33,7 @@
 //! # let batches = runtime.block_on(async {
 //! let query = session.sql("SELECT sum(value) FROM readings WHERE sensor = 'a'").await?;
 //! let batches = query.collect().await?;
-//! # datafusion::error::Result::Ok(batches) })?;
+//! # Ok::<_, datafusion::error::DataFusionError>(batches) })?;
 //! assert_eq!(batches[0].column(0).as_primitive::<Int64Type>().values(), &[4]);
 //! # Ok(())
 //! # }
