@@ -1,6 +1,6 @@
 //! A store as a table of [DataFusion](https://datafusion.apache.org): SQL and data frames over one store or several.
 //!
-//! [`SnapshotTable`] is one [`Snapshot`](crate::store::Snapshot) as a `TableProvider`. A session has as many of them as it
+//! [`SnapshotTable`] is one [`Snapshot`] as a `TableProvider`. A session has as many of them as it
 //! joins; that a query sees one version of each, however often it names it, follows from the snapshot. Projections, limits
 //! and filters reach the scan. Filters are only *used* there, to leave out segments, units and rows: DataFusion tests the
 //! rows that come again. Filters that a query finds while it runs (the least of the ten largest values so far, the keys of
