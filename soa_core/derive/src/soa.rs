@@ -181,7 +181,8 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
                 true #(&& #column::len(&self.#idents) == len)*
             }
 
-            #[inline]
+            // What is made of a row is mostly one field or two; the others are left out where this is compiled into its user.
+            #[inline(always)]
             fn view(&self, row: #size) -> #view<'_> {
                 #view {
                     #(#idents: #column::get(&self.#idents, row),)*
