@@ -34,7 +34,8 @@ pg_major = $(shell $(1) --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
 # cargo chooses the dependencies' features by what is selected, and so each is compiled once.
 RELEASE := $(CARGO_TARGET_DIR)/release
 EXAMPLES := make_test_stores append_batches append_speed live_orders orders_store write_store write_log write_speed
-# What the tests, the demo and the benchmark are given on their command lines: `make test PYTEST="-k slt"`, `make bench BENCH="--threads 1"`.
+# What the tests, the demo and the benchmark are given on their command lines: `make test PYTEST="-k slt"`, `make bench BENCH="--threads 1"`, or
+# `make bench BENCH="--engine kernel"` for the kernel's benchmarks alone.
 PYTEST ?=
 DEMO ?=
 BENCH ?=
@@ -88,6 +89,7 @@ fuzz: tools ## Read stores with damaged files, and crash, kill and fail writers 
 .PHONY: check
 check: tools ## Check the format, the lints and the documentation; warnings are errors
 	cargo fmt --all --check
+	cargo fmt --manifest-path soa_core/bench/Cargo.toml --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 

@@ -3,7 +3,8 @@
 The rows are 10 million orders; status and payment method are enums in the store and appear as text on every side. The
 queries are in sql/bench/orders.sql. There are two halves, each measured on its own: DuckDB (duckdb_half.py) on a store,
 on a table of its own and on a Parquet file, and Postgres (postgres_half.py) on the store and on a heap table, beside
-DuckDB's own table. Writing (write_half.py) is measured beside SQLite and DuckDB.
+DuckDB's own table. Writing (write_half.py) is measured beside SQLite and DuckDB. `--engine kernel` runs the kernel's
+benchmarks instead (soa_core/bench), which no query needs.
 
 Each query and side of a half runs once per round, in an order that is shuffled for every round, after one round that is
 not measured and in which the sides' results are compared. Shown are the medians over the rounds and their ratios. A
@@ -19,6 +20,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -38,7 +40,7 @@ WRITE_ROUNDS = 5
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measures DuckDB and Postgres on a store and on tables of their own.")
-    parser.add_argument("--engine", choices=(*ENGINES, "write", "all"), default="all", help="what is measured")
+    parser.add_argument("--engine", choices=(*ENGINES, "write", "kernel", "all"), default="all", help="what is measured")
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=9, help="measured rounds, at least 7")
     parser.add_argument("--threads", type=int, default=2, help="of DuckDB")
@@ -46,6 +48,9 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="make the data again")
     parser.add_argument("--sides", default=",".join(duckdb_half.SIDES), help="of DuckDB's half; `table` always is one")
     arguments = parser.parse_args()
+    if arguments.engine == "kernel":
+        command = ["cargo", "bench", "--manifest-path", str(support.ROOT / "soa_core/bench/Cargo.toml")]
+        return subprocess.run(command, env=os.environ | {"SOA_BENCH_ROWS": str(arguments.rows)}).returncode
     if arguments.rounds < 7:
         parser.error("a median needs at least 7 rounds")
     asked = set(arguments.sides.split(",")) | {"table"}

@@ -53,7 +53,9 @@ impl Struct {
         };
         refuse_generics(input)?;
         let krate = parse_crate(&input.attrs)?;
-        let fields = fields.named.iter().map(Field::parse).collect::<Result<Vec<_>>>()?;
+        let (parsed, wrong): (Vec<_>, Vec<_>) = fields.named.iter().map(Field::parse).partition(Result::is_ok);
+        combine(wrong.into_iter().filter_map(Result::err))?;
+        let fields: Vec<Field> = parsed.into_iter().filter_map(Result::ok).collect();
         let mut columns: Vec<&Field> = Vec::new();
         let mut errors = Vec::new();
         for field in fields.iter().filter(|field| !field.skip) {
@@ -332,7 +334,9 @@ pub(crate) fn parse_crate(attrs: &[Attribute]) -> Result<Path> {
             Err(meta.error("on the whole type there is only `crate = \"…\"`; other attributes belong to its fields"))
         }
     })?;
-    krate.map_or_else(|| Ok(parse_quote!(::soa_core)), |path| path.parse())
+    let Some(path) = krate else { return Ok(parse_quote!(::soa_core)) };
+    path.parse()
+        .map_err(|_| Error::new(path.span(), "`crate` is the path of `soa_core`: `crate = \"other::soa_core\"`"))
 }
 
 /// Refuses type parameters and lifetimes.

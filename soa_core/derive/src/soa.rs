@@ -1,7 +1,8 @@
 //! `#[derive(SoA)]` on a struct with named fields.
 
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote};
+use syn::spanned::Spanned;
 use syn::{Attribute, DataStruct, DeriveInput, Ident, LitStr, Path, Result, Type, Visibility};
 
 use crate::attributes::{Field, Struct, joined, prefixed};
@@ -23,7 +24,7 @@ struct Column<'a> {
     field: &'a Field,
     ident: &'a Ident,
     name: &'a LitStr,
-    ty: Type,
+    ty: TokenStream,
 }
 
 pub(crate) fn expand(input: &DeriveInput, data: &DataStruct) -> Result<TokenStream> {
@@ -33,7 +34,7 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataStruct) -> Result<TokenStre
         field,
         ident: &field.ident,
         name: &field.name,
-        ty: field.column_type(krate),
+        ty: located(&field.column_type(krate), field.ty.span()),
     });
     let names = Names {
         krate,
@@ -56,6 +57,22 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataStruct) -> Result<TokenStre
         mut_impl(&names),
     ];
     Ok(quote!(#(#parts)*))
+}
+
+/// A type that errors show at `span`, wherever its parts come from.
+fn located(ty: &Type, span: Span) -> TokenStream {
+    fn relocate(tokens: TokenStream, span: Span) -> TokenStream {
+        let relocated = tokens.into_iter().map(|mut tree| {
+            if let TokenTree::Group(group) = &tree {
+                tree = TokenTree::Group(Group::new(group.delimiter(), relocate(group.stream(), span)));
+            }
+            // Names mean what they meant.
+            tree.set_span(tree.span().located_at(span));
+            tree
+        });
+        relocated.collect()
+    }
+    relocate(ty.to_token_stream(), span)
 }
 
 /// The field's own documentation, or a line that names it.
@@ -164,7 +181,8 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
                 true #(&& #column::len(&self.#idents) == len)*
             }
 
-            #[inline]
+            // What is made of a row is mostly one field or two; the others are left out where this is compiled into its user.
+            #[inline(always)]
             fn view(&self, row: #size) -> #view<'_> {
                 #view {
                     #(#idents: #column::get(&self.#idents, row),)*

@@ -44,7 +44,8 @@ impl<S> fmt::Debug for Iter<'_, S> {
 impl<'a, S: Rows> Iterator for Iter<'a, S> {
     type Item = S::View<'a>;
 
-    #[inline]
+    // Into its user, so that fields which are not looked at are not read.
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         self.rows.next().map(|row| self.soa.view(row))
     }
@@ -61,7 +62,7 @@ impl<'a, S: Rows> Iterator for Iter<'a, S> {
 }
 
 impl<S: Rows> DoubleEndedIterator for Iter<'_, S> {
-    #[inline]
+    #[inline(always)]
     fn next_back(&mut self) -> Option<Self::Item> {
         self.rows.next_back().map(|row| self.soa.view(row))
     }

@@ -14,6 +14,7 @@ mod model;
 #[path = "../../examples/support/orders.rs"]
 mod orders;
 mod records;
+mod refused;
 mod store;
 mod stores;
 mod surface;
