@@ -287,7 +287,10 @@ def _column_type(field, tables: list) -> str:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_uint64(field.type):
+    if pa.types.is_list(field.type) or pa.types.is_large_list(field.type) or pa.types.is_fixed_size_list(field.type):
+        element = field.type.value_field.with_nullable(True)
+        name = "numeric(20,0)[]" if pa.types.is_uint64(element.type) else f"{_column_type(element, [])}[]"
+    elif pa.types.is_uint64(field.type):
         greatest = max((pc.max(table[field.name]).as_py() or 0 for table in tables), default=0)
         name = "bigint" if greatest < 2**63 else "numeric(20,0)"
     elif pa.types.is_decimal(field.type):

@@ -336,6 +336,65 @@ def clocks() -> pa.Table:
     )
 
 
+def lists() -> pa.Table:
+    """Lists of any length and of one length: NULL, empty, with NULL in them, and of every kind of element."""
+    ids = range(1, 1_001)
+
+    def unless(divisor: int, values):
+        return [None if id % divisor == 0 else value for id, value in zip(ids, values)]
+
+    tags = [[f"tag {id + k}" if k < 3 else None for k in range(id % 5)] for id in ids]
+    numbers = [[id * (k + 1) if (id + k) % 4 else None for k in range(id % 4)] for id in ids]
+    columns = {
+        "tags": (unless(7, tags), pa.list_(pa.string())),
+        "numbers": (unless(11, numbers), pa.large_list(pa.int64())),
+        "small": ([[id % 100, id % 7] for id in ids], pa.list_(pa.field("item", pa.int16(), nullable=False))),
+        "large": ([[2**64 - id] * (id % 3) for id in ids], pa.list_(pa.uint64())),
+        "vector": (unless(13, [[id / 4, -0.5, 0.25] for id in ids]), pa.list_(pa.float32(), 3)),
+        "wide": ([[id / 8] * (id % 2) for id in ids], pa.list_(pa.float64())),
+        "flags": ([[id % 2 == 0, None, True][: id % 4] for id in ids], pa.list_(pa.bool_())),
+        "days": ([[datetime.date(1970, 1, 1) + datetime.timedelta(days=id)] * (id % 3) for id in ids], pa.list_(pa.date32())),
+        "times": ([[at(2024, 1, 1) + datetime.timedelta(seconds=id)] for id in ids], pa.list_(pa.timestamp("us"))),
+        "money": ([[decimal.Decimal(id) / 100, None] for id in ids], pa.list_(pa.decimal128(12, 2))),
+        "raw": ([[bytes([id % 256]) * (id % 20)] for id in ids], pa.list_(pa.binary())),
+    }
+    required = {"small"}
+    schema = [pa.field("id", pa.int32(), nullable=False)]
+    schema += [pa.field(name, kind, nullable=name not in required) for name, (_, kind) in columns.items()]
+    arrays = [pa.array(ids, pa.int32())] + [pa.array(values, kind) for values, kind in columns.values()]
+    return pa.table(arrays, schema=pa.schema(schema))
+
+
+def nested() -> pa.Table:
+    """Structs, maps, and lists of them and of lists."""
+    ids = range(1, 1_001)
+    place = pa.struct(
+        [
+            pa.field("name", pa.string(), nullable=False),
+            pa.field("lat", pa.float64()),
+            pa.field("seen", pa.list_(pa.timestamp("us", tz="UTC"))),
+            pa.field("id", pa.uint64(), nullable=False),
+        ]
+    )
+
+    def row(id: int) -> dict:
+        seen = [at(2024, 1, 1, utc=True) + datetime.timedelta(microseconds=id * 7_000_001 * k) for k in range(id % 3)]
+        return {"name": f"place {id}", "lat": None if id % 4 == 0 else id / 8, "seen": seen, "id": 2**64 - id}
+
+    stock = [None if id % 9 == 0 else [(f"item {k}", None if k == 2 else id * k) for k in range(id % 4)] for id in ids]
+    numbers = [[(k, row(k)) for k in range(id % 3)] for id in ids]
+    return pa.table(
+        {
+            "id": pa.array(ids, pa.int32()),
+            "place": pa.array([None if id % 5 == 0 else row(id) for id in ids], place),
+            "places": pa.array([[row(id + k) for k in range(id % 3)] for id in ids], pa.list_(place)),
+            "stock": pa.array(stock, pa.map_(pa.string(), pa.int64())),
+            "by_number": pa.array(numbers, pa.map_(pa.int32(), place)),
+            "matrix": pa.array([[[id, k] for k in range(id % 4)] for id in ids], pa.list_(pa.list_(pa.int32()))),
+        }
+    )
+
+
 def specs() -> dict[str, Spec]:
     """Every store that `soa import` makes."""
     made = {
@@ -354,6 +413,9 @@ def specs() -> dict[str, Spec]:
         "sorted": Spec([sorted_rows()], ["--sort-by", "region,t"]),
         "names": Spec([names()]),
         "clocks": Spec([clocks().slice(0, 600), clocks().slice(600)], ["--key", "u"]),
+        "lists": Spec([lists().slice(0, 400), lists().slice(400)]),
+        "nested": Spec([nested().slice(0, 700), nested().slice(700)], ["--sort-by", "id"]),
+        "nested_parquet": Spec([nested()], form="parquet"),
         "wide": Spec([wide()], form="parquet"),
         "short_strings": Spec([short_strings()]),
         "log": Spec([rows(1)]),

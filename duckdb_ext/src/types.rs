@@ -16,6 +16,8 @@
 //! | `Time` | `TIME` | microseconds since midnight |
 //! | `Duration` | `INTERVAL` | months and days, which are 0, and microseconds |
 //! | `Uuid` | `UUID` | 128 bits, the highest inverted |
+//! | `List` `FixedList` | `T[]` `T[n]` | handed over as Arrow has them |
+//! | `Struct` `Map` | `STRUCT(…)` `MAP(K, V)` | the same |
 //!
 //! [`logical_type`] goes from the store to DuckDB, [`scalar`] takes DuckDB's constants to the store, and
 //! [`Column::new`] chooses once per column how its values are written into vectors.
@@ -38,7 +40,7 @@ use duckdb_neo::types::{
 use duckdb_neo::value::Value;
 use duckdb_neo::{Parameters, QueryParameter};
 use soa_core::predicate::Scalar;
-use soa_core::schema::{DataType, Schema};
+use soa_core::schema::{DataType, Field, Schema};
 
 use crate::error::{Result, invalid};
 use crate::ffi::{ArrowFeed, InlineOr, OutputVector, StringCell};
@@ -78,8 +80,37 @@ pub(crate) fn logical_type<C: FFILink + ?Sized>(link: &C, data_type: &DataType) 
         DataType::Time => LogicalTypeID::Time,
         DataType::Duration => LogicalTypeID::Interval,
         DataType::Uuid => LogicalTypeID::Uuid,
+        DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. } => {
+            return nested_type(link, data_type);
+        }
     };
     LogicalType::create_from_id(link, id, Parameters::None)
+}
+
+/// DuckDB's type for a column whose values have others inside.
+fn nested_type<C: FFILink + ?Sized>(link: &C, data_type: &DataType) -> Result<LogicalType> {
+    let inside = |field: &Field| Ok(Value::from_logical_type(link, &logical_type(link, field.data_type())?)?);
+    match data_type {
+        DataType::List(element) => {
+            let parameters: [&dyn QueryParameter; 1] = [&inside(element)?];
+            LogicalType::create_from_id(link, LogicalTypeID::List, Parameters::positional(&parameters))
+        }
+        DataType::FixedList(element, len) => {
+            let parameters: [&dyn QueryParameter; 2] = [&inside(element)?, &i64::from(*len)];
+            LogicalType::create_from_id(link, LogicalTypeID::Array, Parameters::positional(&parameters))
+        }
+        DataType::Struct(fields) => {
+            let types = fields.iter().map(inside).collect::<Result<Vec<_>>>()?;
+            let named = fields.iter().zip(&types).map(|(field, value)| (field.name(), value as &dyn QueryParameter));
+            let named: Vec<(&str, &dyn QueryParameter)> = named.collect();
+            LogicalType::create_from_id(link, LogicalTypeID::Struct, Parameters::named(&named))
+        }
+        DataType::Map { key, value } => {
+            let parameters: [&dyn QueryParameter; 2] = [&inside(key)?, &inside(value)?];
+            LogicalType::create_from_id(link, LogicalTypeID::Map, Parameters::positional(&parameters))
+        }
+        _ => logical_type(link, data_type),
+    }
 }
 
 /// Whether two schemas look the same to DuckDB: a longer list of an enum's variants makes no difference.
@@ -131,7 +162,11 @@ fn integer_shape(data_type: &DataType) -> Option<(bool, u32)> {
         | DataType::Timestamp { .. }
         | DataType::Time
         | DataType::Duration
-        | DataType::Uuid => None,
+        | DataType::Uuid
+        | DataType::List(_)
+        | DataType::FixedList(..)
+        | DataType::Struct(_)
+        | DataType::Map { .. } => None,
     }
 }
 
@@ -218,6 +253,7 @@ pub(crate) fn scalar(data_type: &DataType, value: &Value) -> Result<Option<Scala
         },
         // An interval of months or days equals microseconds by a rule of DuckDB's own.
         DataType::Duration => None,
+        DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. } => None,
         DataType::Timestamp { utc: true } => match id {
             LogicalTypeID::TimestampTz => value.get::<TimestampTzValue>()?.map(|time| Scalar::Int(i128::from(time.0))),
             _ => None,
@@ -248,7 +284,8 @@ enum Values {
     },
     Text(StringViewArray),
     Bytes(BinaryViewArray),
-    /// In place: an enum as DuckDB's dictionary vectors, or a column of which only the rows may be wanted.
+    /// In place: an enum as DuckDB's dictionary vectors, lists, structs and maps, or a column of which only the rows may be
+    /// wanted.
     InPlace(ArrowFeed),
     /// An index per value, and what stands behind each index.
     Names {
@@ -260,7 +297,7 @@ enum Values {
 impl Column {
     /// Whether a column is handed over in place by [`new`](Self::new): then it must have no other rows than those wanted.
     pub(crate) fn is_in_place(data_type: &DataType, array: &ArrayRef) -> bool {
-        matches!(data_type, DataType::Enum(_)) && is_small(array)
+        data_type.is_nested() || (matches!(data_type, DataType::Enum(_)) && is_small(array))
     }
 
     /// The same as [`new`](Self::new), for a column whose values are perhaps not looked at: handing it over in place
@@ -296,7 +333,11 @@ impl Column {
             | DataType::Binary
             | DataType::Enum(_)
             | DataType::Duration
-            | DataType::Uuid => false,
+            | DataType::Uuid
+            | DataType::List(_)
+            | DataType::FixedList(..)
+            | DataType::Struct(_)
+            | DataType::Map { .. } => false,
         };
         match as_it_is {
             true => Ok(Self { nulls: None, values: Values::InPlace(ArrowFeed::new(context, array)?) }),
@@ -332,6 +373,11 @@ impl Column {
             DataType::Time => fixed::<Time64MicrosecondType>(array),
             DataType::Duration => intervals(array),
             DataType::Uuid => uuids(array),
+            DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. } => {
+                (*array.data_type() == data_type.to_arrow())
+                    .then(|| ArrowFeed::new(context, array).map(Values::InPlace))
+                    .transpose()?
+            }
         };
         let values = values
             .ok_or_else(|| invalid(format!("column \"{name}\" of type {data_type} came as {}", array.data_type())))?;

@@ -9,13 +9,16 @@
 //!
 //! Postgres calls into `ffi`, where all unsafe code is; what is called from there is safe: `import` makes the tables,
 //! `plan` estimates and plans, `scan` reads units and `rows` turns their columns into what Postgres has in slots.
-//! `types` is the one place where the types of both sides are mapped.
+//! `types` is the one place where the types of both sides are mapped; `numeric`, `array` and `jsonb` write values in the
+//! formats that Postgres has in memory.
 
 mod analyze;
+mod array;
 mod error;
 mod ffi;
 mod filter;
 mod import;
+mod jsonb;
 mod location;
 mod numeric;
 mod options;
@@ -25,3 +28,4 @@ mod scan;
 mod snapshots;
 mod table;
 mod types;
+mod varlena;

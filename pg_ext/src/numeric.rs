@@ -17,6 +17,9 @@ const SHORT_SCALE_SHIFT: u32 = 7;
 const SHORT_WEIGHT_NEGATIVE: u16 = 0x0040;
 const SHORT_WEIGHT_MASK: u16 = 0x003F;
 
+/// The most digits after the point that the long header can say.
+const LONG_SCALE_MAX: u16 = 0x3FFF;
+
 /// Decimal digits of a group, and how many values they have.
 const GROUP_DIGITS: u32 = 4;
 const GROUP_BASE: u64 = 10_000;
@@ -82,6 +85,36 @@ pub(crate) fn encode(value: i128, scale: u8) -> Encoded {
     encoded.push(header);
     significant.iter().rev().for_each(|group| encoded.push(*group));
     encoded
+}
+
+/// The bytes of a number in scientific notation, such as `-1.25e-7`, shown with all its digits; `None` if the text is none,
+/// or beyond what a numeric holds.
+pub(crate) fn from_scientific(text: &str) -> Option<Vec<u8>> {
+    let (number, exponent) = text.split_once('e')?;
+    let (negative, number) = number.strip_prefix('-').map_or((false, number), |number| (true, number));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = [whole, fraction].concat();
+    if whole.len() != 1 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let exponent: i32 = exponent.parse().ok()?;
+    let scale = u16::try_from((fraction.len() as i32 - exponent).max(0)).ok().filter(|scale| *scale <= LONG_SCALE_MAX)?;
+    // The first group has as many digits as there are from it to a group's end.
+    let group_digits = GROUP_DIGITS as i32;
+    let weight = exponent.div_euclid(group_digits);
+    let lead = (group_digits - 1 - exponent.rem_euclid(group_digits)) as usize;
+    let mut padded = "0".repeat(lead) + &digits;
+    padded += &"0".repeat(padded.len().next_multiple_of(GROUP_DIGITS as usize) - padded.len());
+    let mut groups = padded.as_bytes().chunks(GROUP_DIGITS as usize).map(|group| {
+        group.iter().fold(0_u16, |value, digit| value * 10 + u16::from(digit - b'0'))
+    }).collect::<Vec<u16>>();
+    while groups.last() == Some(&0) {
+        groups.pop();
+    }
+    let weight = if groups.is_empty() { 0 } else { i16::try_from(weight).ok()? };
+    let kind = if negative && !groups.is_empty() { KIND_NEGATIVE } else { KIND_POSITIVE };
+    let words = [kind | scale, weight.cast_unsigned()].into_iter().chain(groups);
+    Some(words.flat_map(u16::to_ne_bytes).collect())
 }
 
 /// A finite numeric: `digits / 10^scale`.

@@ -27,6 +27,7 @@ use crate::error::{PgError, Result};
 use crate::numeric;
 use crate::table::BoundColumn;
 use crate::types::{Conversion, DATE_RANGE, EPOCH_DAYS, EPOCH_MICROS, TIMESTAMP_RANGE};
+use crate::varlena::{Misfit, Texts, VARLENA_HEADER, header};
 
 /// The values of a chunk: enough to make the work per chunk small, few enough to stay in the processor's cache.
 const CHUNK_VALUES: usize = 8_192;
@@ -36,10 +37,6 @@ const CHUNK_ROWS: RangeInclusive<usize> = 64..=1_024;
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// How many keys there can be in an enum's column.
 const KEYS: usize = 256;
-/// Bytes before the content of a variable-length value: its size.
-const VARLENA_HEADER: usize = 4;
-/// The greatest size that such a header can say.
-const VARLENA_BYTES_MAX: usize = (1 << 30) - 1;
 
 /// Whether text must be checked for what the database cannot hold, or changed into its encoding.
 #[derive(Debug, Clone, Copy)]
@@ -289,6 +286,17 @@ impl Column {
             Conversion::Text => self.fill_text(array, rows, chunk, encoding),
             Conversion::Bytea => self.fill_bytes(array, rows, chunk),
             Conversion::Enum => self.fill_enum(array, rows, chunk, encoding),
+            Conversion::Array(elements) => self.fill_made(array, rows, chunk, |row| {
+                let list = match array.data_type() {
+                    ArrowType::List(_) => array.as_list::<i32>().value(row),
+                    ArrowType::FixedSizeList(_, _) => array.as_fixed_size_list().value(row),
+                    other => return Err(Misfit::Unexpected(other.to_string())),
+                };
+                crate::array::encode(&list, elements, Texts(&encoding))
+            }),
+            Conversion::Jsonb => {
+                self.fill_made(array, rows, chunk, |row| crate::jsonb::encode(array, row, Texts(&encoding)))
+            }
         }
     }
 
@@ -366,17 +374,14 @@ impl Column {
     }
 
     fn push_text(&mut self, text: &str, encoding: Encoding) -> Result<usize> {
-        if memchr::memchr(0, text.as_bytes()).is_some() {
-            let message =
-                format!("column \"{}\" holds a text with a NUL character, which Postgres cannot hold", self.name);
-            return Err(PgError::new(PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER, message)
-                .with_hint("Leave the row out by a condition on another column, or store the text as bytes."));
-        }
-        let place = match encoding {
-            Encoding::Utf8 => self.arena.push(text.as_bytes()),
-            Encoding::Other(from_utf8) => self.arena.push(&from_utf8(text)),
-        };
-        place.ok_or_else(|| self.too_large(text.len()))
+        let bytes = Texts(&encoding).encode(text).map_err(|_| self.nul())?;
+        self.arena.push(&bytes).ok_or_else(|| self.too_large(text.len()))
+    }
+
+    fn nul(&self) -> PgError {
+        let message = format!("column \"{}\" holds a text with a NUL character, which Postgres cannot hold", self.name);
+        PgError::new(PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER, message)
+            .with_hint("Leave the row out by a condition on another column, or store the text as bytes.")
     }
 
     fn fill_bytes(&mut self, array: &ArrayRef, rows: &RowRange, chunk: &mut Chunk) -> Result<()> {
@@ -415,6 +420,37 @@ impl Column {
         }
         self.write_addresses(chunk);
         Ok(())
+    }
+
+    /// Values that are made one by one of a row of the batch.
+    fn fill_made(
+        &mut self,
+        array: &ArrayRef,
+        rows: &RowRange,
+        chunk: &mut Chunk,
+        make: impl Fn(usize) -> std::result::Result<Vec<u8>, Misfit>,
+    ) -> Result<()> {
+        self.start_values();
+        for row in 0..rows.count {
+            if rows.is_null(row) {
+                self.places.push(0);
+                continue;
+            }
+            let content = make(rows.first + row).map_err(|misfit| self.misfit(array, misfit))?;
+            let place = self.arena.push_aligned(&content).ok_or_else(|| self.too_large(content.len()))?;
+            self.places.push(place);
+        }
+        self.write_addresses(chunk);
+        Ok(())
+    }
+
+    fn misfit(&self, array: &ArrayRef, misfit: Misfit) -> PgError {
+        match misfit {
+            Misfit::Nul => self.nul(),
+            Misfit::TooLarge(bytes) => self.too_large(bytes),
+            Misfit::OutOfRange(value) => self.out_of_range(&value),
+            Misfit::Unexpected(_) => self.unexpected(array),
+        }
     }
 
     /// The names get into the arena once per batch.
@@ -513,24 +549,26 @@ impl Arena {
 
     /// Adds a value and gives its place; `None` if it is too long.
     fn push(&mut self, content: &[u8]) -> Option<usize> {
-        if content.len() > VARLENA_BYTES_MAX - VARLENA_HEADER {
-            return None;
-        }
+        let header = header(VARLENA_HEADER + content.len())?;
         let at = self.0.len();
-        self.0.extend_from_slice(&header(VARLENA_HEADER + content.len()));
+        self.0.extend_from_slice(&header);
         self.0.extend_from_slice(content);
         self.pad();
         Some(at)
     }
 
+    /// The same for a value in which some begin at multiples of eight bytes.
+    fn push_aligned(&mut self, content: &[u8]) -> Option<usize> {
+        let padded = self.0.len().next_multiple_of(size_of::<u64>());
+        self.0.resize(padded, 0);
+        self.push(content)
+    }
+
     fn push_numeric(&mut self, digits: i128, scale: u8) -> usize {
         let encoded = numeric::encode(digits, scale);
         let content = encoded.as_slice();
-        let at = self.0.len();
-        self.0.extend_from_slice(&header(VARLENA_HEADER + content.len()));
-        self.0.extend_from_slice(content);
-        self.pad();
-        at
+        // A numeric is far from the greatest size.
+        self.push(content).unwrap_or_default()
     }
 
     /// Adds a value of 16 bytes, to an arena that has no others: they are aligned as every type wants it.
@@ -550,10 +588,4 @@ impl Arena {
         let base = self.0.as_ptr().expose_provenance();
         places.iter().map(move |place| base + place)
     }
-}
-
-/// The header of a value of `size` bytes, itself included (`varatt.h`, SET_VARSIZE_4B).
-fn header(size: usize) -> [u8; VARLENA_HEADER] {
-    let size = size as u32;
-    if cfg!(target_endian = "big") { size.to_ne_bytes() } else { (size << 2).to_ne_bytes() }
 }

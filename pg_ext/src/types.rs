@@ -18,6 +18,8 @@
 //! | `Time` | `time` | | microseconds since midnight |
 //! | `Duration` | `interval` | | microseconds, and days and months, which are 0 |
 //! | `Uuid` | `uuid` | | its 16 bytes |
+//! | `List`, `FixedList` of values without others inside | arrays of these types | as theirs | varlena |
+//! | other `List` and `FixedList`, `Struct`, `Map` | `jsonb` | | varlena |
 //!
 //! [`declaration`] goes from the store to Postgres, [`Conversion::new`] chooses once per column how its values are
 //! written into slots, and [`compare`] takes a comparison with a Postgres value to the store.
@@ -26,6 +28,7 @@ use pgrx::PgSqlErrorCode;
 use soa_core::predicate::{CompareOp, Predicate, Scalar};
 use soa_core::schema::{DataType, Field};
 
+use crate::array::Elements;
 use crate::error::{PgError, Result};
 use crate::numeric::Decimal;
 use crate::options::U64;
@@ -60,6 +63,7 @@ pub(crate) enum PgType {
     Time,
     Interval,
     Uuid,
+    Jsonb,
 }
 
 /// A column of a foreign table as it was declared.
@@ -69,6 +73,8 @@ pub(crate) struct Declared {
     pub(crate) name: String,
     /// Its type; `None` for every one that no column of a store can be.
     pub(crate) pg_type: Option<PgType>,
+    /// For an array the type of its elements and that type's OID, if columns can be of it.
+    pub(crate) element: Option<(PgType, u32)>,
     /// The type as Postgres writes it, for messages.
     pub(crate) type_text: String,
     /// The parameters of its type.
@@ -111,6 +117,12 @@ pub(crate) fn declaration(field: &Field, u64: U64, max: Option<u64>) -> String {
         DataType::Time => "time",
         DataType::Duration => "interval",
         DataType::Uuid => "uuid",
+        DataType::List(element) | DataType::FixedList(element, _) if !element.data_type().is_nested() => {
+            // Elements are looked at as they come: nothing says that they fit a bigint.
+            let u64 = if u64 == U64::Auto { U64::Numeric } else { u64 };
+            return format!("{}[]", declaration(element, u64, None));
+        }
+        DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. } => "jsonb",
     };
     name.to_owned()
 }
@@ -144,6 +156,9 @@ pub(crate) enum Conversion {
     /// Microseconds, in a value of 16 bytes.
     Interval,
     Uuid,
+    /// An array.
+    Array(Elements),
+    Jsonb,
 }
 
 impl Conversion {
@@ -153,7 +168,19 @@ impl Conversion {
     ///
     /// When the declared type cannot hold the column's values; the error names both.
     pub(crate) fn new(field: &Field, declared: &Declared) -> Result<Self> {
-        let found = declared.pg_type.and_then(|pg_type| Self::between(field.data_type(), pg_type, declared.modifier));
+        let found = match (field.data_type(), declared.element) {
+            (DataType::List(element) | DataType::FixedList(element, _), Some((pg_type, oid))) => {
+                // Its elements are converted as columns of their type are.
+                let conversion = Self::between(element.data_type(), pg_type, declared.modifier);
+                conversion.filter(|conversion| *conversion != Self::Jsonb).map(|conversion| {
+                    let scale = if let Self::Numeric { scale } = conversion { scale } else { 0 };
+                    Self::Array(Elements { pg_type, oid, scale })
+                })
+            }
+            (data_type, _) => {
+                declared.pg_type.and_then(|pg_type| Self::between(data_type, pg_type, declared.modifier))
+            }
+        };
         found.ok_or_else(|| {
             let message = format!(
                 "column \"{}\" is declared as {}, which cannot hold the store's type {}",
@@ -195,6 +222,10 @@ impl Conversion {
             (DataType::Duration, PgType::Interval) if plain => Some(Self::Interval),
             (DataType::Uuid, PgType::Uuid) => Some(Self::Uuid),
             (
+                DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. },
+                PgType::Jsonb,
+            ) => Some(Self::Jsonb),
+            (
                 DataType::Bool
                 | DataType::Int8
                 | DataType::Int16
@@ -214,7 +245,11 @@ impl Conversion {
                 | DataType::Timestamp { .. }
                 | DataType::Time
                 | DataType::Duration
-                | DataType::Uuid,
+                | DataType::Uuid
+                | DataType::List(_)
+                | DataType::FixedList(..)
+                | DataType::Struct(_)
+                | DataType::Map { .. },
                 _,
             ) => None,
         }
@@ -323,7 +358,11 @@ pub(crate) fn compare(column: usize, data_type: &DataType, op: CompareOp, value:
             | DataType::Timestamp { .. }
             | DataType::Time
             | DataType::Duration
-            | DataType::Uuid,
+            | DataType::Uuid
+            | DataType::List(_)
+            | DataType::FixedList(..)
+            | DataType::Struct(_)
+            | DataType::Map { .. },
             _,
         ) => None,
     }

@@ -61,15 +61,20 @@ pub(super) fn table(relation: pg_sys::Oid) -> Result<Table> {
 }
 
 fn declared(attribute: &pg_sys::FormData_pg_attribute) -> Declared {
+    // SAFETY: it looks the type up; the result is 0 for what is no array.
+    let element = unsafe { pg_sys::get_element_type(attribute.atttypid) };
+    let element_type = pg_type(element);
+    let scalar = if element_type.is_some() { element } else { attribute.atttypid };
     // SAFETY: it makes a text of any type.
     let type_text = unsafe { pg_sys::format_type_with_typemod(attribute.atttypid, attribute.atttypmod) };
     Declared {
         // SAFETY: a name has a NUL within its array.
         name: unsafe { text_of(attribute.attname.data.as_ptr()) },
         pg_type: pg_type(attribute.atttypid),
+        element: element_type.map(|element_type| (element_type, element.to_u32())),
         // SAFETY: the function returns a string.
         type_text: unsafe { text_of(type_text) },
-        modifier: modifier(attribute.atttypid, attribute.atttypmod),
+        modifier: modifier(scalar, attribute.atttypmod),
         not_null: attribute.attnotnull,
     }
 }
@@ -92,6 +97,7 @@ pub(super) fn pg_type(oid: pg_sys::Oid) -> Option<PgType> {
         pg_sys::TIMEOID => Some(PgType::Time),
         pg_sys::INTERVALOID => Some(PgType::Interval),
         pg_sys::UUIDOID => Some(PgType::Uuid),
+        pg_sys::JSONBOID => Some(PgType::Jsonb),
         _ => None,
     }
 }

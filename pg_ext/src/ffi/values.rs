@@ -34,7 +34,7 @@ pub(super) unsafe fn read(datum: pg_sys::Datum, is_null: bool, type_oid: pg_sys:
         PgType::Timestamp => PgValue::Timestamp(raw as i64),
         PgType::TimestampTz => PgValue::TimestampTz(raw as i64),
         PgType::Time => PgValue::Time(raw as i64),
-        PgType::Interval => PgValue::Other,
+        PgType::Interval | PgType::Jsonb => PgValue::Other,
         // SAFETY: a UUID is the address of its 16 bytes.
         PgType::Uuid => PgValue::Uuid(unsafe { datum.cast_mut_ptr::<[u8; 16]>().read() }),
         PgType::Numeric => {

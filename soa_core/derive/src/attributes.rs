@@ -170,8 +170,16 @@ impl Field {
         }
     }
 
-    /// The type that a view holds: text and bytes are borrowed, everything else is held by value.
-    pub(crate) fn view_type(&self) -> Type {
+    /// The type that a view holds, where the field's name tells it: text and bytes are borrowed, numbers and times held by
+    /// value. Of others their column knows.
+    pub(crate) fn view_type(&self) -> Option<Type> {
+        const BY_VALUE: &[&str] = &[
+            "bool", "i8", "i16", "i32", "i64", "i128", "u8", "u16", "u32", "u64", "f32", "f64", "NaiveDate",
+            "NaiveDateTime", "NaiveTime", "TimeDelta", "Uuid", "Decimal",
+        ];
+        let is_by_value = |ty: &Type| {
+            argument_of(ty, "DateTime").is_some() || BY_VALUE.iter().any(|name| is_named(ty, name))
+        };
         let borrowed = |ty: &Type| -> Option<Type> {
             if is_named(ty, "String") {
                 return Some(parse_quote!(&'a str));
@@ -179,12 +187,12 @@ impl Field {
             vec_of(ty).filter(|element| is_named(element, "u8")).map(|_| parse_quote!(&'a [u8]))
         };
         if let Some(borrowed) = borrowed(&self.ty) {
-            return borrowed;
+            return Some(borrowed);
         }
-        match option_of(&self.ty).and_then(borrowed) {
-            Some(borrowed) => parse_quote!(::core::option::Option<#borrowed>),
-            None => self.ty.clone(),
+        if self.decimal.is_some() || is_by_value(option_of(&self.ty).unwrap_or(&self.ty)) {
+            return Some(self.ty.clone());
         }
+        option_of(&self.ty).and_then(borrowed).map(|borrowed| parse_quote!(::core::option::Option<#borrowed>))
     }
 
     /// Whether the stored type is the field's own, as far as its name tells.

@@ -47,6 +47,7 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataEnum) -> Result<TokenStream
         #[automatically_derived]
         impl #krate::kernel::SoaField for #ident {
             type Column = #krate::kernel::EnumColumn<Self>;
+            type List = #krate::kernel::List<#krate::kernel::EnumColumn<Self>>;
         }
 
         #[automatically_derived]

@@ -86,11 +86,16 @@ fn docs_of(field: &Field) -> Vec<Attribute> {
 
 /// The three structs.
 fn definitions(names: &Names<'_>) -> TokenStream {
-    let Names { vis, record, soa, view, row_mut, columns, .. } = names;
+    let Names { krate, vis, record, soa, view, row_mut, columns, .. } = names;
     let idents: Vec<_> = columns.iter().map(|column| column.ident).collect();
     let types = columns.iter().map(|column| &column.ty);
     let view_fields = columns.iter().map(|column| {
-        let (docs, vis, ident, ty) = (docs_of(column.field), &column.field.vis, column.ident, column.field.view_type());
+        let (docs, vis, ident) = (docs_of(column.field), &column.field.vis, column.ident);
+        let column_type = &column.ty;
+        let ty = match column.field.view_type() {
+            Some(ty) => ty.into_token_stream(),
+            None => quote!(<#column_type as #krate::kernel::FieldColumn>::Ref<'a>),
+        };
         quote!(#(#docs)* #vis #ident: #ty)
     });
     let soa_doc = format!("The columns of [`{record}`]: one packed, copy-on-write array per field.");
@@ -144,6 +149,16 @@ fn record_impl(names: &Names<'_>) -> TokenStream {
                     ::core::clone::Clone::clone(&schemas().1)
                 }
             }
+
+            // Inside other records.
+            #[automatically_derived]
+            impl #krate::kernel::SoaField for #record {
+                type Column = #krate::kernel::Nested<#soa>;
+                type List = #krate::kernel::List<#krate::kernel::Nested<#soa>>;
+            }
+
+            #[automatically_derived]
+            impl #krate::kernel::SoaValue for #record {}
         };
     }
 }
@@ -169,6 +184,7 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
             type Record = #record;
             type View<'a> = #view<'a>;
             type Mut<'a> = #row_mut<'a>;
+            type Stored = (#(<#types as #column>::Stored,)*);
 
             #[inline]
             fn len(&self) -> #size {
@@ -218,6 +234,35 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
                 #encode
                 #(#column::set(&mut self.#idents, row, #values);)*
                 ::core::result::Result::Ok(())
+            }
+
+            fn encode(record: #record) -> ::core::result::Result<Self::Stored, #error> {
+                #encode
+                ::core::result::Result::Ok((#(#values,)*))
+            }
+
+            fn blank() -> Self::Stored {
+                (#(<#types as #column>::blank(),)*)
+            }
+
+            #[inline]
+            fn push_stored(&mut self, stored: Self::Stored) {
+                let (#(#values,)*) = stored;
+                #(#column::push(&mut self.#idents, #values);)*
+            }
+
+            fn set_stored(&mut self, row: #size, stored: Self::Stored) {
+                let (#(#values,)*) = stored;
+                #(#column::set(&mut self.#idents, row, #values);)*
+            }
+
+            fn from_struct(
+                rows: &#krate::kernel::derived::StructArray,
+                column: &::core::primitive::str,
+            ) -> ::core::result::Result<Self, #error> {
+                ::core::result::Result::Ok(Self {
+                    #(#idents: #krate::kernel::derived::field_from(rows, #labels, column)?,)*
+                })
             }
 
             fn swap_remove(&mut self, row: #size) -> #record {

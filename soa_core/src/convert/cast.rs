@@ -11,6 +11,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType as ArrowType, Int32Type, Time64MicrosecondType, TimeUnit, UInt8Type};
 
+use super::nested::{Change, reason};
 use crate::error::{Error, Result};
 use crate::schema::{DAY_MICROS, DataType, Field, Schema, Variants, arrow_schema};
 
@@ -37,7 +38,7 @@ pub(crate) fn cast_batch(batch: &RecordBatch, schema: &Schema) -> Result<RecordB
                 found += 1;
                 cast_column(array, field)
             }
-            None if field.is_nullable() => null_column(field.data_type(), batch.num_rows()),
+            None if field.is_nullable() => null_column(field, batch.num_rows()),
             None => {
                 Err(Error::mismatch(format!("the rows have no column \"{}\", which must not be NULL", field.name())))
             }
@@ -56,11 +57,8 @@ fn two_of_one_name(batch: &RecordBatch) -> Error {
     Error::mismatch(format!("the rows have two columns \"{}\"", twice.unwrap_or_default()))
 }
 
-fn null_column(data_type: &DataType, rows: usize) -> Result<ArrayRef> {
-    match data_type {
-        DataType::Enum(variants) => dictionary(UInt8Array::new_null(rows), variants),
-        other => Ok(new_null_array(&other.to_arrow(), rows)),
-    }
+fn null_column(field: &Field, rows: usize) -> Result<ArrayRef> {
+    remap_enums(&new_null_array(&field.data_type().to_arrow(), rows), field)
 }
 
 /// An array in the Arrow type of a column.
@@ -69,6 +67,15 @@ fn null_column(data_type: &DataType, rows: usize) -> Result<ArrayRef> {
 ///
 /// When it cannot be converted, or a value does not fit.
 pub(crate) fn cast_column(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    let refuse = |field: &Field, reason: String| Error::mismatch(format!("column \"{}\": {reason}", field.name()));
+    let result = Change { values: &cast_values, refuse: &refuse }.apply(array, field)?;
+    if !field.is_nullable() && result.logical_null_count() > 0 {
+        return Err(Error::value(field.name(), "a value is NULL, which the column must not hold"));
+    }
+    Ok(result)
+}
+
+fn cast_values(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     let name = field.name();
     let target = field.data_type().to_arrow();
     let cast = |array: &ArrayRef, to: &ArrowType| {
@@ -96,17 +103,8 @@ pub(crate) fn cast_column(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
             cast(array, &target)?
         }
     };
-    if !field.is_nullable() && result.logical_null_count() > 0 {
-        return Err(Error::value(name, "a value is NULL, which the column must not hold"));
-    }
     check_range(&result, field)?;
     Ok(result)
-}
-
-/// Arrow's message without the kind of error in front.
-fn reason(error: &arrow::error::ArrowError) -> String {
-    let text = error.to_string();
-    text.split_once(": ").map_or(text.clone(), |(_, reason)| reason.to_owned())
 }
 
 fn is_text(from: &ArrowType) -> bool {
@@ -146,7 +144,11 @@ fn converts(from: &ArrowType, to: &DataType) -> bool {
         DataType::Time => matches!(from, ArrowType::Time32(_) | ArrowType::Time64(_)),
         DataType::Duration => matches!(from, ArrowType::Duration(_)),
         // Taken before, whatever the layout.
-        DataType::Uuid => false,
+        DataType::Uuid
+        | DataType::List(_)
+        | DataType::FixedList(..)
+        | DataType::Struct(_)
+        | DataType::Map { .. } => false,
         DataType::Bool => *from == ArrowType::Boolean,
     }
 }
@@ -261,15 +263,33 @@ pub(crate) fn join_batches<'a>(
 
 /// The same rows, with the table's own dictionaries.
 fn with_dictionaries(schema: &Schema, batch: &RecordBatch) -> Result<RecordBatch> {
-    if !schema.fields().iter().any(|field| matches!(field.data_type(), DataType::Enum(_))) {
+    if !schema.fields().iter().any(has_enums) {
         return Ok(batch.clone());
     }
-    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, array)| match field.data_type() {
-        DataType::Enum(variants) => remap_enum(array, field.name(), variants),
-        _ => Ok(Arc::clone(array)),
-    });
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, array)| remap_enums(array, field));
     RecordBatch::try_new(arrow_schema(schema), columns.collect::<Result<_>>()?)
         .map_err(Error::arrow("cannot put columns together"))
+}
+
+fn has_enums(field: &Field) -> bool {
+    field.data_type().any(&|data_type| matches!(data_type, DataType::Enum(_)))
+}
+
+/// The same rows, with the table's own dictionaries for all enums in the column. Names decide, not indices.
+///
+/// # Errors
+///
+/// When a name is none of the table's.
+pub(crate) fn remap_enums(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    if !has_enums(field) {
+        return Ok(Arc::clone(array));
+    }
+    let values = |array: &ArrayRef, field: &Field| match field.data_type() {
+        DataType::Enum(variants) => remap_enum(array, field.name(), variants),
+        _ => Ok(Arc::clone(array)),
+    };
+    let refuse = |field: &Field, reason: String| Error::mismatch(format!("column \"{}\": {reason}", field.name()));
+    Change { values: &values, refuse: &refuse }.apply(array, field)
 }
 
 /// An enum column from its names.
@@ -297,7 +317,7 @@ fn unknown_variant(name: &str, value: &str, variants: &Variants) -> Error {
 }
 
 /// An enum column over the table's variants, from one over another dictionary. Names decide, not indices.
-pub(crate) fn remap_enum(array: &ArrayRef, name: &str, variants: &Variants) -> Result<ArrayRef> {
+fn remap_enum(array: &ArrayRef, name: &str, variants: &Variants) -> Result<ArrayRef> {
     let found = array.as_dictionary::<UInt8Type>();
     let names = found.values().as_string::<i32>();
     if Arc::ptr_eq(found.values(), variants.dictionary()) {

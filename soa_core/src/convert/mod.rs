@@ -1,7 +1,9 @@
 //! Rows in Arrow's form: brought into a table's types, and to and from what Parquet stores.
 
 mod cast;
+mod nested;
 mod storage;
 
-pub(crate) use self::cast::{cast_batch, cast_column, enum_dictionary, join_batches, remap_enum};
-pub(crate) use self::storage::{from_storage, storage_type, to_storage};
+pub(crate) use self::cast::{cast_batch, cast_column, enum_dictionary, join_batches, remap_enums};
+pub(crate) use self::nested::{compact_array, leaves_of, list_range};
+pub(crate) use self::storage::{from_storage, storage_field, to_storage};

@@ -10,14 +10,15 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray}
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    DataType as ArrowType, DurationMicrosecondType, Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimeUnit,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType as ArrowType, DurationMicrosecondType, Field as ArrowField, Int16Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimeUnit, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 
 use super::cast::{check_time, dictionary_to_enum, strings_to_enum, uuids};
+use super::nested::Change;
 use crate::error::{Error, Result};
-use crate::schema::{DataType, Field};
+use crate::schema::{DataType, Field, arrow_map};
 
 const CHECKED: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
@@ -31,6 +32,10 @@ pub(crate) fn storage_type(data_type: &DataType) -> ArrowType {
         DataType::Utf8 => ArrowType::Utf8View,
         DataType::Enum(_) => ArrowType::Dictionary(Box::new(ArrowType::UInt8), Box::new(ArrowType::Utf8)),
         DataType::Binary | DataType::Uuid => ArrowType::BinaryView,
+        DataType::List(element) => ArrowType::List(Arc::new(storage_field(element))),
+        DataType::FixedList(element, len) => ArrowType::FixedSizeList(Arc::new(storage_field(element)), *len as i32),
+        DataType::Struct(fields) => ArrowType::Struct(fields.iter().map(storage_field).collect()),
+        DataType::Map { key, value } => arrow_map(storage_field(key), storage_field(value)),
         DataType::Bool
         | DataType::Int8
         | DataType::Int16
@@ -44,8 +49,21 @@ pub(crate) fn storage_type(data_type: &DataType) -> ArrowType {
     }
 }
 
+/// The Arrow field whose Parquet form is the column's.
+pub(crate) fn storage_field(field: &Field) -> ArrowField {
+    ArrowField::new(field.name(), storage_type(field.data_type()), field.is_nullable())
+}
+
 /// A column as Parquet stores it.
-pub(crate) fn to_storage(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+pub(crate) fn to_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef, ArrowError> {
+    let change = Change {
+        values: &|array: &ArrayRef, field: &Field| values_to_storage(array, field.data_type()),
+        refuse: &|field: &Field, reason: String| ArrowError::CastError(format!("column \"{}\": {reason}", field.name())),
+    };
+    change.apply(array, field)
+}
+
+fn values_to_storage(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     match data_type {
         DataType::UInt64 => Ok(same_bits::<UInt64Type, Int64Type>(array)),
         DataType::Time => Ok(same_bits::<Time64MicrosecondType, Int64Type>(array)),
@@ -92,6 +110,18 @@ where
 ///
 /// When the file's type is not the column's, or a value does not fit.
 pub(crate) fn from_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+    let change = Change {
+        values: &values_from_storage,
+        refuse: &|field: &Field, reason: String| Error::value(field.name(), format!("in its file {reason}")),
+    };
+    let result = change.apply(array, field)?;
+    if result.logical_null_count() > 0 && !field.is_nullable() {
+        return Err(Error::value(field.name(), "its file holds NULL where there must be none"));
+    }
+    Ok(result)
+}
+
+fn values_from_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     let refuse = || Error::UnsupportedType {
         column: field.name().to_owned(),
         found: format!("{} in its file", array.data_type()),
@@ -100,7 +130,7 @@ pub(crate) fn from_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef> 
         cast_with_options(array, to, &CHECKED).map_err(|error| Error::value(field.name(), error.to_string()))
     };
     let found = array.data_type();
-    let result = match (field.data_type(), found) {
+    Ok(match (field.data_type(), found) {
         (DataType::UInt64, ArrowType::Int64) => same_bits::<Int64Type, UInt64Type>(array),
         (DataType::Duration, ArrowType::Int64) => same_bits::<Int64Type, DurationMicrosecondType>(array),
         (DataType::Time, ArrowType::Int64) => {
@@ -150,11 +180,7 @@ pub(crate) fn from_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef> 
         }
         (expected, found) if expected.to_arrow() == *found => Arc::clone(array),
         _ => return Err(refuse()),
-    };
-    if result.logical_null_count() > 0 && !field.is_nullable() {
-        return Err(Error::value(field.name(), "its file holds NULL where there must be none"));
-    }
-    Ok(result)
+    })
 }
 
 #[cfg(test)]

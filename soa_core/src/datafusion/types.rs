@@ -88,6 +88,7 @@ pub(super) fn compare(
             cast.is_none().then_some(())?;
             Some(Predicate::compare(column, op, Scalar::Binary(bytes(constant)?.to_owned())))
         }
+        DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. } => None,
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::OnceLock;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, StructArray};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use super::field::FieldColumn;
+use super::list::elements_from;
 use crate::error::{Error, Result};
 use crate::schema::{Field, Schema, arrow_schema};
 
@@ -79,6 +80,18 @@ pub fn column_from<C: FieldColumn>(batch: &RecordBatch, column: &str) -> Result<
         }
     }
     C::from_array(array, column)
+}
+
+/// The field named `field` of structs in a column.
+///
+/// # Errors
+///
+/// When it is missing or does not fit.
+pub fn field_from<C: FieldColumn>(rows: &StructArray, field: &str, column: &str) -> Result<C> {
+    let array = rows
+        .column_by_name(field)
+        .ok_or_else(|| Error::mismatch(format!("the structs in column \"{column}\" have no field \"{field}\"")))?;
+    elements_from(array, rows.nulls(), &format!("{column}.{field}"))
 }
 
 /// Whether two columns hold equal values.

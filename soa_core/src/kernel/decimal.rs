@@ -11,6 +11,7 @@ use arrow::datatypes::Decimal128Type;
 use super::buffer::Column;
 use super::field::{SoaField, SoaKey, SoaPartition, SoaValue};
 use super::fixed::{Fixed, FixedKind};
+use super::list::List;
 use crate::error::{Error, Result};
 use crate::schema::{DataType, MAX_DECIMAL_PRECISION};
 
@@ -126,6 +127,7 @@ impl<T: DecimalValue, const P: u8, const S: u8> FixedKind for Decimal<T, P, S> {
 
 impl SoaField for i128 {
     type Column = Fixed<Decimal<i128, MAX_DECIMAL_PRECISION, 0>>;
+    type List = List<Fixed<Decimal<i128, MAX_DECIMAL_PRECISION, 0>>>;
 }
 
 impl SoaValue for i128 {}

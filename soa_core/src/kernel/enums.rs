@@ -132,6 +132,10 @@ impl<E: SoaEnum> FieldColumn for EnumColumn<E> {
         Ok(value.index())
     }
 
+    fn blank() -> u8 {
+        0
+    }
+
     #[inline]
     fn push(&mut self, value: u8) {
         self.indices.push(value);
@@ -215,11 +219,7 @@ impl<E: SoaEnum> FieldColumn for EnumColumn<E> {
     }
 }
 
-impl<E: SoaEnum> ValueColumn for EnumColumn<E> {
-    fn blank() -> u8 {
-        0
-    }
-}
+impl<E: SoaEnum> ValueColumn for EnumColumn<E> {}
 
 fn unknown_name<E: SoaEnum>(column: &str, name: &str) -> Error {
     Error::value(column, format!("the enum has no variant \"{name}\"; its variants are {}", E::NAMES.join(", ")))

@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, make_comparator};
 use arrow::buffer::NullBuffer;
 use arrow::compute::SortOptions;
 
+use super::list::List;
 use super::nullable::Nullable;
 use crate::error::{Error, Result};
 use crate::schema::{DataType, Field};
@@ -15,8 +16,8 @@ use crate::schema::{DataType, Field};
 /// A Rust type that can be a field of a struct that derives [`SoA`](crate::SoA).
 ///
 /// Implemented for `bool`, all integers but `u128`, `f32`, `f64`, `String`, `Vec<u8>`, `Uuid`, chrono's `NaiveDate`,
-/// `NaiveDateTime`, `DateTime<Utc>`, `NaiveTime` and `TimeDelta`, fieldless enums that derive [`SoA`](crate::SoA), and `Option`
-/// of each.
+/// `NaiveDateTime`, `DateTime<Utc>`, `NaiveTime` and `TimeDelta`, structs and fieldless enums that derive [`SoA`](crate::SoA),
+/// `Vec` and arrays of each, `BTreeMap` and `HashMap` from each that can be a key to each, and `Option` of each.
 ///
 /// ```
 /// #[derive(soa_core::SoA)]
@@ -35,12 +36,15 @@ use crate::schema::{DataType, Field};
     message = "a column cannot hold `{Self}`",
     label = "not a type of a column",
     note = "a field is a bool, i8 to i128, u8 to u64, f32, f64, String, Vec<u8>, Uuid, chrono's NaiveDate, NaiveDateTime, \
-            DateTime<Utc>, NaiveTime or TimeDelta, an enum without fields that derives `SoA` itself, or an Option of one of them",
+            DateTime<Utc>, NaiveTime or TimeDelta, a struct or an enum without fields that derives `SoA` itself, or an Option, Vec, \
+            array, BTreeMap or HashMap of them",
     note = "a rust_decimal::Decimal says its digits by `#[soa(decimal(18, 2))]`; `#[soa(skip)]` leaves a field out of the columns"
 )]
 pub trait SoaField: Sized {
     /// The column that holds the values.
     type Column: FieldColumn<Value = Self>;
+    /// The column that holds vectors of the values.
+    type List: ValueColumn<Value = Vec<Self>>;
 }
 
 /// A [`SoaField`] that can stand inside an `Option`: every one but `Option` itself.
@@ -48,13 +52,15 @@ pub trait SoaField: Sized {
     message = "a column cannot hold `Option<{Self}>`",
     label = "not a type of a column",
     note = "the type inside the Option is a bool, i8 to i128, u8 to u64, f32, f64, String, Vec<u8>, Uuid, chrono's NaiveDate, \
-            NaiveDateTime, DateTime<Utc>, NaiveTime or TimeDelta, or an enum without fields that derives `SoA` itself; one Option, not two",
+            NaiveDateTime, DateTime<Utc>, NaiveTime or TimeDelta, a struct or an enum without fields that derives `SoA` itself, or \
+            a Vec, array, BTreeMap or HashMap of them; one Option, not two",
     note = "`#[soa(skip)]` leaves a field out of the columns"
 )]
 pub trait SoaValue: SoaField<Column: ValueColumn> {}
 
 impl<T: SoaValue> SoaField for Option<T> {
     type Column = Nullable<T::Column>;
+    type List = List<Nullable<T::Column>>;
 }
 
 /// A [`SoaField`] that can be the key of a store.
@@ -128,6 +134,9 @@ pub trait FieldColumn: Clone + Debug + Default + Send + Sync + 'static {
 
     /// Checks that a value fits; the error says which does not and why.
     fn encode(value: Self::Value) -> Result<Self::Stored, String>;
+
+    /// What is stored where there is no value, beneath a NULL.
+    fn blank() -> Self::Stored;
 
     /// Appends a value.
     fn push(&mut self, value: Self::Stored);
@@ -239,10 +248,7 @@ fn stored<C: FieldColumn>(value: C::Ref<'_>) -> C::Stored {
 }
 
 /// A column without NULL.
-pub trait ValueColumn: FieldColumn {
-    /// What is stored beneath a NULL.
-    fn blank() -> Self::Stored;
-}
+pub trait ValueColumn: FieldColumn {}
 
 /// A column whose stored type is the field's own: its values can be borrowed mutably.
 pub trait PlainColumn: FieldColumn {

@@ -14,10 +14,11 @@ use arrow::datatypes::{
 };
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Utc};
 
-use super::buffer::Column;
+use super::buffer::{Bytes, Column};
 use super::field::{
     FieldColumn, KeyColumn, Outcome, PlainColumn, SoaField, SoaKey, SoaPartition, SoaValue, ValueColumn,
 };
+use super::list::List;
 use super::wrong_type;
 use crate::error::{Error, Result};
 use crate::schema::DataType;
@@ -135,6 +136,10 @@ impl<K: FixedKind> FieldColumn for Fixed<K> {
         K::encode(value)
     }
 
+    fn blank() -> K::Native {
+        K::Native::default()
+    }
+
     #[inline]
     fn push(&mut self, value: K::Native) {
         self.0.push(value);
@@ -216,11 +221,7 @@ impl<K: FixedKind> FieldColumn for Fixed<K> {
     }
 }
 
-impl<K: FixedKind> ValueColumn for Fixed<K> {
-    fn blank() -> K::Native {
-        K::Native::default()
-    }
-}
+impl<K: FixedKind> ValueColumn for Fixed<K> {}
 
 impl<T: ArrowNativeTypeOp, K: FixedKind<Value = T, Native = T>> PlainColumn for Fixed<K> {
     #[inline]
@@ -257,9 +258,9 @@ impl<K: FixedKind<Value: Eq + Hash>> KeyColumn for Fixed<K> {
     }
 }
 
-/// Implements the traits of a number that is stored as itself; `key` after an integer.
+/// Implements the traits of a number that is stored as itself; with the column of vectors of it, and `key` after an integer.
 macro_rules! number {
-    ($rust:ty, $variant:ident, $arrow:ty $(, $key:ident)?) => {
+    ($rust:ty, $variant:ident, $arrow:ty, $list:ty $(, $key:ident)?) => {
         impl FixedKind for $rust {
             type Value = $rust;
             type Native = $rust;
@@ -290,6 +291,7 @@ macro_rules! number {
 
         impl SoaField for $rust {
             type Column = Fixed<$rust>;
+            type List = $list;
         }
 
         impl SoaValue for $rust {}
@@ -301,16 +303,16 @@ macro_rules! number {
     };
 }
 
-number!(i8, Int8, Int8Type, key);
-number!(i16, Int16, Int16Type, key);
-number!(i32, Int32, Int32Type, key);
-number!(i64, Int64, Int64Type, key);
-number!(u8, UInt8, UInt8Type, key);
-number!(u16, UInt16, UInt16Type, key);
-number!(u32, UInt32, UInt32Type, key);
-number!(u64, UInt64, UInt64Type, key);
-number!(f32, Float32, Float32Type);
-number!(f64, Float64, Float64Type);
+number!(i8, Int8, Int8Type, List<Fixed<i8>>, key);
+number!(i16, Int16, Int16Type, List<Fixed<i16>>, key);
+number!(i32, Int32, Int32Type, List<Fixed<i32>>, key);
+number!(i64, Int64, Int64Type, List<Fixed<i64>>, key);
+number!(u8, UInt8, UInt8Type, Bytes, key);
+number!(u16, UInt16, UInt16Type, List<Fixed<u16>>, key);
+number!(u32, UInt32, UInt32Type, List<Fixed<u32>>, key);
+number!(u64, UInt64, UInt64Type, List<Fixed<u64>>, key);
+number!(f32, Float32, Float32Type, List<Fixed<f32>>);
+number!(f64, Float64, Float64Type, List<Fixed<f64>>);
 
 impl FixedKind for bool {
     type Value = bool;
@@ -344,6 +346,7 @@ impl FixedKind for bool {
 
 impl SoaField for bool {
     type Column = Fixed<bool>;
+    type List = List<Fixed<bool>>;
 }
 
 impl SoaValue for bool {}
@@ -424,6 +427,7 @@ macro_rules! time {
 
         impl SoaField for $rust {
             type Column = Fixed<$rust>;
+            type List = List<Fixed<$rust>>;
         }
 
         impl SoaValue for $rust {}
@@ -479,6 +483,7 @@ impl FixedKind for NaiveDate {
 
 impl SoaField for NaiveDate {
     type Column = Fixed<NaiveDate>;
+    type List = List<Fixed<NaiveDate>>;
 }
 
 impl SoaValue for NaiveDate {}

@@ -18,6 +18,10 @@
 //! | `TimeDelta` | `i64`: µs | Duration(µs) |
 //! | `Uuid` | its 16 bytes | FixedSizeBinary(16), `arrow.uuid` |
 //! | `i128`; `i64`, `u64`, `i128` or `rust_decimal::Decimal` with `#[soa(decimal(p, s))]` | `i128`: units of the last digit | Decimal128(p, s) |
+//! | `Vec<T>` | ends of the rows, and the elements in a column | List |
+//! | `[T; N]` | the elements in a column | FixedSizeList |
+//! | a struct that derives `SoA` | its columns | Struct |
+//! | `BTreeMap<K, V>`, `HashMap<K, V>` | ends of the rows, and the keys and values in columns | Map |
 //! | `Option<T>` | `T` and, once a value is NULL, one bit per row | nullable |
 //!
 //! `OrderSoA` has the methods and traits of a `Vec<Order>` under their names, as far as columns can have them, and some
@@ -70,6 +74,7 @@
 //! inside a leap second, a decimal with more digits than its column, and text or bytes of more than 2 GiB. `try_push` returns an error that names field and
 //! value; `push` panics with it. No other value of the types above can fail to fit.
 
+mod array;
 mod batch;
 mod buffer;
 mod decimal;
@@ -77,6 +82,9 @@ mod enums;
 mod field;
 mod fixed;
 mod iter;
+mod list;
+mod map;
+mod nested;
 mod nullable;
 #[cfg(feature = "rayon")]
 mod parallel;
@@ -85,6 +93,7 @@ mod record;
 #[cfg(feature = "serde")]
 mod serial;
 mod sharded;
+mod spans;
 mod store;
 mod times;
 mod uuid;
@@ -95,6 +104,7 @@ use arrow::datatypes::DataType as ArrowType;
 
 use crate::error::Error;
 
+pub use self::array::FixedList;
 pub use self::buffer::{Binary, Bytes, Column, Text, Utf8, ViewKind, Views};
 pub use self::decimal::{Decimal, DecimalValue};
 pub use self::enums::{EnumColumn, EnumDictionary, SoaEnum};
@@ -103,6 +113,9 @@ pub use self::field::{
 };
 pub use self::fixed::{Fixed, FixedKind, TimestampMicros};
 pub use self::iter::{IntoIter, Iter};
+pub use self::list::{List, ListRef};
+pub use self::map::{Map, MapRef, MapValue};
+pub use self::nested::Nested;
 pub use self::nullable::Nullable;
 #[cfg(feature = "rayon")]
 pub use self::parallel::ParIter;
@@ -114,7 +127,7 @@ pub use self::validity::Validity;
 /// What the derived code calls; no part of the interface.
 #[doc(hidden)]
 pub mod derived {
-    pub use super::batch::{SchemaCell, column_from, encode, into_batch, refuse, same_values};
+    pub use super::batch::{SchemaCell, column_from, encode, field_from, into_batch, refuse, same_values};
     pub use super::ranges::{check_ranges, check_rows, range_of, sort_rows_by};
     #[cfg(feature = "serde")]
     pub use super::serial::{deserialize_rows, serialize_rows};
@@ -126,6 +139,7 @@ pub mod derived {
     pub use crate::__soa_without as for_rayon;
     #[cfg(not(feature = "serde"))]
     pub use crate::__soa_without as for_serde;
+    pub use arrow::array::StructArray;
     pub use arrow::datatypes::SchemaRef;
     pub use arrow::record_batch::RecordBatch;
     #[cfg(feature = "rayon")]

@@ -56,6 +56,10 @@ impl<C: ValueColumn> FieldColumn for Nullable<C> {
         value.map(C::encode).transpose()
     }
 
+    fn blank() -> Self::Stored {
+        None
+    }
+
     #[inline]
     fn push(&mut self, value: Self::Stored) {
         self.validity.push(value.is_some());

@@ -1,9 +1,11 @@
 //! What the derives implement: the traits through which generic code handles records.
 
 use std::cmp::Ordering;
+use std::fmt::Debug;
 use std::mem;
 use std::ops::{Range, RangeBounds};
 
+use arrow::array::StructArray;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
@@ -70,13 +72,15 @@ pub trait KeyedRecord: StoredRecord {
 /// The columns of a [`Record`]: what `OrderSoA` is to `Order`.
 ///
 /// The derive gives `OrderSoA` the same methods without the trait.
-pub trait Rows: Clone + Default + Send + Sync + Sized + 'static {
+pub trait Rows: Clone + Debug + Default + Send + Sync + Sized + 'static {
     /// The struct whose fields the columns hold.
     type Record: Record<Soa = Self>;
     /// A row that is read.
-    type View<'a>: Copy;
+    type View<'a>: Copy + Debug + PartialEq;
     /// A row that is written.
     type Mut<'a>;
+    /// A record whose values were found to fit their columns.
+    type Stored;
 
     /// How many rows there are.
     fn len(&self) -> usize;
@@ -124,6 +128,26 @@ pub trait Rows: Clone + Default + Send + Sync + Sized + 'static {
     ///
     /// When a value does not fit its column; the error names both, and nothing is appended.
     fn try_push(&mut self, record: Self::Record) -> Result<()>;
+
+    /// Checks that the values of a record fit their columns; the error names one that does not, and its column.
+    #[doc(hidden)]
+    fn encode(record: Self::Record) -> Result<Self::Stored>;
+
+    /// The record that stands beneath a NULL.
+    #[doc(hidden)]
+    fn blank() -> Self::Stored;
+
+    #[doc(hidden)]
+    fn push_stored(&mut self, stored: Self::Stored);
+
+    /// Panics when there is no such row.
+    #[doc(hidden)]
+    fn set_stored(&mut self, row: usize, stored: Self::Stored);
+
+    /// The rows of structs; what is beneath a NULL is not looked at. Errors are those of `from_record_batch`, and name
+    /// the column that the structs are in as well.
+    #[doc(hidden)]
+    fn from_struct(rows: &StructArray, column: &str) -> Result<Self>;
 
     /// Replaces the row at `row`.
     ///

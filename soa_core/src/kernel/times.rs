@@ -10,6 +10,7 @@ use chrono::{NaiveTime, TimeDelta, Timelike};
 use super::buffer::Column;
 use super::field::{SoaField, SoaKey, SoaPartition, SoaValue};
 use super::fixed::{Fixed, FixedKind, check_range};
+use super::list::List;
 use crate::error::Result;
 use crate::schema::{DAY_MICROS, DataType};
 
@@ -57,6 +58,7 @@ impl FixedKind for NaiveTime {
 
 impl SoaField for NaiveTime {
     type Column = Fixed<NaiveTime>;
+    type List = List<Fixed<NaiveTime>>;
 }
 
 impl SoaValue for NaiveTime {}
@@ -98,6 +100,7 @@ impl FixedKind for TimeDelta {
 
 impl SoaField for TimeDelta {
     type Column = Fixed<TimeDelta>;
+    type List = List<Fixed<TimeDelta>>;
 }
 
 impl SoaValue for TimeDelta {}

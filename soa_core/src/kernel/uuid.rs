@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::buffer::Column;
 use super::field::{SoaField, SoaKey, SoaValue};
 use super::fixed::{Fixed, FixedKind};
+use super::list::List;
 use crate::error::Result;
 use crate::schema::DataType;
 
@@ -61,6 +62,7 @@ fn words(bytes: &[u8]) -> Vec<i128> {
 
 impl SoaField for Uuid {
     type Column = Fixed<Uuid>;
+    type List = List<Fixed<Uuid>>;
 }
 
 impl SoaValue for Uuid {}

@@ -9,25 +9,23 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 
-use super::buffer::{Bytes, MAX_VIEW_BYTES, Text, ViewKind, Views};
+use super::buffer::{MAX_VIEW_BYTES, Text, ViewKind, Views};
 use super::field::{FieldColumn, KeyColumn, SoaField, SoaKey, SoaPartition, SoaValue, ValueColumn};
+use super::list::List;
 use super::wrong_type;
 use crate::error::{Error, Result};
 use crate::schema::DataType;
 
 impl SoaField for String {
     type Column = Text;
+    type List = List<Text>;
 }
 
 impl SoaValue for String {}
 impl SoaKey for String {}
 impl SoaPartition for String {}
 
-impl SoaField for Vec<u8> {
-    type Column = Bytes;
-}
-
-impl SoaValue for Vec<u8> {}
+/// Bytes are no list of small integers: their column is that of one value.
 impl SoaKey for Vec<u8> {}
 
 impl<K: ViewKind> FieldColumn for Views<K> {
@@ -65,6 +63,10 @@ impl<K: ViewKind> FieldColumn for Views<K> {
             return Err(format!("a value of {len} bytes is too long; at most {MAX_VIEW_BYTES} bytes fit"));
         }
         Ok(value)
+    }
+
+    fn blank() -> K::Owned {
+        K::Owned::default()
     }
 
     #[inline]
@@ -147,11 +149,7 @@ impl<K: ViewKind> FieldColumn for Views<K> {
     }
 }
 
-impl<K: ViewKind> ValueColumn for Views<K> {
-    fn blank() -> K::Owned {
-        K::Owned::default()
-    }
-}
+impl<K: ViewKind> ValueColumn for Views<K> {}
 
 impl<K: ViewKind> KeyColumn for Views<K> {
     type Key = K::Value;

@@ -57,6 +57,7 @@ impl Scalar {
             DataType::Float32 | DataType::Float64 => matches!(self, Self::Float(_)),
             DataType::Utf8 | DataType::Enum(_) => matches!(self, Self::Utf8(_)),
             DataType::Binary | DataType::Uuid => matches!(self, Self::Binary(_)),
+            DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. } => false,
         }
     }
 

@@ -43,6 +43,10 @@ impl Scalar {
                 decimal(text, MICRO_DIGITS).filter(|micros| i64::try_from(*micros).is_ok()).map(Self::Int)
             }
             DataType::Uuid => Uuid::try_parse(text).ok().map(|uuid| Self::Binary(uuid.into_bytes().to_vec())),
+            DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. } => {
+                let message = format!("no condition can compare values of type {}", field.data_type());
+                return Err(Error::value(field.name(), message));
+            }
         };
         value.ok_or_else(|| {
             let known = match field.data_type() {

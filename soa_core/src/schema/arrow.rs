@@ -42,6 +42,11 @@ impl DataType {
             Self::Time => ArrowType::Time64(TimeUnit::Microsecond),
             Self::Duration => ArrowType::Duration(TimeUnit::Microsecond),
             Self::Uuid => ArrowType::FixedSizeBinary(UUID_LEN),
+            Self::List(element) => ArrowType::List(Arc::new(arrow_field(element))),
+            // At most as many (checked when the schema is made).
+            Self::FixedList(element, len) => ArrowType::FixedSizeList(Arc::new(arrow_field(element)), *len as i32),
+            Self::Struct(fields) => ArrowType::Struct(fields.iter().map(arrow_field).collect()),
+            Self::Map { key, value } => arrow_map(arrow_field(key), arrow_field(value)),
         }
     }
 
@@ -75,28 +80,53 @@ impl DataType {
             ArrowType::Timestamp(_, zone) => Self::Timestamp { utc: zone.is_some() },
             ArrowType::Time32(_) | ArrowType::Time64(_) => Self::Time,
             ArrowType::Duration(_) => Self::Duration,
-            ArrowType::Dictionary(_, values) => Self::from_arrow(values)?,
+            ArrowType::Dictionary(_, values) => Self::from_arrow(values).filter(|values| !values.is_nested())?,
+            ArrowType::List(element)
+            | ArrowType::ListView(element)
+            | ArrowType::LargeList(element)
+            | ArrowType::LargeListView(element) => {
+                let element = field_from_arrow(element).ok()?;
+                Self::list(element.data_type().clone(), element.is_nullable())
+            }
+            ArrowType::FixedSizeList(element, len) => {
+                let element = field_from_arrow(element).ok()?;
+                Self::fixed_list(element.data_type().clone(), element.is_nullable(), u32::try_from(*len).ok()?)
+            }
+            ArrowType::Struct(fields) => {
+                Self::Struct(fields.iter().map(|field| field_from_arrow(field).ok()).collect::<Option<_>>()?)
+            }
+            ArrowType::Map(entries, _) => {
+                let ArrowType::Struct(fields) = entries.data_type() else { return None };
+                let [key, value] = fields.iter().as_slice() else { return None };
+                let (key, value) = (field_from_arrow(key).ok()?, field_from_arrow(value).ok()?);
+                Self::map(key.data_type().clone(), value.data_type().clone(), value.is_nullable())
+            }
             ArrowType::Null
             | ArrowType::Interval(_)
-            | ArrowType::List(_)
-            | ArrowType::ListView(_)
-            | ArrowType::FixedSizeList(_, _)
-            | ArrowType::LargeList(_)
-            | ArrowType::LargeListView(_)
-            | ArrowType::Struct(_)
             | ArrowType::Union(_, _)
-            | ArrowType::Map(_, _)
             | ArrowType::RunEndEncoded(_, _) => return None,
         })
     }
 }
 
+/// Arrow's type of maps, whose entries are named as in Parquet.
+pub(crate) fn arrow_map(key: ArrowField, value: ArrowField) -> ArrowType {
+    let entries = ArrowType::Struct(vec![key, value].into());
+    ArrowType::Map(Arc::new(ArrowField::new("key_value", entries, false)), false)
+}
+
 /// The Arrow field of a column.
 pub fn arrow_field(field: &Field) -> ArrowField {
-    let arrow = ArrowField::new(field.name(), field.data_type().to_arrow(), field.is_nullable());
-    match field.data_type() {
-        DataType::Uuid => arrow.with_metadata([(EXTENSION_NAME_KEY.to_owned(), UUID_EXTENSION.to_owned())].into()),
-        _ => arrow,
+    arrow_field_of(field, field.data_type().to_arrow())
+}
+
+/// The Arrow field of a column whose values are in an array of this type.
+pub(crate) fn arrow_field_of(field: &Field, data_type: ArrowType) -> ArrowField {
+    let is_uuid = *field.data_type() == DataType::Uuid && data_type == ArrowType::FixedSizeBinary(UUID_LEN);
+    let arrow = ArrowField::new(field.name(), data_type, field.is_nullable());
+    match is_uuid {
+        true => arrow.with_metadata([(EXTENSION_NAME_KEY.to_owned(), UUID_EXTENSION.to_owned())].into()),
+        false => arrow,
     }
 }
 

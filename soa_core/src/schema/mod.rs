@@ -12,10 +12,11 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 
 pub use self::arrow::{arrow_field, arrow_schema, field_from_arrow, schema_from_arrow};
+pub(crate) use self::arrow::{arrow_field_of, arrow_map};
 pub use self::types::{DAY_MICROS, DataType, MAX_DECIMAL_PRECISION, Variants};
 
 /// One column: its name, type and whether it may hold NULL.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Field {
     name: String,
     data_type: DataType,
@@ -93,17 +94,7 @@ impl Schema {
         if fields.is_empty() {
             return Err(Error::schema("a table needs at least one column"));
         }
-        let mut seen = std::collections::HashSet::new();
-        for field in &fields {
-            check_name(field.name())?;
-            field.data_type().check(field.name())?;
-            if !seen.insert(field.name().to_lowercase()) {
-                return Err(Error::schema(format!(
-                    "two columns are named \"{}\" (upper and lower case are not told apart)",
-                    field.name()
-                )));
-            }
-        }
+        check_fields(&fields)?;
         Ok(Self { fields: fields.into(), key: None, sort_by: Vec::new(), partition_by: Vec::new() })
     }
 
@@ -133,9 +124,17 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// When there is no such column, or one is named twice.
+    /// When there is no such column, one is named twice, or has values inside its values.
     pub fn with_sort_by<S: AsRef<str>>(mut self, columns: &[S]) -> Result<Self> {
-        self.sort_by = self.require_all(columns, "sort_by")?;
+        let indices = self.require_all(columns, "sort_by")?;
+        if let Some(field) = indices.iter().map(|&index| &self.fields[index]).find(|field| !field.data_type().can_sort()) {
+            return Err(Error::schema(format!(
+                "the column \"{}\" of type {} does not order rows",
+                field.name(),
+                field.data_type()
+            )));
+        }
+        self.sort_by = indices;
         Ok(self)
     }
 
@@ -283,6 +282,22 @@ impl fmt::Debug for Schema {
 
 /// Characters that Parquet's and Delta's readers do not take in a column name without column mapping.
 const FORBIDDEN_IN_NAMES: &[char] = &[' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '=', '\0'];
+
+/// Refuses columns, or fields of a struct, that no table can have side by side.
+fn check_fields(fields: &[Field]) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    for field in fields {
+        check_name(field.name())?;
+        field.data_type().check(field.name())?;
+        if !seen.insert(field.name().to_lowercase()) {
+            return Err(Error::schema(format!(
+                "two columns are named \"{}\" (upper and lower case are not told apart)",
+                field.name()
+            )));
+        }
+    }
+    Ok(())
+}
 
 fn check_name(name: &str) -> Result<()> {
     if name.is_empty() {

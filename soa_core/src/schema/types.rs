@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, StringArray};
 
+use super::{Field, check_fields};
 use crate::error::{Error, Result};
 
 /// The most decimal digits a [`DataType::Decimal`] holds: 10^38 - 1 is the largest power that fits an i128.
@@ -30,6 +31,10 @@ pub const MAX_DECIMAL_PRECISION: u8 = 38;
 /// | `Time` | i64, µs since midnight | Time64(µs) | long |
 /// | `Duration` | i64, µs | Duration(µs) | long |
 /// | `Uuid` | 16 bytes | FixedSizeBinary(16), `arrow.uuid` | binary |
+/// | `List` | ends of the rows, and the elements | List | array |
+/// | `FixedList` | the elements | FixedSizeList | array |
+/// | `Struct` | a column for each field | Struct | struct |
+/// | `Map` | ends of the rows, the keys and the values | Map | map |
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum DataType {
     /// True or false.
@@ -80,20 +85,77 @@ pub enum DataType {
     Duration,
     /// A UUID.
     Uuid,
+    /// As many values of one type as a row has. The field is theirs; its name is `element`.
+    List(Arc<Field>),
+    /// The same number of values of one type in each row, at least one. The field is theirs; its name is `element`.
+    FixedList(Arc<Field>, u32),
+    /// A value for each of these fields, at least one.
+    Struct(Arc<[Field]>),
+    /// Values that are found by keys. The fields' names are `key`, which is never NULL, and `value`.
+    Map {
+        /// The keys.
+        key: Arc<Field>,
+        /// The values.
+        value: Arc<Field>,
+    },
 }
+
+/// The names of the fields inside lists and maps.
+const ELEMENT: &str = "element";
+const KEY: &str = "key";
+const VALUE: &str = "value";
 
 /// The microseconds of a day.
 pub const DAY_MICROS: i64 = 86_400_000_000;
 
 impl DataType {
+    /// Lists of values of a type, which may be NULL or not.
+    pub fn list(element: Self, nullable: bool) -> Self {
+        Self::List(Arc::new(Field::new(ELEMENT, element).with_nullable(nullable)))
+    }
+
+    /// Lists of `len` values of a type, which may be NULL or not.
+    pub fn fixed_list(element: Self, nullable: bool, len: u32) -> Self {
+        Self::FixedList(Arc::new(Field::new(ELEMENT, element).with_nullable(nullable)), len)
+    }
+
+    /// Maps from keys of a type to values of another, which may be NULL or not.
+    pub fn map(key: Self, value: Self, nullable: bool) -> Self {
+        Self::Map {
+            key: Arc::new(Field::new(KEY, key)),
+            value: Arc::new(Field::new(VALUE, value).with_nullable(nullable)),
+        }
+    }
+
+    /// Whether values of the type have others inside them.
+    pub fn is_nested(&self) -> bool {
+        matches!(self, Self::List(_) | Self::FixedList(..) | Self::Struct(_) | Self::Map { .. })
+    }
+
+    /// Whether the type or one inside it is such.
+    pub(crate) fn any(&self, is_such: &dyn Fn(&Self) -> bool) -> bool {
+        is_such(self)
+            || match self {
+                Self::List(element) | Self::FixedList(element, _) => element.data_type().any(is_such),
+                Self::Struct(fields) => fields.iter().any(|field| field.data_type().any(is_such)),
+                Self::Map { key, value } => key.data_type().any(is_such) || value.data_type().any(is_such),
+                _ => false,
+            }
+    }
+
     /// Whether rows can be told apart by a column of this type. Floats cannot: NaN and -0.0.
     pub fn can_be_key(&self) -> bool {
-        !matches!(self, Self::Float32 | Self::Float64 | Self::Bool | Self::Enum(_))
+        !matches!(self, Self::Float32 | Self::Float64 | Self::Bool | Self::Enum(_)) && !self.is_nested()
     }
 
     /// Whether the type's values can name a folder.
     pub fn can_partition(&self) -> bool {
-        !matches!(self, Self::Float32 | Self::Float64 | Self::Binary | Self::Uuid)
+        !matches!(self, Self::Float32 | Self::Float64 | Self::Binary | Self::Uuid) && !self.is_nested()
+    }
+
+    /// Whether rows can be sorted by a column of this type.
+    pub fn can_sort(&self) -> bool {
+        !self.is_nested()
     }
 
     /// Refuses parameters that no column can have.
@@ -111,6 +173,19 @@ impl DataType {
                 variants.len(),
                 Variants::MAX
             ))),
+            Self::FixedList(_, 0) => Err(Error::schema(format!("the lists of column \"{column}\" have no element"))),
+            Self::FixedList(_, len) if i32::try_from(*len).is_err() => {
+                Err(Error::schema(format!("the lists of column \"{column}\" have {len} elements; at most {} fit", i32::MAX)))
+            }
+            Self::List(element) | Self::FixedList(element, _) => element.data_type().check(column),
+            Self::Struct(fields) if fields.is_empty() => {
+                Err(Error::schema(format!("the structs of column \"{column}\" have no field")))
+            }
+            Self::Struct(fields) => check_fields(fields),
+            Self::Map { key, value } => {
+                key.data_type().check(column)?;
+                value.data_type().check(column)
+            }
             _ => Ok(()),
         }
     }
@@ -140,15 +215,61 @@ impl fmt::Display for DataType {
             Self::Time => "time",
             Self::Duration => "duration",
             Self::Uuid => "uuid",
+            Self::List(element) => return write!(f, "list({})", Inside(element)),
+            Self::FixedList(element, len) => return write!(f, "array({}, {len})", Inside(element)),
+            Self::Struct(fields) => {
+                f.write_str("struct(")?;
+                for (index, field) in fields.iter().enumerate() {
+                    let comma = if index > 0 { ", " } else { "" };
+                    write!(f, "{comma}{}: {}", field.name(), Inside(field))?;
+                }
+                return f.write_str(")");
+            }
+            Self::Map { key, value } => return write!(f, "map({}, {})", Inside(key), Inside(value)),
         };
         f.write_str(name)
     }
 }
 
+/// A type inside another, with a question mark if it may be NULL.
+struct Inside<'a>(&'a Field);
+
+impl fmt::Display for Inside<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.0.is_nullable() { "?" } else { "" };
+        write!(f, "{}{mark}", self.0.data_type())
+    }
+}
+
+/// The parts of a text between the commas that are in no parentheses.
+fn parts_of(text: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut start) = (Vec::new(), 0_usize, 0);
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(text[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(text[start..].trim());
+    parts
+}
+
+/// Reads what [`Inside`] writes.
+fn inside(text: &str) -> Result<(DataType, bool)> {
+    let (text, nullable) = text.strip_suffix('?').map_or((text, false), |text| (text, true));
+    Ok((text.parse()?, nullable))
+}
+
 impl FromStr for DataType {
     type Err = Error;
 
-    /// Reads a type as [`Display`](fmt::Display) writes it, and an enum with its variants: `enum(low,high)`.
+    /// Reads a type as [`Display`](fmt::Display) writes it, and an enum with its variants: `enum(low,high)`. What is inside
+    /// a nested type and may be NULL has a question mark: `list(string?)`, `struct(id: u64, note: string?)`.
     fn from_str(text: &str) -> Result<Self> {
         let known = match text {
             "bool" => Some(Self::Bool),
@@ -175,14 +296,15 @@ impl FromStr for DataType {
         let unknown = || {
             Error::schema(format!(
                 "there is no type \"{text}\"; the types are bool, i8 to i64, u8 to u64, f32, f64, decimal(9,2), string, binary, \
-                 date, timestamp, timestamp with time zone, time, duration, uuid and enum(low,high)"
+                 date, timestamp, timestamp with time zone, time, duration, uuid, enum(low,high), list(string), \
+                 array(f32, 3), struct(id: u64, note: string?) and map(string, i64)"
             ))
         };
         if let Some(known) = known {
             return Ok(known);
         }
         let (name, rest) = text.split_once('(').ok_or_else(unknown)?;
-        let parts: Vec<&str> = rest.strip_suffix(')').ok_or_else(unknown)?.split(',').map(str::trim).collect();
+        let parts = parts_of(rest.strip_suffix(')').ok_or_else(unknown)?);
         match (name, parts.as_slice()) {
             ("decimal", [precision, scale]) => {
                 let (precision, scale) = precision.parse().ok().zip(scale.parse().ok()).ok_or_else(unknown)?;
@@ -190,6 +312,23 @@ impl FromStr for DataType {
             }
             ("enum", names) if names.iter().all(|name| !name.is_empty()) => {
                 Variants::new(names.iter().copied()).map(Self::Enum)
+            }
+            ("list", [element]) => inside(element).map(|(element, nullable)| Self::list(element, nullable)),
+            ("array", [element, len]) => {
+                let (element, nullable) = inside(element)?;
+                Ok(Self::fixed_list(element, nullable, len.parse().map_err(|_| unknown())?))
+            }
+            ("struct", fields) => {
+                let field = |text: &&str| -> Result<Field> {
+                    let (name, text) = text.split_once(": ").ok_or_else(unknown)?;
+                    let (data_type, nullable) = inside(text.trim())?;
+                    Ok(Field::new(name, data_type).with_nullable(nullable))
+                };
+                Ok(Self::Struct(fields.iter().map(field).collect::<Result<_>>()?))
+            }
+            ("map", [key, value]) => {
+                let (value, nullable) = inside(value)?;
+                Ok(Self::map(key.parse()?, value, nullable))
             }
             _ => Err(unknown()),
         }

@@ -20,6 +20,14 @@ const KEY_KEY: &str = "soa.key";
 const SORT_BY_KEY: &str = "soa.sortBy";
 const TYPE_KEY: &str = "soa.type";
 const VARIANTS_KEY: &str = "soa.variants";
+/// The names in `soa.type` of nested columns.
+const ELEMENT: &str = "element";
+const LENGTH: &str = "length";
+const FIELDS: &str = "fields";
+const KEYS: &str = "key";
+const VALUES: &str = "value";
+const TYPE: &str = "type";
+const VARIANTS: &str = "variants";
 const DELETION_VECTORS_KEY: &str = "delta.enableDeletionVectors";
 const STATS_COLUMNS_KEY: &str = "delta.dataSkippingStatsColumns";
 
@@ -45,7 +53,7 @@ pub(super) fn creation_actions(schema: &Schema, now_ms: i64) -> Vec<Value> {
         "configuration": configuration,
         "createdTime": now_ms,
     }});
-    let needs_ntz = schema.fields().iter().any(|field| *field.data_type() == DataType::Timestamp { utc: false });
+    let needs_ntz = schema.fields().iter().any(has_ntz);
     let protocol = match needs_ntz {
         false => json!({"minReaderVersion": 1, "minWriterVersion": 2}),
         true => json!({
@@ -54,6 +62,11 @@ pub(super) fn creation_actions(schema: &Schema, now_ms: i64) -> Vec<Value> {
         }),
     };
     vec![json!({"protocol": protocol}), metadata]
+}
+
+/// Whether Delta Lake has a feature for a type in the column.
+fn has_ntz(field: &Field) -> bool {
+    field.data_type().any(&|data_type| *data_type == DataType::Timestamp { utc: false })
 }
 
 /// The columns with statistics, as a table property.
@@ -85,9 +98,8 @@ pub(super) fn extend(delta: &DeltaSnapshot, before: &Schema, after: &Schema) -> 
     if property(delta, STATS_COLUMNS_KEY) == Some(&stats_columns_text(before)) {
         metadata["configuration"][STATS_COLUMNS_KEY] = stats_columns_text(after).into();
     }
-    let is_ntz = |field: &Field| *field.data_type() == DataType::Timestamp { utc: false };
     let mut actions = Vec::new();
-    if after.fields().iter().any(is_ntz) {
+    if after.fields().iter().any(has_ntz) {
         actions.extend(with_feature(delta, "timestampNtz")?);
     }
     actions.push(json!({"metaData": metadata}));
@@ -253,7 +265,8 @@ pub(super) fn stats_columns(schema: &Schema) -> Vec<usize> {
     let first = schema.key().into_iter().chain(schema.sort_by().iter().copied()).chain((0..schema.len()).filter(time));
     let mut columns = Vec::new();
     for column in first.chain(0..schema.len()) {
-        if !columns.contains(&column) && !schema.partition_by().contains(&column) {
+        let has_bounds = !schema.field(column).data_type().is_nested();
+        if has_bounds && !columns.contains(&column) && !schema.partition_by().contains(&column) {
             columns.push(column);
         }
     }
@@ -270,6 +283,8 @@ fn field_json(field: &Field) -> Value {
     let mut metadata = Map::new();
     if let Some(name) = type_name(field.data_type()) {
         metadata.insert(TYPE_KEY.into(), name.into());
+    } else if let Some(types) = types_inside(field.data_type()) {
+        metadata.insert(TYPE_KEY.into(), types.to_string().into());
     }
     if let DataType::Enum(variants) = field.data_type() {
         metadata.insert(VARIANTS_KEY.into(), json!(variants.names()).to_string().into());
@@ -282,22 +297,83 @@ fn field_json(field: &Field) -> Value {
     })
 }
 
-fn delta_type(data_type: &DataType) -> String {
+fn delta_type(data_type: &DataType) -> Value {
+    let name = match data_type {
+        DataType::Bool => "boolean",
+        DataType::Int8 => "byte",
+        DataType::Int16 | DataType::UInt8 => "short",
+        DataType::Int32 | DataType::UInt16 => "integer",
+        DataType::Int64 | DataType::UInt32 | DataType::UInt64 | DataType::Time | DataType::Duration => "long",
+        DataType::Float32 => "float",
+        DataType::Float64 => "double",
+        DataType::Decimal { precision, scale } => return format!("decimal({precision},{scale})").into(),
+        DataType::Utf8 | DataType::Enum(_) => "string",
+        DataType::Binary | DataType::Uuid => "binary",
+        DataType::Date => "date",
+        DataType::Timestamp { utc: true } => "timestamp",
+        DataType::Timestamp { utc: false } => "timestamp_ntz",
+        DataType::List(element) | DataType::FixedList(element, _) => {
+            let contains_null = element.is_nullable();
+            return json!({
+                "type": "array", "elementType": delta_type(element.data_type()), "containsNull": contains_null,
+            });
+        }
+        DataType::Struct(fields) => {
+            let field = |field: &Field| {
+                json!({
+                    "name": field.name(), "type": delta_type(field.data_type()), "nullable": field.is_nullable(),
+                    "metadata": {},
+                })
+            };
+            return json!({"type": "struct", "fields": fields.iter().map(field).collect::<Vec<_>>()});
+        }
+        DataType::Map { key, value } => {
+            return json!({
+                "type": "map", "keyType": delta_type(key.data_type()), "valueType": delta_type(value.data_type()),
+                "valueContainsNull": value.is_nullable(),
+            });
+        }
+    };
+    name.into()
+}
+
+/// What Delta's type of a column does not tell of the types inside it (format.md, section 1); `None` if that is nothing.
+fn types_inside(data_type: &DataType) -> Option<Value> {
+    let mut types = Map::new();
+    let mut add = |name: &str, field: &Field| {
+        if let Some(inside) = types_inside(field.data_type()) {
+            types.insert(name.into(), inside);
+        }
+    };
     match data_type {
-        DataType::Bool => "boolean".into(),
-        DataType::Int8 => "byte".into(),
-        DataType::Int16 | DataType::UInt8 => "short".into(),
-        DataType::Int32 | DataType::UInt16 => "integer".into(),
-        DataType::Int64 | DataType::UInt32 | DataType::UInt64 | DataType::Time | DataType::Duration => "long".into(),
-        DataType::Float32 => "float".into(),
-        DataType::Float64 => "double".into(),
-        DataType::Decimal { precision, scale } => format!("decimal({precision},{scale})"),
-        DataType::Utf8 | DataType::Enum(_) => "string".into(),
-        DataType::Binary | DataType::Uuid => "binary".into(),
-        DataType::Date => "date".into(),
-        DataType::Timestamp { utc: true } => "timestamp".into(),
-        DataType::Timestamp { utc: false } => "timestamp_ntz".into(),
+        DataType::List(element) => add(ELEMENT, element),
+        DataType::FixedList(element, len) => {
+            add(ELEMENT, element);
+            types.insert(LENGTH.into(), (*len).into());
+        }
+        DataType::Struct(fields) => {
+            let mut inside = Map::new();
+            for field in fields.iter() {
+                if let Some(types) = types_inside(field.data_type()) {
+                    inside.insert(field.name().into(), types);
+                }
+            }
+            if !inside.is_empty() {
+                types.insert(FIELDS.into(), inside.into());
+            }
+        }
+        DataType::Map { key, value } => {
+            add(KEYS, key);
+            add(VALUES, value);
+        }
+        other => {
+            types.insert(TYPE.into(), type_name(other)?.into());
+            if let DataType::Enum(variants) = other {
+                types.insert(VARIANTS.into(), variants.names().into());
+            }
+        }
     }
+    (!types.is_empty()).then(|| types.into())
 }
 
 /// The value of `soa.type`, where Delta's type does not tell the column's.
@@ -322,7 +398,11 @@ fn type_name(data_type: &DataType) -> Option<&'static str> {
         | DataType::Utf8
         | DataType::Binary
         | DataType::Date
-        | DataType::Timestamp { .. } => None,
+        | DataType::Timestamp { .. }
+        | DataType::List(_)
+        | DataType::FixedList(..)
+        | DataType::Struct(_)
+        | DataType::Map { .. } => None,
     }
 }
 
@@ -372,47 +452,122 @@ fn read_field(path: &Path, field: &StructField) -> Result<Field> {
         let message = format!("the {TYPE_KEY} of column \"{}\" is no text", field.name());
         return Err(Error::Unsupported { path: path.to_owned(), message });
     }
-    let unsupported = || Error::UnsupportedType { column: field.name().clone(), found: field.data_type().to_string() };
-    let refuse = |message: String| Error::Unsupported { path: path.to_owned(), message };
-    let DeltaType::Primitive(primitive) = field.data_type() else { return Err(unsupported()) };
-    let data_type = match (text(TYPE_KEY), primitive) {
-        (Some("u8"), PrimitiveType::Short) => DataType::UInt8,
-        (Some("u16"), PrimitiveType::Integer) => DataType::UInt16,
-        (Some("u32"), PrimitiveType::Long) => DataType::UInt32,
-        (Some("u64"), PrimitiveType::Long) => DataType::UInt64,
-        (Some("time"), PrimitiveType::Long) => DataType::Time,
-        (Some("duration"), PrimitiveType::Long) => DataType::Duration,
-        (Some("uuid"), PrimitiveType::Binary) => DataType::Uuid,
-        (Some("enum"), PrimitiveType::String) => {
-            let names = text(VARIANTS_KEY).and_then(|names| serde_json::from_str::<Vec<String>>(names).ok());
-            let names = names.ok_or_else(|| {
-                refuse(format!("the enum column \"{}\" has no list of variants in its metadata", field.name()))
-            })?;
-            DataType::Enum(Variants::new(names)?)
+    let reader = TypeReader { path, column: field.name() };
+    let data_type = match (text(TYPE_KEY), field.data_type()) {
+        (name, DeltaType::Primitive(_)) => {
+            let variants = text(VARIANTS_KEY).and_then(|names| serde_json::from_str::<Vec<String>>(names).ok());
+            reader.primitive(field.data_type(), name, variants)?
         }
-        (Some(other), _) => {
-            return Err(refuse(format!(
-                "column \"{}\" is declared as \"{other}\" over {}, which this release does not know; use a newer release",
-                field.name(),
-                field.data_type()
-            )));
+        (None, nested) => reader.read(nested, &Value::Null)?,
+        (Some(types), nested) => {
+            let types = serde_json::from_str(types).map_err(|_| reader.unknown(types, nested))?;
+            reader.read(nested, &types)?
         }
-        (None, PrimitiveType::Boolean) => DataType::Bool,
-        (None, PrimitiveType::Byte) => DataType::Int8,
-        (None, PrimitiveType::Short) => DataType::Int16,
-        (None, PrimitiveType::Integer) => DataType::Int32,
-        (None, PrimitiveType::Long) => DataType::Int64,
-        (None, PrimitiveType::Float) => DataType::Float32,
-        (None, PrimitiveType::Double) => DataType::Float64,
-        (None, PrimitiveType::Decimal(decimal)) => {
-            DataType::Decimal { precision: decimal.precision(), scale: decimal.scale() }
-        }
-        (None, PrimitiveType::String) => DataType::Utf8,
-        (None, PrimitiveType::Binary) => DataType::Binary,
-        (None, PrimitiveType::Date) => DataType::Date,
-        (None, PrimitiveType::Timestamp) => DataType::Timestamp { utc: true },
-        (None, PrimitiveType::TimestampNtz) => DataType::Timestamp { utc: false },
-        (None, _) => return Err(unsupported()),
     };
     Ok(Field::new(field.name(), data_type).with_nullable(field.is_nullable()))
+}
+
+/// Reads the type of a column.
+struct TypeReader<'a> {
+    path: &'a Path,
+    column: &'a str,
+}
+
+impl TypeReader<'_> {
+    fn unknown(&self, name: &str, delta: &DeltaType) -> Error {
+        let message = format!(
+            "column \"{}\" is declared as \"{name}\" over {delta}, which this release does not know; use a newer release",
+            self.column
+        );
+        Error::Unsupported { path: self.path.to_owned(), message }
+    }
+
+    /// The type that is Delta's type and what [`types_inside`] says, or null where that is nothing.
+    fn read(&self, delta: &DeltaType, types: &Value) -> Result<DataType> {
+        let known: &[&str] = match delta {
+            DeltaType::Array(_) => &[ELEMENT, LENGTH],
+            DeltaType::Struct(_) => &[FIELDS],
+            DeltaType::Map(_) => &[KEYS, VALUES],
+            _ => &[TYPE, VARIANTS],
+        };
+        let unknown = || self.unknown(&types.to_string(), delta);
+        let no_entries = Map::new();
+        let entries = if types.is_null() { &no_entries } else { types.as_object().ok_or_else(unknown)? };
+        if entries.keys().any(|entry| !known.contains(&entry.as_str())) {
+            return Err(unknown());
+        }
+        Ok(match delta {
+            DeltaType::Array(array) => {
+                let element = self.read(array.element_type(), &types[ELEMENT])?;
+                match &types[LENGTH] {
+                    Value::Null => DataType::list(element, array.contains_null()),
+                    length => {
+                        let length = length.as_u64().and_then(|length| u32::try_from(length).ok()).ok_or_else(unknown)?;
+                        DataType::fixed_list(element, array.contains_null(), length)
+                    }
+                }
+            }
+            DeltaType::Struct(inside) => {
+                let field = |field: &StructField| -> Result<Field> {
+                    let data_type = self.read(field.data_type(), &types[FIELDS][field.name()])?;
+                    Ok(Field::new(field.name(), data_type).with_nullable(field.is_nullable()))
+                };
+                DataType::Struct(inside.fields().map(field).collect::<Result<_>>()?)
+            }
+            DeltaType::Map(map) => {
+                let key = self.read(map.key_type(), &types[KEYS])?;
+                let value = self.read(map.value_type(), &types[VALUES])?;
+                DataType::map(key, value, map.value_contains_null())
+            }
+            primitive => {
+                let name = types[TYPE].as_str();
+                if name.is_none() && !entries.is_empty() {
+                    return Err(unknown());
+                }
+                let names = types[VARIANTS].as_array().map(|names| {
+                    names.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+                });
+                self.primitive(primitive, name, names)?
+            }
+        })
+    }
+
+    /// The type of values that have no others inside, by its name where Delta's type does not tell it.
+    fn primitive(&self, delta: &DeltaType, name: Option<&str>, variants: Option<Vec<String>>) -> Result<DataType> {
+        let unsupported = || Error::UnsupportedType { column: self.column.to_owned(), found: delta.to_string() };
+        let DeltaType::Primitive(primitive) = delta else { return Err(unsupported()) };
+        Ok(match (name, primitive) {
+            (Some("u8"), PrimitiveType::Short) => DataType::UInt8,
+            (Some("u16"), PrimitiveType::Integer) => DataType::UInt16,
+            (Some("u32"), PrimitiveType::Long) => DataType::UInt32,
+            (Some("u64"), PrimitiveType::Long) => DataType::UInt64,
+            (Some("time"), PrimitiveType::Long) => DataType::Time,
+            (Some("duration"), PrimitiveType::Long) => DataType::Duration,
+            (Some("uuid"), PrimitiveType::Binary) => DataType::Uuid,
+            (Some("enum"), PrimitiveType::String) => {
+                let names = variants.ok_or_else(|| Error::Unsupported {
+                    path: self.path.to_owned(),
+                    message: format!("the enum column \"{}\" has no list of variants in its metadata", self.column),
+                })?;
+                DataType::Enum(Variants::new(names)?)
+            }
+            (Some(other), _) => return Err(self.unknown(other, delta)),
+            (None, PrimitiveType::Boolean) => DataType::Bool,
+            (None, PrimitiveType::Byte) => DataType::Int8,
+            (None, PrimitiveType::Short) => DataType::Int16,
+            (None, PrimitiveType::Integer) => DataType::Int32,
+            (None, PrimitiveType::Long) => DataType::Int64,
+            (None, PrimitiveType::Float) => DataType::Float32,
+            (None, PrimitiveType::Double) => DataType::Float64,
+            (None, PrimitiveType::Decimal(decimal)) => {
+                DataType::Decimal { precision: decimal.precision(), scale: decimal.scale() }
+            }
+            (None, PrimitiveType::String) => DataType::Utf8,
+            (None, PrimitiveType::Binary) => DataType::Binary,
+            (None, PrimitiveType::Date) => DataType::Date,
+            (None, PrimitiveType::Timestamp) => DataType::Timestamp { utc: true },
+            (None, PrimitiveType::TimestampNtz) => DataType::Timestamp { utc: false },
+            (None, _) => return Err(unsupported()),
+        })
+    }
 }

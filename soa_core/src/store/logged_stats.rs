@@ -219,7 +219,13 @@ fn bound_from_json(data_type: &DataType, value: &Value, is_max: bool) -> Option<
         | DataType::UInt64
         | DataType::Time
         | DataType::Duration => value.as_i64().map(|value| Scalar::Int(value.into())),
-        DataType::Bool | DataType::Binary | DataType::Uuid => None,
+        DataType::Bool
+        | DataType::Binary
+        | DataType::Uuid
+        | DataType::List(_)
+        | DataType::FixedList(..)
+        | DataType::Struct(_)
+        | DataType::Map { .. } => None,
     }
 }
 

@@ -71,7 +71,7 @@ impl ColumnStats {
                 (min.map(|bytes| Scalar::Binary(bytes.into())), max.map(|bytes| Scalar::Binary(bytes.into())), false)
             }
             ArrowType::Dictionary(_, _) => variants(array),
-            // No column has another type; nothing is known of it.
+            // Nothing is known of lists, structs and maps.
             _ => (None, None, true),
         };
         Self { nulls: array.logical_null_count() as u64, min, max, has_nan }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use uuid::Uuid;
 
-use crate::records::{Colour, Everything, EverythingSoA, everything, instant};
+use crate::records::{Colour, Everything, EverythingSoA, everything, instant, place};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -21,6 +21,7 @@ enum Step {
     SetMaybeText(usize, Option<String>),
     SetMaybeNumber(usize, Option<u32>),
     SetMaybeColour(usize, Option<Colour>),
+    SetNested(usize, i64),
     AddTo(usize, i32),
     SwapRemove(usize),
     Truncate(usize),
@@ -76,10 +77,14 @@ enum Order {
     Raw,
     Huge,
     Took,
+    Tags,
+    Chunks,
+    Stock,
+    Vector,
 }
 
 impl Order {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 20] = [
         Self::Flag,
         Self::I8,
         Self::U64,
@@ -96,6 +101,10 @@ impl Order {
         Self::Raw,
         Self::Huge,
         Self::Took,
+        Self::Tags,
+        Self::Chunks,
+        Self::Stock,
+        Self::Vector,
     ];
 
     fn compare(self, a: &Everything, b: &Everything) -> Ordering {
@@ -119,6 +128,10 @@ impl Order {
             Self::Raw => a.raw.cmp(&b.raw),
             Self::Huge => a.huge.cmp(&b.huge),
             Self::Took => a.took.cmp(&b.took),
+            Self::Tags => a.tags.cmp(&b.tags),
+            Self::Chunks => a.chunks.cmp(&b.chunks),
+            Self::Stock => a.stock.cmp(&b.stock),
+            Self::Vector => a.vector[0].total_cmp(&b.vector[0]),
         }
     }
 
@@ -140,6 +153,10 @@ impl Order {
             Self::Raw => soa.sort_by_raw(),
             Self::Huge => soa.sort_by_huge(),
             Self::Took => soa.sort_by_took(),
+            Self::Tags => soa.sort_by_tags(),
+            Self::Chunks => soa.sort_by_chunks(),
+            Self::Stock => soa.sort_by_stock(),
+            Self::Vector => soa.sort_by_vector(),
         }
     }
 }
@@ -233,6 +250,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (at(), proptest::option::of(text())).prop_map(|(at, text)| Step::SetMaybeText(at, text)),
         2 => (at(), any::<Option<u32>>()).prop_map(|(at, number)| Step::SetMaybeNumber(at, number)),
         2 => (at(), proptest::option::of(colour())).prop_map(|(at, colour)| Step::SetMaybeColour(at, colour)),
+        3 => (at(), 0..1_000_i64).prop_map(|(at, n)| Step::SetNested(at, n)),
         2 => (at(), any::<i32>()).prop_map(|(at, number)| Step::AddTo(at, number)),
         5 => at().prop_map(Step::SwapRemove),
         1 => at().prop_map(Step::Truncate),
@@ -284,6 +302,20 @@ impl Model {
             Step::SetMaybeNumber(at, number) if valid(at) => {
                 soa.view_mut(at).set_maybe_number(number);
                 rows[at].maybe_number = number;
+            }
+            Step::SetNested(at, n) if valid(at) => {
+                let Everything { tags, chunks, maybe_grid, places, stock, vector, .. } = everything(n);
+                let mut row = soa.view_mut(at);
+                row.set_tags(tags.clone()).unwrap();
+                row.set_chunks(chunks.clone()).unwrap();
+                row.set_maybe_grid(maybe_grid.clone()).unwrap();
+                row.set_places(places.clone()).unwrap();
+                row.set_stock(stock.clone()).unwrap();
+                row.set_vector(vector).unwrap();
+                row.set_place(place(n)).unwrap();
+                let row = &mut rows[at];
+                (row.tags, row.chunks, row.maybe_grid, row.places) = (tags, chunks, maybe_grid, places);
+                (row.stock, row.vector, row.place) = (stock, vector, place(n));
             }
             Step::SetMaybeColour(at, colour) if valid(at) => {
                 soa.view_mut(at).set_maybe_colour(colour);

@@ -1,5 +1,7 @@
 //! A record with a field of every type.
 
+use std::collections::{BTreeMap, HashMap};
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use soa_core::SoA;
@@ -11,6 +13,18 @@ pub(crate) enum Colour {
     #[soa(rename = "dark green")]
     Green,
     Blue = 40,
+}
+
+/// A record that is inside others.
+#[derive(Debug, Clone, PartialEq, SoA)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    pub(crate) lat: f64,
+    pub(crate) height: Option<i32>,
+    pub(crate) colour: Colour,
+    pub(crate) seen: Vec<DateTime<Utc>>,
+    #[soa(rename = "ID")]
+    pub(crate) id: Uuid,
 }
 
 #[derive(Debug, Clone, PartialEq, SoA)]
@@ -60,6 +74,16 @@ pub(crate) struct Everything {
     pub(crate) maybe_cents: Option<i64>,
     #[soa(decimal(28, 28))]
     pub(crate) maybe_price: Option<Decimal>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) maybe_scores: Option<Vec<Option<f64>>>,
+    pub(crate) chunks: Vec<Vec<u8>>,
+    pub(crate) vector: [f32; 3],
+    pub(crate) maybe_grid: Option<[Vec<Colour>; 2]>,
+    pub(crate) place: Place,
+    pub(crate) maybe_place: Option<Place>,
+    pub(crate) places: Vec<Place>,
+    pub(crate) stock: BTreeMap<String, u64>,
+    pub(crate) by_day: Option<HashMap<NaiveDate, Option<Place>>>,
     #[soa(skip)]
     pub(crate) note_to_self: Vec<u8>,
 }
@@ -71,6 +95,21 @@ pub(crate) fn instant(micros: i64) -> DateTime<Utc> {
 
 fn time_of_day(micros: i64) -> NaiveTime {
     instant(micros).time()
+}
+
+fn day(n: i64) -> NaiveDate {
+    NaiveDate::from_num_days_from_ce_opt(719_163 - n as i32).unwrap()
+}
+
+pub(crate) fn place(n: i64) -> Place {
+    Place {
+        name: format!("{}. place", "long ".repeat(n.rem_euclid(4) as usize)),
+        lat: n as f64 / 7.0,
+        height: (n % 2 == 0).then_some(n as i32),
+        colour: [Colour::Red, Colour::Green, Colour::Blue][n.rem_euclid(3) as usize],
+        seen: (0..n.rem_euclid(4)).map(|k| instant(n + k)).collect(),
+        id: Uuid::from_u128(n as u128),
+    }
 }
 
 /// A row whose values follow from `n`; every third `Option` is empty.
@@ -101,7 +140,7 @@ pub(crate) fn everything(n: i64) -> Everything {
         maybe_float: some(2).then_some(n as f64),
         maybe_text: some(0).then_some(text),
         maybe_colour: some(1).then_some(colour),
-        maybe_day: some(2).then(|| NaiveDate::from_num_days_from_ce_opt(719_163 - n as i32).unwrap()),
+        maybe_day: some(2).then(|| day(n)),
         maybe_instant: some(0).then(|| instant(n)),
         maybe_stamp: some(1).then_some(-n),
         time_of_day: time_of_day(n * 1_000_007),
@@ -117,6 +156,16 @@ pub(crate) fn everything(n: i64) -> Everything {
         maybe_uuid: some(0).then(|| Uuid::from_u128(n as u128)),
         maybe_cents: some(1).then_some(n % 1_000_000_000),
         maybe_price: some(2).then(|| Decimal::from_i128_with_scale(n.into(), 28)),
+        tags: (0..n.rem_euclid(4)).map(|k| format!("tag {}", n + k)).collect(),
+        maybe_scores: some(0).then(|| (0..n.rem_euclid(5)).map(|k| some(k).then_some((n - k) as f64)).collect()),
+        chunks: (0..n.rem_euclid(3)).map(|k| vec![k as u8; n.rem_euclid(19) as usize]).collect(),
+        vector: [n as f32, -0.5, 0.25],
+        maybe_grid: some(1).then(|| [vec![colour; n.rem_euclid(3) as usize], vec![Colour::Blue]]),
+        place: place(n),
+        maybe_place: some(2).then(|| place(n + 1)),
+        places: (0..n.rem_euclid(3)).map(|k| place(n + k)).collect(),
+        stock: (0..n.rem_euclid(4)).map(|k| (format!("item {k}"), (n + k) as u64)).collect(),
+        by_day: some(0).then(|| (0..n.rem_euclid(3)).map(|k| (day(n + k), some(k).then(|| place(k)))).collect()),
         note_to_self: Vec::new(),
     }
 }

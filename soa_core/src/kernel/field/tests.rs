@@ -43,6 +43,10 @@ impl<C: FieldColumn> FieldColumn for Slow<C> {
         C::encode(value)
     }
 
+    fn blank() -> Self::Stored {
+        C::blank()
+    }
+
     fn push(&mut self, value: C::Stored) {
         self.0.push(value);
     }

@@ -18,10 +18,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::checksum::column_checksum;
 use super::write::compact;
 use super::zone_map::{Zone, ZoneMap};
-use crate::convert::remap_enum;
+use crate::convert::remap_enums;
 use crate::error::{Error, Result};
 use crate::predicate::Bounds;
-use crate::schema::{DataType, Field, arrow_field};
+use crate::schema::{Field, arrow_field};
 use crate::store::io::Backend;
 use crate::store::stats::ColumnStats;
 use crate::store::{FORMAT_VERSION, UNIT_ROWS};
@@ -231,10 +231,7 @@ impl ArrowForm {
         if array.logical_null_count() > 0 && !field.is_nullable() {
             return Err("it holds NULL where there must be none".into());
         }
-        match field.data_type() {
-            DataType::Enum(variants) => remap_enum(&array, field.name(), variants).map_err(|error| error.to_string()),
-            _ => Ok(array),
-        }
+        remap_enums(&array, field).map_err(|error| error.to_string())
     }
 
     /// Checks every column of every batch, whether used before or not.
@@ -306,16 +303,17 @@ fn check_layout(batch: &IpcBatch<'_>, schema: &ArrowSchema, rows: u64, body_len:
     let nodes = batch.nodes().ok_or("it has no columns")?;
     let buffers = batch.buffers().ok_or("it has no buffers")?;
     let variadic: Vec<i64> = batch.variadicBufferCounts().iter().flatten().collect();
-    if nodes.len() != schema.fields().len() || nodes.iter().any(|node| u64::try_from(node.length()) != Ok(rows)) {
-        return Err("its columns are not of the length they should be".into());
+    let mut layout = Layout::default();
+    for field in schema.fields() {
+        let node = (layout.nodes < nodes.len()).then(|| nodes.get(layout.nodes));
+        if node.is_none_or(|node| u64::try_from(node.length()) != Ok(rows)) {
+            return Err("its columns are not of the length they should be".into());
+        }
+        layout.add(field.data_type());
     }
-    let views = schema
-        .fields()
-        .iter()
-        .filter(|field| matches!(field.data_type(), ArrowType::Utf8View | ArrowType::BinaryView))
-        .count();
     let extra: Option<usize> = variadic.iter().map(|count| usize::try_from(*count).ok()).sum();
-    if variadic.len() != views || extra.is_none_or(|extra| buffers.len() != 2 * schema.fields().len() + extra) {
+    let buffer_count = extra.and_then(|extra| layout.buffers.checked_add(extra));
+    if nodes.len() != layout.nodes || variadic.len() != layout.views || buffer_count != Some(buffers.len()) {
         return Err("it has another number of buffers than it should have".into());
     }
     for buffer in buffers {
@@ -328,6 +326,37 @@ fn check_layout(batch: &IpcBatch<'_>, schema: &ArrowSchema, rows: u64, body_len:
         return Err("it is compressed, which an Arrow form never is".into());
     }
     Ok(())
+}
+
+/// What the message of a record batch describes.
+#[derive(Debug, Default)]
+struct Layout {
+    /// Arrays, those inside others among them.
+    nodes: usize,
+    /// Buffers, without those of bytes that views refer to.
+    buffers: usize,
+    /// Arrays of views.
+    views: usize,
+}
+
+impl Layout {
+    fn add(&mut self, data_type: &ArrowType) {
+        self.nodes += 1;
+        self.buffers += 2;
+        match data_type {
+            ArrowType::Utf8View | ArrowType::BinaryView => self.views += 1,
+            ArrowType::List(child) | ArrowType::Map(child, _) => self.add(child.data_type()),
+            ArrowType::FixedSizeList(child, _) => {
+                self.buffers -= 1;
+                self.add(child.data_type());
+            }
+            ArrowType::Struct(fields) => {
+                self.buffers -= 1;
+                fields.iter().for_each(|field| self.add(field.data_type()));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Reads the dictionary of an enum column. Its names are matched to the table's when rows are read, so that

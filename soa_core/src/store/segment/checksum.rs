@@ -4,11 +4,18 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::{DataType as ArrowType, UInt8Type};
 
-/// CRC-32C over the validity bits, if any value is NULL, and then each buffer of the array.
+/// CRC-32C over the validity bits, if any value is NULL, then each buffer of the array, and then the arrays inside it.
 ///
 /// The array must not be a slice of a larger one.
 pub(super) fn column_checksum(array: &ArrayRef) -> u32 {
-    let mut crc = 0;
+    append(0, array)
+}
+
+fn append(mut crc: u32, array: &ArrayRef) -> u32 {
+    if array.is_empty() {
+        // Inside lists that are all empty: its offsets may be written or not.
+        return crc;
+    }
     if let Some(nulls) = array.nulls().filter(|nulls| nulls.null_count() > 0) {
         crc = append_bits(crc, nulls.inner());
     }
@@ -19,6 +26,17 @@ pub(super) fn column_checksum(array: &ArrayRef) -> u32 {
         }
         ArrowType::BinaryView => {
             append_views(crc, array.as_binary_view().views().inner(), array.as_binary_view().data_buffers())
+        }
+        ArrowType::List(_) => {
+            let list = array.as_list::<i32>();
+            append(crc32c::crc32c_append(crc, list.offsets().inner().inner()), list.values())
+        }
+        ArrowType::FixedSizeList(_, _) => append(crc, array.as_fixed_size_list().values()),
+        ArrowType::Struct(_) => array.as_struct().columns().iter().fold(crc, append),
+        ArrowType::Map(_, _) => {
+            let map = array.as_map();
+            let crc = crc32c::crc32c_append(crc, map.offsets().inner().inner());
+            append(append(crc, map.keys()), map.values())
         }
         ArrowType::Dictionary(_, _) => {
             let keys = array.as_dictionary::<UInt8Type>().keys().values().inner();

@@ -48,7 +48,14 @@ impl PartitionValue {
             }
             DataType::Date => Scalar::Int(date_from_text(text)?),
             DataType::Timestamp { .. } => Scalar::Int(timestamp_from_text(text)?),
-            DataType::Float32 | DataType::Float64 | DataType::Binary | DataType::Uuid => return None,
+            DataType::Float32
+            | DataType::Float64
+            | DataType::Binary
+            | DataType::Uuid
+            | DataType::List(_)
+            | DataType::FixedList(..)
+            | DataType::Struct(_)
+            | DataType::Map { .. } => return None,
         };
         Some(Self { text: Some(text.to_owned()), value: Some(value) })
     }

@@ -69,6 +69,9 @@ impl SegmentFile {
             | DataType::Time
             | DataType::Duration => 64,
             DataType::Decimal { .. } | DataType::Utf8 | DataType::Binary | DataType::Uuid => 128,
+            // Where each list ends; or no list may be NULL, nor what is in it.
+            DataType::List(_) | DataType::Map { .. } => 32,
+            DataType::FixedList(..) | DataType::Struct(_) => 0,
         };
         let row: u64 = self.stored().iter().map(|field| bits(field.data_type())).sum();
         self.row_count().saturating_mul(row) / 8

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::DataType as ArrowType;
+use arrow::array::{ArrayRef, RecordBatch};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
@@ -12,6 +11,7 @@ use uuid::Uuid;
 use super::file::{arrow_path, key_path};
 use super::parquet_form::{self, Encoded};
 use super::{arrow_form, key_index};
+use crate::convert::compact_array;
 use crate::error::{Error, Result};
 use crate::schema::{Field, Schema};
 use crate::store::UNIT_ROWS;
@@ -199,15 +199,7 @@ fn write_new<T>(
 
 /// The same rows in arrays of their own: views refer to no more text than the rows have.
 pub(in crate::store) fn compact(batch: &RecordBatch) -> RecordBatch {
-    let columns: Vec<ArrayRef> = batch
-        .columns()
-        .iter()
-        .map(|array| match array.data_type() {
-            ArrowType::Utf8View => Arc::new(array.as_string_view().gc()) as ArrayRef,
-            ArrowType::BinaryView => Arc::new(array.as_binary_view().gc()) as ArrayRef,
-            _ => Arc::clone(array),
-        })
-        .collect();
+    let columns: Vec<ArrayRef> = batch.columns().iter().map(compact_array).collect();
     RecordBatch::try_new(batch.schema(), columns).expect("the columns have the types and lengths they had")
 }
 

@@ -181,6 +181,8 @@ fn decode_bound(bytes: [u8; BOUND_LEN], len: usize, data_type: &DataType, is_max
             Some(Scalar::Float(f64::from_bits(u64::from_le_bytes(bits))))
         }
         DataType::Binary | DataType::Uuid => Some(Scalar::Binary(bytes.get(..len)?.to_vec())),
+        // Values inside others have no bounds.
+        DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. } => return None,
         DataType::Utf8 | DataType::Enum(_) => text_bound(bytes.get(..len)?, is_max).map(Scalar::Utf8),
     })
 }

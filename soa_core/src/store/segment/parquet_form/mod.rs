@@ -51,7 +51,10 @@ pub(super) struct ParquetForm {
     len: u64,
     metadata: ArrowReaderMetadata,
     fields: Vec<Field>,
-    /// The file's leaf column of each field, or `None` where the file has none: it is all NULL.
+    /// The file's columns of each field: one, or for a nested type one for each kind of value inside it. `None` where the
+    /// file has none: it is all NULL.
+    roots: Vec<Option<Range<usize>>>,
+    /// The file's column of each field, if it is one.
     leaves: Vec<Option<usize>>,
     checksums: Option<Checksums>,
     indexes: Indexes,
@@ -96,7 +99,11 @@ impl ParquetForm {
                 return Err(Error::damaged(path, "its footer does not match its checksum"));
             }
         }
-        let leaves = fields.iter().map(|field| find_leaf(path, &metadata, field)).collect::<Result<_>>()?;
+        let roots = fields.iter().map(|field| find_root(path, &metadata, field)).collect::<Result<Vec<_>>>()?;
+        let alone = |(field, root): (&Field, &Option<Range<usize>>)| {
+            root.as_ref().filter(|_| !field.data_type().is_nested()).map(|root| root.start)
+        };
+        let leaves = fields.iter().zip(&roots).map(alone).collect();
         let backend = Arc::clone(backend);
         Ok(Self {
             path: path.to_owned(),
@@ -104,6 +111,7 @@ impl ParquetForm {
             len,
             metadata,
             fields: fields.to_vec(),
+            roots,
             leaves,
             checksums,
             indexes: Indexes::default(),
@@ -147,10 +155,11 @@ impl ParquetForm {
             let empty = |column: &usize| arrow::array::new_empty_array(&self.fields[*column].data_type().to_arrow());
             return Ok(columns.iter().map(empty).collect());
         }
-        let mut leaves: Vec<usize> = columns.iter().filter_map(|column| self.leaves[*column]).collect();
-        leaves.sort_unstable();
-        leaves.dedup();
-        let mut by_leaf: HashMap<usize, ArrayRef> = HashMap::new();
+        let mut roots: Vec<Range<usize>> = columns.iter().filter_map(|column| self.roots[*column].clone()).collect();
+        roots.sort_unstable_by_key(|root| root.start);
+        roots.dedup();
+        let leaves: Vec<usize> = roots.iter().cloned().flatten().collect();
+        let mut by_root: HashMap<usize, ArrayRef> = HashMap::new();
         if !leaves.is_empty() {
             let file = self.backend.open(&self.path).map_err(Error::io("open", &self.path))?;
             let mut chunks = Vec::new();
@@ -160,13 +169,13 @@ impl ParquetForm {
             let batch = self
                 .decode(unit, rows, &leaves, ranges, chunks)
                 .map_err(|error| Error::damaged(&self.path, format!("row group {unit} cannot be decoded: {error}")))?;
-            by_leaf.extend(leaves.into_iter().zip(batch.columns().iter().cloned()));
+            by_root.extend(roots.iter().map(|root| root.start).zip(batch.columns().iter().cloned()));
         }
         columns
             .iter()
             .map(|column| {
                 let field = &self.fields[*column];
-                match self.leaves[*column].and_then(|leaf| by_leaf.get(&leaf)) {
+                match self.roots[*column].as_ref().and_then(|root| by_root.get(&root.start)) {
                     Some(array) => from_storage(array, field),
                     None => Ok(arrow::array::new_null_array(&field.data_type().to_arrow(), rows)),
                 }
@@ -300,12 +309,15 @@ fn is_int96(metadata: &ArrowReaderMetadata, name: &str) -> bool {
     columns.any(|column| column.path().parts() == [name] && column.physical_type() == PhysicalType::INT96)
 }
 
-fn find_leaf(path: &Path, metadata: &ArrowReaderMetadata, field: &Field) -> Result<Option<usize>> {
-    let schema = metadata.parquet_schema();
-    let found = schema.columns().iter().position(|column| column.path().parts() == [field.name()]);
-    match found {
-        None if field.is_nullable() => Ok(None),
-        None => Err(Error::damaged(path, format!("it has no column \"{}\"", field.name()))),
-        some => Ok(some),
-    }
+fn find_root(path: &Path, metadata: &ArrowReaderMetadata, field: &Field) -> Result<Option<Range<usize>>> {
+    let columns = metadata.parquet_schema().columns();
+    let is_root = |part: Option<&String>| part.is_some_and(|name| name == field.name());
+    let Some(start) = columns.iter().position(|column| is_root(column.path().parts().first())) else {
+        return match field.is_nullable() {
+            true => Ok(None),
+            false => Err(Error::damaged(path, format!("it has no column \"{}\"", field.name()))),
+        };
+    };
+    let len = columns[start..].iter().take_while(|column| is_root(column.path().parts().first())).count();
+    Ok(Some(start..start + len))
 }

@@ -9,19 +9,19 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::TypePtr;
+use parquet::schema::types::{SchemaDescriptor, TypePtr};
 
 use super::checksums::{self, BLOOM_CHECKSUMS_KEY, Checksums, bloom_range, chunk_range};
 use super::encoding::ColumnEncoding;
-use crate::convert::{storage_type, to_storage};
+use crate::convert::{leaves_of, storage_field, to_storage};
 use crate::predicate::Scalar;
 use crate::schema::{Field, Schema};
 use crate::store::UNIT_ROWS;
@@ -73,7 +73,7 @@ fn write_by(
     let key = schema.key().map(|key| schema.field(key).name());
     let columns = fields.iter().map(|field| Column::new(field, key == Some(field.name())));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
-    let writer = FileWriter::new(&columns, sorting(schema, fields))?;
+    let writer = FileWriter::new(&columns, sorting(schema, &columns))?;
     let tasks = batches.len() * columns.len();
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -87,8 +87,8 @@ fn write_by(
     })
 }
 
-/// A column chunk and its place in the file.
-type Chunk = (usize, Result<ArrowColumnChunk, ParquetError>);
+/// The column chunks of a column, one for each kind of value inside it, and their place in the file.
+type Chunk = (usize, Result<Vec<ArrowColumnChunk>, ParquetError>);
 
 /// Encodes column chunks, each the next that no other thread has begun, until there are no more or nobody wants them.
 fn encode_chunks(
@@ -121,37 +121,46 @@ struct Column<'a> {
 
 impl<'a> Column<'a> {
     fn new(field: &'a Field, is_key: bool) -> Result<Self, ParquetError> {
-        let stored = ArrowField::new(field.name(), storage_type(field.data_type()), field.is_nullable());
-        let schema = Arc::new(ArrowSchema::new(vec![stored]));
+        let schema = Arc::new(ArrowSchema::new(vec![storage_field(field)]));
         let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
         Ok(Self { field, is_key, schema, parquet_schema })
     }
 
-    fn encode(&self, array: &ArrayRef) -> Result<ArrowColumnChunk, ParquetError> {
-        let array = to_storage(array, self.field.data_type())?;
+    fn leaf_count(&self) -> usize {
+        SchemaDescriptor::new(Arc::clone(&self.parquet_schema)).num_columns()
+    }
+
+    fn encode(&self, array: &ArrayRef) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+        let array = to_storage(array, self.field)?;
         let properties = Arc::new(self.properties(&array)?.build());
         let file = SerializedFileWriter::new(io::sink(), Arc::clone(&self.parquet_schema), properties)?;
         let mut writers = ArrowRowGroupWriterFactory::new(&file, Arc::clone(&self.schema)).create_column_writers(0)?;
-        let mut writer = writers.pop().ok_or_else(|| ParquetError::General("a column has no writer".into()))?;
-        for leaf in compute_leaves(self.schema.field(0), &array)? {
-            writer.write(&leaf)?;
+        let leaves = compute_leaves(self.schema.field(0), &array)?;
+        if leaves.len() != writers.len() {
+            return Err(ParquetError::General("a column has another number of writers than of values".into()));
         }
-        writer.close()
+        for (writer, leaf) in writers.iter_mut().zip(&leaves) {
+            writer.write(leaf)?;
+        }
+        writers.into_iter().map(ArrowColumnWriter::close).collect()
     }
 
     /// What the values ask for.
     fn properties(&self, array: &ArrayRef) -> Result<WriterPropertiesBuilder, ParquetError> {
-        let (dictionary, encoding) = ColumnEncoding::of(array).parquet(array.data_type());
-        let level = match encoding {
-            Encoding::DELTA_LENGTH_BYTE_ARRAY => ZSTD_LEVEL_OF_TEXT,
-            _ => ZSTD_LEVEL,
-        };
-        let properties = properties()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(level)?))
+        let mut properties = properties()
             .set_statistics_enabled(EnabledStatistics::Page)
-            .set_data_page_row_count_limit(PAGE_ROWS)
-            .set_dictionary_enabled(dictionary)
-            .set_encoding(encoding);
+            .set_data_page_row_count_limit(PAGE_ROWS);
+        for (leaf, array) in SchemaDescriptor::new(Arc::clone(&self.parquet_schema)).columns().iter().zip(leaves_of(array)) {
+            let (dictionary, encoding) = ColumnEncoding::of(&array).parquet(array.data_type());
+            let level = match encoding {
+                Encoding::DELTA_LENGTH_BYTE_ARRAY => ZSTD_LEVEL_OF_TEXT,
+                _ => ZSTD_LEVEL,
+            };
+            properties = properties
+                .set_column_compression(leaf.path().clone(), Compression::ZSTD(ZstdLevel::try_new(level)?))
+                .set_column_dictionary_enabled(leaf.path().clone(), dictionary)
+                .set_column_encoding(leaf.path().clone(), encoding);
+        }
         if !self.is_key || is_a_whole_range(array) {
             return Ok(properties);
         }
@@ -178,8 +187,12 @@ fn properties() -> WriterPropertiesBuilder {
 }
 
 /// The columns by which the rows are sorted, as far as they are in the file.
-fn sorting(schema: &Schema, fields: &[Field]) -> Vec<SortingColumn> {
-    let position = |column: &usize| fields.iter().position(|field| field.name() == schema.field(*column).name());
+fn sorting(schema: &Schema, columns: &[Column<'_>]) -> Vec<SortingColumn> {
+    let position = |column: &usize| {
+        let place = columns.iter().position(|found| found.field.name() == schema.field(*column).name())?;
+        // Parquet counts the kinds of values, of which nested columns may have several.
+        Some(columns[..place].iter().map(Column::leaf_count).sum::<usize>())
+    };
     schema
         .sort_by()
         .iter()
@@ -216,7 +229,7 @@ impl FileWriter {
         chunks: Receiver<Chunk>,
         out: &mut dyn Write,
     ) -> io::Result<Encoded> {
-        let mut early: Vec<Option<ArrowColumnChunk>> = Vec::new();
+        let mut early: Vec<Option<Vec<ArrowColumnChunk>>> = Vec::new();
         early.resize_with(groups * columns, || None);
         for group in 0..groups {
             let mut row_group = self.parquet.next_row_group()?;
@@ -226,7 +239,7 @@ impl FileWriter {
                     let (found, chunk) = chunks.recv().map_err(|_| gone())?;
                     early[found] = Some(chunk?);
                 }
-                if let Some(chunk) = early[place].take() {
+                for chunk in early[place].take().into_iter().flatten() {
                     chunk.append_to_row_group(&mut row_group)?;
                 }
             }
