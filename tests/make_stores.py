@@ -379,7 +379,7 @@ def nested() -> pa.Table:
 
     def row(id: int) -> dict:
         seen = [at(2024, 1, 1, utc=True) + datetime.timedelta(microseconds=id * 7_000_001 * k) for k in range(id % 3)]
-        return {"name": f"place {id}", "lat": None if id % 4 == 0 else id / 8, "seen": seen, "id": 2**64 - id}
+        return {"name": f"place {id}", "lat": None if id % 4 == 0 else id / 8, "seen": seen, "id": 2**64 - 1 - id}
 
     stock = [None if id % 9 == 0 else [(f"item {k}", None if k == 2 else id * k) for k in range(id % 4)] for id in ids]
     numbers = [[(k, row(k)) for k in range(id % 3)] for id in ids]

@@ -7,9 +7,7 @@
 //! are ordered by length, then by their bytes. A value that is no container is the one element of an array that says so.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{
-    DataType as ArrowType, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type,
-};
+use arrow::datatypes::{DataType as ArrowType, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::array::integer;
@@ -70,7 +68,8 @@ fn read(array: &ArrayRef, index: usize, texts: Texts<'_>) -> Result<Json, Misfit
     }
     let unexpected = || Misfit::Unexpected(array.data_type().to_string());
     let string = |text: &str| Ok(Json::String(texts.encode(text)?.into_owned()));
-    let all = |values: &ArrayRef| (0..values.len()).map(|index| read(values, index, texts)).collect::<Result<Vec<_>, _>>();
+    let all =
+        |values: &ArrayRef| (0..values.len()).map(|index| read(values, index, texts)).collect::<Result<Vec<_>, _>>();
     match array.data_type() {
         ArrowType::Boolean => Ok(Json::Bool(array.as_boolean().value(index))),
         ArrowType::Float32 => float(array.as_primitive::<Float32Type>().value(index), texts),
@@ -99,9 +98,11 @@ fn read(array: &ArrayRef, index: usize, texts: Texts<'_>) -> Result<Json, Misfit
         ArrowType::FixedSizeList(_, _) => Ok(Json::Array(all(&array.as_fixed_size_list().value(index))?)),
         ArrowType::Struct(_) => {
             let rows = array.as_struct();
-            let fields = rows.fields().iter().zip(rows.columns()).map(|(field, column)| {
-                Ok((texts.encode(field.name())?.into_owned(), read(column, index, texts)?))
-            });
+            let fields = rows
+                .fields()
+                .iter()
+                .zip(rows.columns())
+                .map(|(field, column)| Ok((texts.encode(field.name())?.into_owned(), read(column, index, texts)?)));
             Ok(object(fields.collect::<Result<_, Misfit>>()?))
         }
         ArrowType::Map(_, _) => {

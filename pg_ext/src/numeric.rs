@@ -98,16 +98,19 @@ pub(crate) fn from_scientific(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     let exponent: i32 = exponent.parse().ok()?;
-    let scale = u16::try_from((fraction.len() as i32 - exponent).max(0)).ok().filter(|scale| *scale <= LONG_SCALE_MAX)?;
+    let scale =
+        u16::try_from((fraction.len() as i32 - exponent).max(0)).ok().filter(|scale| *scale <= LONG_SCALE_MAX)?;
     // The first group has as many digits as there are from it to a group's end.
     let group_digits = GROUP_DIGITS as i32;
     let weight = exponent.div_euclid(group_digits);
     let lead = (group_digits - 1 - exponent.rem_euclid(group_digits)) as usize;
     let mut padded = "0".repeat(lead) + &digits;
     padded += &"0".repeat(padded.len().next_multiple_of(GROUP_DIGITS as usize) - padded.len());
-    let mut groups = padded.as_bytes().chunks(GROUP_DIGITS as usize).map(|group| {
-        group.iter().fold(0_u16, |value, digit| value * 10 + u16::from(digit - b'0'))
-    }).collect::<Vec<u16>>();
+    let mut groups = padded
+        .as_bytes()
+        .chunks(GROUP_DIGITS as usize)
+        .map(|group| group.iter().fold(0_u16, |value, digit| value * 10 + u16::from(digit - b'0')))
+        .collect::<Vec<u16>>();
     while groups.last() == Some(&0) {
         groups.pop();
     }

@@ -177,9 +177,7 @@ impl Conversion {
                     Self::Array(Elements { pg_type, oid, scale })
                 })
             }
-            (data_type, _) => {
-                declared.pg_type.and_then(|pg_type| Self::between(data_type, pg_type, declared.modifier))
-            }
+            (data_type, _) => declared.pg_type.and_then(|pg_type| Self::between(data_type, pg_type, declared.modifier)),
         };
         found.ok_or_else(|| {
             let message = format!(

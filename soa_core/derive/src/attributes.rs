@@ -1,10 +1,12 @@
 //! The `#[soa(…)]` and `#[soa_store(…)]` attributes and the fields they describe.
 
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens, quote};
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Data, DataStruct, DeriveInput, Error, Fields, GenericArgument, Ident, LitInt, LitStr, Path,
-    PathArguments, Result, Type, Visibility, parse_quote,
+    Attribute, Data, DataStruct, DeriveInput, Error, Fields, GenericArgument, GenericParam, Generics, Ident, LitInt,
+    LitStr, Path, PathArguments, Result, Type, Visibility, parse_quote,
 };
 
 /// A struct that can be a record.
@@ -13,6 +15,11 @@ pub(crate) struct Struct {
     pub(crate) krate: Path,
     /// All fields, in order.
     pub(crate) fields: Vec<Field>,
+    /// Its parameters, their names, and what they must be so that every field has a column.
+    pub(crate) params: TokenStream,
+    pub(crate) args: TokenStream,
+    pub(crate) bounds: TokenStream,
+    generics: Generics,
 }
 
 /// A field of such a struct.
@@ -51,7 +58,7 @@ impl Struct {
                 "a record is a struct with named fields: their names are the columns' names",
             ));
         };
-        refuse_generics(input)?;
+        refuse_lifetimes(input)?;
         let krate = parse_crate(&input.attrs)?;
         let (parsed, wrong): (Vec<_>, Vec<_>) = fields.named.iter().map(Field::parse).partition(Result::is_ok);
         combine(wrong.into_iter().filter_map(Result::err))?;
@@ -80,7 +87,8 @@ impl Struct {
             errors.push(Error::new(input.ident.span(), "a record needs at least one field that is a column"));
         }
         combine(errors)?;
-        Ok(Self { krate, fields })
+        let (params, args, bounds) = parameters(input, &krate, &columns);
+        Ok(Self { krate, fields, params, args, bounds, generics: input.generics.clone() })
     }
 
     pub(crate) fn columns(&self) -> impl Iterator<Item = &Field> {
@@ -89,6 +97,19 @@ impl Struct {
 
     pub(crate) fn skipped(&self) -> impl Iterator<Item = &Field> {
         self.fields.iter().filter(|field| field.skip)
+    }
+
+    /// Its parameters without what they must be, which a type's other name does not say.
+    pub(crate) fn unbounded_params(&self) -> TokenStream {
+        let params = self.generics.params.iter().map(|param| match param {
+            GenericParam::Const(param) => {
+                let (name, ty) = (&param.ident, &param.ty);
+                quote!(const #name: #ty)
+            }
+            GenericParam::Type(param) => param.ident.to_token_stream(),
+            GenericParam::Lifetime(param) => param.lifetime.to_token_stream(),
+        });
+        quote!(#(#params),*)
     }
 
     /// The column of a field, as `#[soa_store]` names it: by the field's name or the column's.
@@ -174,12 +195,27 @@ impl Field {
     /// value. Of others their column knows.
     pub(crate) fn view_type(&self) -> Option<Type> {
         const BY_VALUE: &[&str] = &[
-            "bool", "i8", "i16", "i32", "i64", "i128", "u8", "u16", "u32", "u64", "f32", "f64", "NaiveDate",
-            "NaiveDateTime", "NaiveTime", "TimeDelta", "Uuid", "Decimal",
+            "bool",
+            "i8",
+            "i16",
+            "i32",
+            "i64",
+            "i128",
+            "u8",
+            "u16",
+            "u32",
+            "u64",
+            "f32",
+            "f64",
+            "NaiveDate",
+            "NaiveDateTime",
+            "NaiveTime",
+            "TimeDelta",
+            "Uuid",
+            "Decimal",
         ];
-        let is_by_value = |ty: &Type| {
-            argument_of(ty, "DateTime").is_some() || BY_VALUE.iter().any(|name| is_named(ty, name))
-        };
+        let is_by_value =
+            |ty: &Type| argument_of(ty, "DateTime").is_some() || BY_VALUE.iter().any(|name| is_named(ty, name));
         let borrowed = |ty: &Type| -> Option<Type> {
             if is_named(ty, "String") {
                 return Some(parse_quote!(&'a str));
@@ -347,13 +383,68 @@ pub(crate) fn parse_crate(attrs: &[Attribute]) -> Result<Path> {
         .map_err(|_| Error::new(path.span(), "`crate` is the path of `soa_core`: `crate = \"other::soa_core\"`"))
 }
 
-/// Refuses type parameters and lifetimes.
+/// Refuses parameters of an enum.
 pub(crate) fn refuse_generics(input: &DeriveInput) -> Result<()> {
     if input.generics.params.is_empty() {
         return Ok(());
     }
-    let message = "a type of columns has no parameters: a store keeps one type of rows, and columns own their values";
+    let message = "an enum that is a column has no parameters: its names are the column's type";
     Err(Error::new(input.generics.span(), message))
+}
+
+/// Refuses lifetimes.
+fn refuse_lifetimes(input: &DeriveInput) -> Result<()> {
+    match input.generics.lifetimes().next() {
+        None => Ok(()),
+        Some(lifetime) => {
+            let message = "a record has no lifetimes: its columns own their values, so let the fields own theirs";
+            Err(Error::new(lifetime.span(), message))
+        }
+    }
+}
+
+/// The parameters of a struct, their names, and bounds by which the types of all fields that name one are columns'.
+fn parameters(input: &DeriveInput, krate: &Path, columns: &[&Field]) -> (TokenStream, TokenStream, TokenStream) {
+    let mut params: Vec<GenericParam> = input.generics.params.iter().cloned().collect();
+    let mut names: Vec<&Ident> = Vec::new();
+    for (param, original) in params.iter_mut().zip(&input.generics.params) {
+        match param {
+            GenericParam::Type(param) => (param.eq_token, param.default) = (None, None),
+            GenericParam::Const(param) => (param.eq_token, param.default) = (None, None),
+            GenericParam::Lifetime(_) => {}
+        }
+        match original {
+            GenericParam::Type(param) => names.push(&param.ident),
+            GenericParam::Const(param) => names.push(&param.ident),
+            GenericParam::Lifetime(_) => {}
+        }
+    }
+    let given = input.generics.where_clause.iter().flat_map(|clause| &clause.predicates);
+    let mut bounds: Vec<TokenStream> = given.map(ToTokens::to_token_stream).collect();
+    for param in input.generics.type_params() {
+        let name = &param.ident;
+        bounds.push(quote!(#name: 'static));
+    }
+    for field in columns.iter().filter(|field| mentions(field.ty.to_token_stream(), &names)) {
+        // What an Option's column is must be known: it has more than every column has.
+        bounds.push(match option_of(&field.ty) {
+            Some(value) => quote!(#value: #krate::kernel::SoaValue),
+            None => {
+                let ty = &field.ty;
+                quote!(#ty: #krate::kernel::SoaField)
+            }
+        });
+    }
+    (quote!(#(#params),*), quote!(#(#names),*), quote!(#(#bounds),*))
+}
+
+/// Whether one of the names is in a type.
+fn mentions(tokens: TokenStream, names: &[&Ident]) -> bool {
+    tokens.into_iter().any(|tree| match tree {
+        TokenTree::Ident(ident) => names.contains(&&ident),
+        TokenTree::Group(group) => mentions(group.stream(), names),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
 }
 
 /// Calls `take` with each entry of the attributes named `name`; gathers the errors.

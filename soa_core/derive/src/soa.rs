@@ -17,6 +17,10 @@ struct Names<'a> {
     view: Ident,
     row_mut: Ident,
     columns: Vec<Column<'a>>,
+    /// The struct's parameters, their names, and what they must be.
+    params: &'a TokenStream,
+    args: &'a TokenStream,
+    bounds: &'a TokenStream,
 }
 
 /// A field with a column.
@@ -44,6 +48,9 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataStruct) -> Result<TokenStre
         view: joined(&input.ident, "View"),
         row_mut: joined(&input.ident, "Mut"),
         columns: columns.collect(),
+        params: &parsed.params,
+        args: &parsed.args,
+        bounds: &parsed.bounds,
     };
     let skipped: Vec<&Ident> = parsed.skipped().map(|field| &field.ident).collect();
     let parts = [
@@ -86,9 +93,9 @@ fn docs_of(field: &Field) -> Vec<Attribute> {
 
 /// The three structs.
 fn definitions(names: &Names<'_>) -> TokenStream {
-    let Names { krate, vis, record, soa, view, row_mut, columns, .. } = names;
+    let Names { krate, vis, record, soa, view, row_mut, columns, params, args, bounds, .. } = names;
     let idents: Vec<_> = columns.iter().map(|column| column.ident).collect();
-    let types = columns.iter().map(|column| &column.ty);
+    let types: Vec<_> = columns.iter().map(|column| &column.ty).collect();
     let view_fields = columns.iter().map(|column| {
         let (docs, vis, ident) = (docs_of(column.field), &column.field.vis, column.ident);
         let column_type = &column.ty;
@@ -103,15 +110,13 @@ fn definitions(names: &Names<'_>) -> TokenStream {
     let mut_doc = format!("A row of [`{soa}`], to be written. A column that is shared is copied when it is written.");
     quote! {
         #[doc = #soa_doc]
-        #[derive(::core::clone::Clone, ::core::default::Default)]
-        #vis struct #soa {
+        #vis struct #soa<#params> where #bounds {
             #(#idents: #types,)*
         }
 
         #[doc = #view_doc]
-        #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::cmp::PartialEq)]
         #[allow(dead_code)]
-        #vis struct #view<'a> {
+        #vis struct #view<'a, #params> where #bounds {
             #(#view_fields,)*
             #[doc(hidden)]
             _soa: ::core::marker::PhantomData<&'a ()>,
@@ -119,52 +124,71 @@ fn definitions(names: &Names<'_>) -> TokenStream {
 
         #[doc = #mut_doc]
         #[allow(dead_code)]
-        #vis struct #row_mut<'a> {
-            soa: &'a mut #soa,
+        #vis struct #row_mut<'a, #params> where #bounds {
+            soa: &'a mut #soa<#args>,
             row: ::core::primitive::usize,
         }
     }
 }
 
 fn record_impl(names: &Names<'_>) -> TokenStream {
-    let Names { krate, record, soa, columns, .. } = names;
+    let Names { krate, record, soa, columns, params, args, bounds, .. } = names;
     let fields =
         columns.iter().map(|Column { name, ty, .. }| quote!(<#ty as #krate::kernel::FieldColumn>::field(#name)));
+    let fields = quote!(::std::vec![#(#fields),*]);
+    // A static is one for all arguments that the parameters can have.
+    let schemas = match params.is_empty() {
+        true => quote! {
+            static SCHEMAS: #krate::kernel::derived::SchemaCell = #krate::kernel::derived::SchemaCell::new();
+            SCHEMAS.get(|| #fields, ::core::result::Result::Ok)
+        },
+        false => quote! {
+            #krate::kernel::derived::schemas_of::<#record<#args>>(|| #fields, ::core::result::Result::Ok)
+        },
+    };
     quote! {
         const _: () = {
-            fn schemas() -> &'static (#krate::schema::Schema, #krate::kernel::derived::SchemaRef) {
-                static SCHEMAS: #krate::kernel::derived::SchemaCell = #krate::kernel::derived::SchemaCell::new();
-                SCHEMAS.get(|| ::std::vec![#(#fields),*], ::core::result::Result::Ok)
+            fn schemas<#params>() -> &'static (#krate::schema::Schema, #krate::kernel::derived::SchemaRef)
+            where
+                #bounds
+            {
+                #schemas
             }
 
             #[automatically_derived]
-            impl #krate::kernel::Record for #record {
-                type Soa = #soa;
+            impl<#params> #krate::kernel::Record for #record<#args>
+            where
+                #bounds
+            {
+                type Soa = #soa<#args>;
 
                 fn schema() -> #krate::schema::Schema {
-                    ::core::clone::Clone::clone(&schemas().0)
+                    ::core::clone::Clone::clone(&schemas::<#args>().0)
                 }
 
                 fn arrow_schema() -> #krate::kernel::derived::SchemaRef {
-                    ::core::clone::Clone::clone(&schemas().1)
+                    ::core::clone::Clone::clone(&schemas::<#args>().1)
                 }
             }
 
             // Inside other records.
             #[automatically_derived]
-            impl #krate::kernel::SoaField for #record {
-                type Column = #krate::kernel::Nested<#soa>;
-                type List = #krate::kernel::List<#krate::kernel::Nested<#soa>>;
+            impl<#params> #krate::kernel::SoaField for #record<#args>
+            where
+                #bounds
+            {
+                type Column = #krate::kernel::Nested<#soa<#args>>;
+                type List = #krate::kernel::List<#krate::kernel::Nested<#soa<#args>>>;
             }
 
             #[automatically_derived]
-            impl #krate::kernel::SoaValue for #record {}
+            impl<#params> #krate::kernel::SoaValue for #record<#args> where #bounds {}
         };
     }
 }
 
 fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
-    let Names { krate, record, soa, view, row_mut, columns, .. } = names;
+    let Names { krate, record, soa, view, row_mut, columns, params, args, bounds, .. } = names;
     let idents: Vec<_> = columns.iter().map(|column| column.ident).collect();
     let labels: Vec<_> = columns.iter().map(|column| column.name).collect();
     let types: Vec<_> = columns.iter().map(|column| &column.ty).collect();
@@ -180,10 +204,13 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
     };
     quote! {
         #[automatically_derived]
-        impl #krate::kernel::Rows for #soa {
-            type Record = #record;
-            type View<'a> = #view<'a>;
-            type Mut<'a> = #row_mut<'a>;
+        impl<#params> #krate::kernel::Rows for #soa<#args>
+        where
+            #bounds
+        {
+            type Record = #record<#args>;
+            type View<'a> = #view<'a, #args>;
+            type Mut<'a> = #row_mut<'a, #args>;
             type Stored = (#(<#types as #column>::Stored,)*);
 
             #[inline]
@@ -199,7 +226,7 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
 
             // What is made of a row is mostly one field or two; the others are left out where this is compiled into its user.
             #[inline(always)]
-            fn view(&self, row: #size) -> #view<'_> {
+            fn view(&self, row: #size) -> #view<'_, #args> {
                 #view {
                     #(#idents: #column::get(&self.#idents, row),)*
                     _soa: ::core::marker::PhantomData,
@@ -207,13 +234,13 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
             }
 
             #[inline]
-            fn view_mut(&mut self, row: #size) -> #row_mut<'_> {
+            fn view_mut(&mut self, row: #size) -> #row_mut<'_, #args> {
                 let len = #column::len(&self.#first);
                 ::core::assert!(row < len, "there is no row {}: there are {}", row, len);
                 #row_mut { soa: self, row }
             }
 
-            fn to_record(view: #view<'_>) -> #record {
+            fn to_record(view: #view<'_, #args>) -> #record<#args> {
                 #record {
                     #(#idents: <#types as #column>::to_value(view.#idents),)*
                     #(#skipped: ::core::default::Default::default(),)*
@@ -221,14 +248,14 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
             }
 
             #[inline]
-            fn try_push(&mut self, record: #record) -> #outcome {
+            fn try_push(&mut self, record: #record<#args>) -> #outcome {
                 #encode
                 #(#column::push(&mut self.#idents, #values);)*
                 ::core::result::Result::Ok(())
             }
 
             #[inline]
-            fn try_set(&mut self, row: #size, record: #record) -> #outcome {
+            fn try_set(&mut self, row: #size, record: #record<#args>) -> #outcome {
                 let len = #column::len(&self.#first);
                 ::core::assert!(row < len, "there is no row {}: there are {}", row, len);
                 #encode
@@ -236,7 +263,7 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
                 ::core::result::Result::Ok(())
             }
 
-            fn encode(record: #record) -> ::core::result::Result<Self::Stored, #error> {
+            fn encode(record: #record<#args>) -> ::core::result::Result<Self::Stored, #error> {
                 #encode
                 ::core::result::Result::Ok((#(#values,)*))
             }
@@ -265,7 +292,7 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
                 })
             }
 
-            fn swap_remove(&mut self, row: #size) -> #record {
+            fn swap_remove(&mut self, row: #size) -> #record<#args> {
                 let record = <Self as #krate::kernel::Rows>::to_record(<Self as #krate::kernel::Rows>::view(self, row));
                 #(#column::swap_remove(&mut self.#idents, row);)*
                 record
@@ -321,7 +348,7 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
 
             fn to_record_batch(&self) -> #krate::kernel::derived::RecordBatch {
                 let arrays = ::std::vec![#(#column::to_array(&self.#idents)),*];
-                #krate::kernel::derived::into_batch(<#record as #krate::kernel::Record>::arrow_schema(), arrays)
+                #krate::kernel::derived::into_batch(<#record<#args> as #krate::kernel::Record>::arrow_schema(), arrays)
             }
 
             fn from_record_batch(batch: #krate::kernel::derived::RecordBatch) -> ::core::result::Result<Self, #error> {
@@ -335,7 +362,7 @@ fn rows_impl(names: &Names<'_>, skipped: &[&Ident]) -> TokenStream {
 
 /// The methods of [`Rows`], without the trait.
 fn methods(names: &Names<'_>) -> TokenStream {
-    let Names { krate, vis, record, soa, view, row_mut, .. } = names;
+    let Names { krate, vis, record, soa, view, row_mut, params, args, bounds, .. } = names;
     let rows = quote!(#krate::kernel::Rows);
     let size = quote!(::core::primitive::usize);
     let range_bounds = quote!(::core::ops::RangeBounds<#size>);
@@ -343,7 +370,10 @@ fn methods(names: &Names<'_>) -> TokenStream {
     quote! {
         #[automatically_derived]
         #[allow(dead_code, unreachable_pub)]
-        impl #soa {
+        impl<#params> #soa<#args>
+        where
+            #bounds
+        {
             /// No rows.
             #vis fn new() -> Self {
                 ::core::default::Default::default()
@@ -358,7 +388,7 @@ fn methods(names: &Names<'_>) -> TokenStream {
 
             /// The columns' names and types.
             #vis fn schema() -> #krate::schema::Schema {
-                <#record as #krate::kernel::Record>::schema()
+                <#record<#args> as #krate::kernel::Record>::schema()
             }
 
             /// How many rows there are.
@@ -379,13 +409,13 @@ fn methods(names: &Names<'_>) -> TokenStream {
             ///
             /// When there is none.
             #[inline]
-            #vis fn view(&self, row: #size) -> #view<'_> {
+            #vis fn view(&self, row: #size) -> #view<'_, #args> {
                 #rows::view(self, row)
             }
 
             /// The row at `row`, if there is one.
             #[inline]
-            #vis fn get(&self, row: #size) -> ::core::option::Option<#view<'_>> {
+            #vis fn get(&self, row: #size) -> ::core::option::Option<#view<'_, #args>> {
                 #rows::get(self, row)
             }
 
@@ -395,7 +425,7 @@ fn methods(names: &Names<'_>) -> TokenStream {
             ///
             /// When there is none.
             #[inline]
-            #vis fn view_mut(&mut self, row: #size) -> #row_mut<'_> {
+            #vis fn view_mut(&mut self, row: #size) -> #row_mut<'_, #args> {
                 #rows::view_mut(self, row)
             }
 
@@ -413,7 +443,7 @@ fn methods(names: &Names<'_>) -> TokenStream {
             /// second, or text of more than 2 GiB. `try_push` returns an error instead.
             #[inline]
             #[track_caller]
-            #vis fn push(&mut self, record: #record) {
+            #vis fn push(&mut self, record: #record<#args>) {
                 if let #result::Err(error) = #rows::try_push(self, record) {
                     #krate::kernel::derived::refuse(&error);
                 }
@@ -425,7 +455,7 @@ fn methods(names: &Names<'_>) -> TokenStream {
             ///
             /// When a value does not fit its column; the error names both, and nothing is appended.
             #[inline]
-            #vis fn try_push(&mut self, record: #record) -> #result<(), #krate::Error> {
+            #vis fn try_push(&mut self, record: #record<#args>) -> #result<(), #krate::Error> {
                 #rows::try_push(self, record)
             }
 
@@ -438,7 +468,7 @@ fn methods(names: &Names<'_>) -> TokenStream {
             /// # Panics
             ///
             /// When there is no such row.
-            #vis fn try_set(&mut self, row: #size, record: #record) -> #result<(), #krate::Error> {
+            #vis fn try_set(&mut self, row: #size, record: #record<#args>) -> #result<(), #krate::Error> {
                 #rows::try_set(self, row, record)
             }
 
@@ -447,17 +477,17 @@ fn methods(names: &Names<'_>) -> TokenStream {
             /// # Panics
             ///
             /// When there is none.
-            #vis fn swap_remove(&mut self, row: #size) -> #record {
+            #vis fn swap_remove(&mut self, row: #size) -> #record<#args> {
                 #rows::swap_remove(self, row)
             }
 
             /// Calls `change` with every row, in order. A column that is shared is copied when it is written.
-            #vis fn for_each_mut(&mut self, change: impl ::core::ops::FnMut(#row_mut<'_>)) {
+            #vis fn for_each_mut(&mut self, change: impl ::core::ops::FnMut(#row_mut<'_, #args>)) {
                 #rows::for_each_mut(self, change);
             }
 
             /// Takes the last row out, if there is one.
-            #vis fn pop(&mut self) -> ::core::option::Option<#record> {
+            #vis fn pop(&mut self) -> ::core::option::Option<#record<#args>> {
                 #rows::pop(self)
             }
 
@@ -543,12 +573,12 @@ fn methods(names: &Names<'_>) -> TokenStream {
             }
 
             /// Drops the rows for which `keep` is false. If it panics, all rows stay.
-            #vis fn retain(&mut self, keep: impl ::core::ops::FnMut(#view<'_>) -> ::core::primitive::bool) {
+            #vis fn retain(&mut self, keep: impl ::core::ops::FnMut(#view<'_, #args>) -> ::core::primitive::bool) {
                 #rows::retain(self, keep);
             }
 
             /// Drops rows for which `key` gives what it gives for the row before them. If it panics, all rows stay.
-            #vis fn dedup_by_key<K: ::core::cmp::PartialEq>(&mut self, key: impl ::core::ops::FnMut(#view<'_>) -> K) {
+            #vis fn dedup_by_key<K: ::core::cmp::PartialEq>(&mut self, key: impl ::core::ops::FnMut(#view<'_, #args>) -> K) {
                 #rows::dedup_by_key(self, key);
             }
 
@@ -560,20 +590,20 @@ fn methods(names: &Names<'_>) -> TokenStream {
             /// Sorts the rows; equal ones stay in order. If `compare` panics, all rows stay where they are.
             #vis fn sort_by(
                 &mut self,
-                compare: impl ::core::ops::FnMut(#view<'_>, #view<'_>) -> ::core::cmp::Ordering,
+                compare: impl ::core::ops::FnMut(#view<'_, #args>, #view<'_, #args>) -> ::core::cmp::Ordering,
             ) {
                 #rows::sort_by(self, compare);
             }
 
             /// Sorts the rows by a key, which is made once for each row; equal ones stay in order.
-            #vis fn sort_by_key<K: ::core::cmp::Ord>(&mut self, key: impl ::core::ops::FnMut(#view<'_>) -> K) {
+            #vis fn sort_by_key<K: ::core::cmp::Ord>(&mut self, key: impl ::core::ops::FnMut(#view<'_, #args>) -> K) {
                 #rows::sort_by_key(self, key);
             }
 
             /// Sorts the rows in less memory than `sort_by` takes; equal ones may come in any order.
             #vis fn sort_unstable_by(
                 &mut self,
-                compare: impl ::core::ops::FnMut(#view<'_>, #view<'_>) -> ::core::cmp::Ordering,
+                compare: impl ::core::ops::FnMut(#view<'_, #args>, #view<'_, #args>) -> ::core::cmp::Ordering,
             ) {
                 #rows::sort_unstable_by(self, compare);
             }
@@ -604,7 +634,7 @@ fn methods(names: &Names<'_>) -> TokenStream {
             }
 
             /// All rows as structs of their own.
-            #vis fn to_vec(&self) -> ::std::vec::Vec<#record> {
+            #vis fn to_vec(&self) -> ::std::vec::Vec<#record<#args>> {
                 ::core::iter::Iterator::collect(::core::iter::Iterator::map(self.iter(), #view::to_owned))
             }
 
@@ -634,7 +664,7 @@ fn methods(names: &Names<'_>) -> TokenStream {
 
 /// `<field>_raw_array`, `<field>_raw_array_mut` and, for an `Option`, `<field>_validity`; `sort_by_<field>`.
 fn column_methods(names: &Names<'_>) -> TokenStream {
-    let Names { krate, soa, columns, .. } = names;
+    let Names { krate, soa, columns, params, args, bounds, .. } = names;
     let methods = columns.iter().map(|Column { field, ident, ty, .. }| {
         let vis = &field.vis;
         let raw = joined(ident, "_raw_array");
@@ -693,7 +723,10 @@ fn column_methods(names: &Names<'_>) -> TokenStream {
     quote! {
         #[automatically_derived]
         #[allow(dead_code, unreachable_pub)]
-        impl #soa {
+        impl<#params> #soa<#args>
+        where
+            #bounds
+        {
             #(#methods)*
         }
     }
@@ -701,27 +734,57 @@ fn column_methods(names: &Names<'_>) -> TokenStream {
 
 /// The traits of the standard library.
 fn std_impls(names: &Names<'_>) -> TokenStream {
-    let Names { krate, record, soa, view, columns, .. } = names;
+    let Names { krate, record, soa, view, columns, params, args, bounds, .. } = names;
     let idents: Vec<_> = columns.iter().map(|column| column.ident).collect();
     quote! {
         #[automatically_derived]
-        impl ::core::fmt::Debug for #soa {
+        impl<#params> ::core::clone::Clone for #soa<#args>
+        where
+            #bounds
+        {
+            /// The same rows, sharing the columns.
+            fn clone(&self) -> Self {
+                Self { #(#idents: ::core::clone::Clone::clone(&self.#idents),)* }
+            }
+        }
+
+        #[automatically_derived]
+        impl<#params> ::core::default::Default for #soa<#args>
+        where
+            #bounds
+        {
+            fn default() -> Self {
+                Self { #(#idents: ::core::default::Default::default(),)* }
+            }
+        }
+
+        #[automatically_derived]
+        impl<#params> ::core::fmt::Debug for #soa<#args>
+        where
+            #bounds
+        {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 f.debug_list().entries(self.iter()).finish()
             }
         }
 
         #[automatically_derived]
-        impl ::core::cmp::PartialEq for #soa {
+        impl<#params> ::core::cmp::PartialEq for #soa<#args>
+        where
+            #bounds
+        {
             fn eq(&self, other: &Self) -> ::core::primitive::bool {
                 true #(&& #krate::kernel::derived::same_values(&self.#idents, &other.#idents))*
             }
         }
 
         #[automatically_derived]
-        impl ::core::iter::Extend<#record> for #soa {
+        impl<#params> ::core::iter::Extend<#record<#args>> for #soa<#args>
+        where
+            #bounds
+        {
             /// Appends rows. Panics as `push` does.
-            fn extend<I: ::core::iter::IntoIterator<Item = #record>>(&mut self, records: I) {
+            fn extend<I: ::core::iter::IntoIterator<Item = #record<#args>>>(&mut self, records: I) {
                 let records = ::core::iter::IntoIterator::into_iter(records);
                 self.reserve(::core::iter::Iterator::size_hint(&records).0);
                 for record in records {
@@ -731,18 +794,24 @@ fn std_impls(names: &Names<'_>) -> TokenStream {
         }
 
         #[automatically_derived]
-        impl<'a> ::core::iter::Extend<#view<'a>> for #soa {
+        impl<'a, #params> ::core::iter::Extend<#view<'a, #args>> for #soa<#args>
+        where
+            #bounds
+        {
             /// Appends rows. Panics as `push` does.
-            fn extend<I: ::core::iter::IntoIterator<Item = #view<'a>>>(&mut self, views: I) {
+            fn extend<I: ::core::iter::IntoIterator<Item = #view<'a, #args>>>(&mut self, views: I) {
                 let views = ::core::iter::IntoIterator::into_iter(views);
                 ::core::iter::Extend::extend(self, ::core::iter::Iterator::map(views, #view::to_owned));
             }
         }
 
         #[automatically_derived]
-        impl<'a> ::core::iter::FromIterator<#view<'a>> for #soa {
+        impl<'a, #params> ::core::iter::FromIterator<#view<'a, #args>> for #soa<#args>
+        where
+            #bounds
+        {
             /// Gathers rows. Panics as `push` does.
-            fn from_iter<I: ::core::iter::IntoIterator<Item = #view<'a>>>(views: I) -> Self {
+            fn from_iter<I: ::core::iter::IntoIterator<Item = #view<'a, #args>>>(views: I) -> Self {
                 let mut soa = Self::new();
                 ::core::iter::Extend::extend(&mut soa, views);
                 soa
@@ -750,9 +819,12 @@ fn std_impls(names: &Names<'_>) -> TokenStream {
         }
 
         #[automatically_derived]
-        impl ::core::iter::FromIterator<#record> for #soa {
+        impl<#params> ::core::iter::FromIterator<#record<#args>> for #soa<#args>
+        where
+            #bounds
+        {
             /// Gathers rows. Panics as `push` does.
-            fn from_iter<I: ::core::iter::IntoIterator<Item = #record>>(records: I) -> Self {
+            fn from_iter<I: ::core::iter::IntoIterator<Item = #record<#args>>>(records: I) -> Self {
                 let mut soa = Self::new();
                 ::core::iter::Extend::extend(&mut soa, records);
                 soa
@@ -760,9 +832,12 @@ fn std_impls(names: &Names<'_>) -> TokenStream {
         }
 
         #[automatically_derived]
-        impl<'a> ::core::iter::IntoIterator for &'a #soa {
-            type Item = #view<'a>;
-            type IntoIter = #krate::kernel::Iter<'a, #soa>;
+        impl<'a, #params> ::core::iter::IntoIterator for &'a #soa<#args>
+        where
+            #bounds
+        {
+            type Item = #view<'a, #args>;
+            type IntoIter = #krate::kernel::Iter<'a, #soa<#args>>;
 
             fn into_iter(self) -> Self::IntoIter {
                 self.iter()
@@ -770,37 +845,70 @@ fn std_impls(names: &Names<'_>) -> TokenStream {
         }
 
         #[automatically_derived]
-        impl ::core::iter::IntoIterator for #soa {
-            type Item = #record;
-            type IntoIter = #krate::kernel::IntoIter<#soa>;
+        impl<#params> ::core::iter::IntoIterator for #soa<#args>
+        where
+            #bounds
+        {
+            type Item = #record<#args>;
+            type IntoIter = #krate::kernel::IntoIter<#soa<#args>>;
 
             fn into_iter(self) -> Self::IntoIter {
                 #krate::kernel::IntoIter::new(self)
             }
         }
 
-        #krate::kernel::derived::for_rayon!(#record, #soa, #view);
-        #krate::kernel::derived::for_serde!(#record, #soa, #view);
+        #krate::kernel::derived::for_rayon!([#params] [#args] [#bounds] #record, #soa, #view);
+        #krate::kernel::derived::for_serde!([#params] [#args] [#bounds] #record, #soa, #view);
     }
 }
 
 fn view_impl(names: &Names<'_>) -> TokenStream {
-    let Names { krate, vis, record, soa, view, columns, .. } = names;
+    let Names { krate, vis, record, soa, view, columns, params, args, bounds, .. } = names;
     let idents: Vec<_> = columns.iter().map(|column| column.ident).collect();
     let labels = idents.iter().map(|ident| crate::attributes::unraw(ident));
     let title = view.to_string();
     quote! {
         #[automatically_derived]
         #[allow(dead_code, unreachable_pub)]
-        impl #view<'_> {
+        impl<#params> #view<'_, #args>
+        where
+            #bounds
+        {
             /// The row as a struct of its own.
-            #vis fn to_owned(self) -> #record {
-                <#soa as #krate::kernel::Rows>::to_record(self)
+            #vis fn to_owned(self) -> #record<#args> {
+                <#soa<#args> as #krate::kernel::Rows>::to_record(self)
             }
         }
 
         #[automatically_derived]
-        impl ::core::fmt::Debug for #view<'_> {
+        impl<#params> ::core::clone::Clone for #view<'_, #args>
+        where
+            #bounds
+        {
+            #[inline]
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        #[automatically_derived]
+        impl<#params> ::core::marker::Copy for #view<'_, #args> where #bounds {}
+
+        #[automatically_derived]
+        impl<#params> ::core::cmp::PartialEq for #view<'_, #args>
+        where
+            #bounds
+        {
+            fn eq(&self, other: &Self) -> ::core::primitive::bool {
+                true #(&& self.#idents == other.#idents)*
+            }
+        }
+
+        #[automatically_derived]
+        impl<#params> ::core::fmt::Debug for #view<'_, #args>
+        where
+            #bounds
+        {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 f.debug_struct(#title)#(.field(#labels, &self.#idents))*.finish()
             }
@@ -809,7 +917,7 @@ fn view_impl(names: &Names<'_>) -> TokenStream {
 }
 
 fn mut_impl(names: &Names<'_>) -> TokenStream {
-    let Names { krate, vis, soa, view, row_mut, columns, .. } = names;
+    let Names { krate, vis, soa, view, row_mut, columns, params, args, bounds, .. } = names;
     let title = row_mut.to_string();
     let methods = columns.iter().map(|Column { field, ident, name, ty }| {
         let (field_vis, value) = (&field.vis, &field.ty);
@@ -836,18 +944,24 @@ fn mut_impl(names: &Names<'_>) -> TokenStream {
     quote! {
         #[automatically_derived]
         #[allow(dead_code, unreachable_pub)]
-        impl #row_mut<'_> {
+        impl<#params> #row_mut<'_, #args>
+        where
+            #bounds
+        {
             /// The row as it is now.
             #[inline]
-            #vis fn as_view(&self) -> #view<'_> {
-                <#soa as #krate::kernel::Rows>::view(self.soa, self.row)
+            #vis fn as_view(&self) -> #view<'_, #args> {
+                <#soa<#args> as #krate::kernel::Rows>::view(self.soa, self.row)
             }
 
             #(#methods)*
         }
 
         #[automatically_derived]
-        impl ::core::fmt::Debug for #row_mut<'_> {
+        impl<#params> ::core::fmt::Debug for #row_mut<'_, #args>
+        where
+            #bounds
+        {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 f.debug_tuple(#title).field(&self.as_view()).finish()
             }

@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{DeriveInput, Error, LitStr, Path, Result};
+use syn::{DeriveInput, Error, LitStr, Result};
 
 use crate::attributes::{Field, StoreOptions, Struct, joined, struct_data};
 
@@ -34,15 +34,15 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         let message = "at least one column must not be a partition column";
         return Err(Error::new(options.partition_by[0].span(), message));
     }
-    let krate = &parsed.krate;
-    let checks = checks(krate, key, &partition_by);
-    let stored = stored_impl(input, krate, key, &sort_by, &partition_by);
-    let keyed = key.map(|key| keyed_items(input, krate, key, options.shards));
+    let checks = checks(&parsed, key, &partition_by);
+    let stored = stored_impl(input, &parsed, key, &sort_by, &partition_by);
+    let keyed = key.map(|key| keyed_items(input, &parsed, key, options.shards));
     Ok(quote!(#checks #stored #keyed))
 }
 
 /// Bounds that say at the field's own type what is wrong with it.
-fn checks(krate: &Path, key: Option<&Field>, partition_by: &[&Field]) -> TokenStream {
+fn checks(parsed: &Struct, key: Option<&Field>, partition_by: &[&Field]) -> TokenStream {
+    let Struct { krate, params, bounds, .. } = parsed;
     let key = key.map(|field| {
         let ty = &field.ty;
         quote_spanned!(ty.span()=> { fn key<T: #krate::kernel::SoaKey>() {} key::<#ty>(); })
@@ -52,20 +52,27 @@ fn checks(krate: &Path, key: Option<&Field>, partition_by: &[&Field]) -> TokenSt
         quote_spanned!(ty.span()=> { fn partition<T: #krate::kernel::SoaPartition>() {} partition::<#ty>(); })
     });
     quote! {
-        const _: fn() = || {
-            #key
-            #(#partitions)*
+        const _: () = {
+            #[allow(dead_code)]
+            fn checks<#params>()
+            where
+                #bounds
+            {
+                #key
+                #(#partitions)*
+            }
         };
     }
 }
 
 fn stored_impl(
     input: &DeriveInput,
-    krate: &Path,
+    parsed: &Struct,
     key: Option<&Field>,
     sort_by: &[&Field],
     partition_by: &[&Field],
 ) -> TokenStream {
+    let Struct { krate, params, args, bounds, .. } = parsed;
     let record = &input.ident;
     let key = key.map(|field| {
         let name = &field.name;
@@ -79,35 +86,52 @@ fn stored_impl(
     };
     let sort_by = list(sort_by, quote!(with_sort_by));
     let partition_by = list(partition_by, quote!(with_partition_by));
+    let made = match params.is_empty() {
+        true => quote! {
+            static SCHEMAS: #krate::kernel::derived::SchemaCell = #krate::kernel::derived::SchemaCell::new();
+            ::core::clone::Clone::clone(&SCHEMAS.get(fields, refine).0)
+        },
+        false => quote! {
+            let schemas = #krate::kernel::derived::schemas_of::<#krate::kernel::derived::Table<Self>>(fields, refine);
+            ::core::clone::Clone::clone(&schemas.0)
+        },
+    };
     quote! {
         #[automatically_derived]
-        impl #krate::kernel::StoredRecord for #record {
+        impl<#params> #krate::kernel::StoredRecord for #record<#args>
+        where
+            #bounds
+        {
             fn table_schema() -> #krate::schema::Schema {
-                static SCHEMAS: #krate::kernel::derived::SchemaCell = #krate::kernel::derived::SchemaCell::new();
-                let fields = || <#record as #krate::kernel::Record>::schema().fields().to_vec();
+                let fields = || <Self as #krate::kernel::Record>::schema().fields().to_vec();
                 let refine = |schema: #krate::schema::Schema| {
                     #key
                     #sort_by
                     #partition_by
                     ::core::result::Result::Ok(schema)
                 };
-                ::core::clone::Clone::clone(&SCHEMAS.get(fields, refine).0)
+                #made
             }
         }
     }
 }
 
-fn keyed_items(input: &DeriveInput, krate: &Path, key: &Field, shards: usize) -> TokenStream {
+fn keyed_items(input: &DeriveInput, parsed: &Struct, key: &Field, shards: usize) -> TokenStream {
+    let Struct { krate, params, args, bounds, .. } = parsed;
     let (record, vis) = (&input.ident, &input.vis);
     let soa = joined(record, "SoA");
     let (store, sharded) = (joined(record, "Store"), joined(record, "ShardedStore"));
     let (ident, name, ty) = (&key.ident, &key.name, key.column_type(krate));
+    let unbounded = parsed.unbounded_params();
     let store_doc = format!("Values of [`{record}`] in memory, found by `{ident}`.");
     let sharded_doc = format!("Values of [`{record}`] in memory, found by `{ident}`, that many threads add to.");
     let key_type = quote!(<#ty as #krate::kernel::KeyColumn>::Key);
     quote! {
         #[automatically_derived]
-        impl #krate::kernel::KeyedRecord for #record {
+        impl<#params> #krate::kernel::KeyedRecord for #record<#args>
+        where
+            #bounds
+        {
             type KeyColumn = #ty;
 
             const KEY: &'static ::core::primitive::str = #name;
@@ -119,22 +143,22 @@ fn keyed_items(input: &DeriveInput, krate: &Path, key: &Field, shards: usize) ->
             }
 
             #[inline]
-            fn key_column(rows: &#soa) -> &Self::KeyColumn {
+            fn key_column(rows: &#soa<#args>) -> &Self::KeyColumn {
                 &rows.#ident
             }
 
             #[inline]
-            fn key_column_mut(rows: &mut #soa) -> &mut Self::KeyColumn {
+            fn key_column_mut(rows: &mut #soa<#args>) -> &mut Self::KeyColumn {
                 &mut rows.#ident
             }
         }
 
         #[doc = #store_doc]
         #[allow(dead_code)]
-        #vis type #store = #krate::kernel::MemoryStore<#record>;
+        #vis type #store<#unbounded> = #krate::kernel::MemoryStore<#record<#args>>;
 
         #[doc = #sharded_doc]
         #[allow(dead_code)]
-        #vis type #sharded = #krate::kernel::ShardedStore<#record>;
+        #vis type #sharded<#unbounded> = #krate::kernel::ShardedStore<#record<#args>>;
     }
 }

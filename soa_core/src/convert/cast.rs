@@ -144,11 +144,9 @@ fn converts(from: &ArrowType, to: &DataType) -> bool {
         DataType::Time => matches!(from, ArrowType::Time32(_) | ArrowType::Time64(_)),
         DataType::Duration => matches!(from, ArrowType::Duration(_)),
         // Taken before, whatever the layout.
-        DataType::Uuid
-        | DataType::List(_)
-        | DataType::FixedList(..)
-        | DataType::Struct(_)
-        | DataType::Map { .. } => false,
+        DataType::Uuid | DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. } => {
+            false
+        }
         DataType::Bool => *from == ArrowType::Boolean,
     }
 }

@@ -11,7 +11,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, FieldRef, Fields};
 use arrow::error::ArrowError;
 
-use crate::schema::{DataType, Field, arrow_field_of};
+use crate::schema::{DataType, Field, arrow_field_of, null_beneath};
 
 const CHECKED: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
@@ -47,7 +47,9 @@ impl<E> Change<'_, E> {
             DataType::FixedList(element, len) => {
                 let array = self.as_fixed_list(array, field, *len)?;
                 let list = array.as_fixed_size_list();
-                let values = self.apply(list.values(), &inside(field, element))?;
+                let outer = list.nulls().map(|nulls| nulls.expand(*len as usize));
+                let values = null_beneath(list.values(), outer.as_ref()).map_err(arrow)?;
+                let values = self.apply(&values, &inside(field, element))?;
                 let (element, size) = (child(element, &values), list.value_length());
                 let list = FixedSizeListArray::try_new(element, size, values, list.nulls().cloned());
                 list.map(|list| Arc::new(list) as ArrayRef).map_err(arrow)
@@ -79,7 +81,11 @@ impl<E> Change<'_, E> {
     /// A field of a struct's rows.
     fn field_of(&self, rows: &StructArray, field: &Field, inner: &Field) -> Result<ArrayRef, E> {
         match rows.column_by_name(inner.name()) {
-            Some(column) => self.apply(column, &inside(field, inner)),
+            Some(column) => {
+                let column =
+                    null_beneath(column, rows.nulls()).map_err(|error| (self.refuse)(field, reason(&error)))?;
+                self.apply(&column, &inside(field, inner))
+            }
             None if inner.is_nullable() => {
                 // Of the type that the change makes of it.
                 self.apply(&new_null_array(&inner.data_type().to_arrow(), rows.len()), &inside(field, inner))

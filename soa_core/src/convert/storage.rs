@@ -58,7 +58,9 @@ pub(crate) fn storage_field(field: &Field) -> ArrowField {
 pub(crate) fn to_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef, ArrowError> {
     let change = Change {
         values: &|array: &ArrayRef, field: &Field| values_to_storage(array, field.data_type()),
-        refuse: &|field: &Field, reason: String| ArrowError::CastError(format!("column \"{}\": {reason}", field.name())),
+        refuse: &|field: &Field, reason: String| {
+            ArrowError::CastError(format!("column \"{}\": {reason}", field.name()))
+        },
     };
     change.apply(array, field)
 }

@@ -1,6 +1,9 @@
 //! Columns to record batches and back, for the derived code.
 
-use std::sync::OnceLock;
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use arrow::array::{Array, ArrayRef, StructArray};
 use arrow::datatypes::SchemaRef;
@@ -41,6 +44,32 @@ impl SchemaCell {
         })
     }
 }
+
+/// The schemas of a type with parameters, made once for all their arguments: a static would be one for all of them. `T` is
+/// the type, or [`Table`] of it for the schema of its table.
+///
+/// # Panics
+///
+/// As [`SchemaCell::get`].
+pub fn schemas_of<T: 'static>(
+    fields: impl FnOnce() -> Vec<Field>,
+    refine: impl FnOnce(Schema) -> Result<Schema>,
+) -> &'static (Schema, SchemaRef) {
+    type Made = Mutex<HashMap<TypeId, &'static SchemaCell>>;
+    static MADE: OnceLock<Made> = OnceLock::new();
+    let made = MADE.get_or_init(Mutex::default);
+    // Not held while the fields are found out: they may be of such types themselves. There are as many as types.
+    let cell = *made
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .entry(TypeId::of::<T>())
+        .or_insert_with(|| Box::leak(Box::new(SchemaCell::new())));
+    cell.get(fields, refine)
+}
+
+/// Names the schema of a record's table, for [`schemas_of`].
+#[derive(Debug)]
+pub struct Table<R>(PhantomData<fn() -> R>);
 
 /// Checks that a value fits its column; the error names both.
 #[inline]

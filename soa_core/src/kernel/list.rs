@@ -14,7 +14,7 @@ use super::fixed::{Fixed, FixedKind};
 use super::spans::{Elements, Spans};
 use super::wrong_type;
 use crate::error::{Error, Result};
-use crate::schema::{DataType, arrow_field_of};
+use crate::schema::{DataType, arrow_field_of, null_beneath};
 
 /// A column of lists: the elements of all rows in one column, and where each row's end.
 ///
@@ -155,9 +155,10 @@ impl<C: FieldColumn> FieldColumn for List<C> {
     }
 
     fn encode(value: Vec<C::Value>) -> Result<Vec<C::Stored>, String> {
-        let encoded = value.into_iter().enumerate().map(|(index, value)| {
-            C::encode(value).map_err(|message| format!("element {index}: {message}"))
-        });
+        let encoded = value
+            .into_iter()
+            .enumerate()
+            .map(|(index, value)| C::encode(value).map_err(|message| format!("element {index}: {message}")));
         encoded.collect()
     }
 
@@ -251,27 +252,14 @@ impl<C: FieldColumn> FieldColumn for List<C> {
 /// # Errors
 ///
 /// When their type or one of them does not fit, or one is NULL that must not be.
-pub(super) fn elements_from<C: FieldColumn>(
-    array: &ArrayRef,
-    outer: Option<&NullBuffer>,
-    column: &str,
-) -> Result<C> {
-    let array = beneath(array, outer, column)?;
+pub(super) fn elements_from<C: FieldColumn>(array: &ArrayRef, outer: Option<&NullBuffer>, column: &str) -> Result<C> {
+    let array = null_beneath(array, outer)
+        .map_err(Error::arrow(format!("the values inside column \"{column}\" cannot be read")))?;
     let nulls = array.logical_null_count();
     if !C::NULLABLE && nulls > outer.map_or(0, NullBuffer::null_count) {
         return Err(Error::value(column, "a value inside is NULL; make the inner type an Option, or replace it first"));
     }
     C::from_array(&array, column)
-}
-
-/// The same values, NULL also where the value is that they are in.
-fn beneath(array: &ArrayRef, outer: Option<&NullBuffer>, column: &str) -> Result<ArrayRef> {
-    let Some(outer) = outer.filter(|outer| outer.null_count() > 0) else { return Ok(Arc::clone(array)) };
-    let nulls = NullBuffer::union(array.nulls(), Some(outer));
-    let data = array.to_data().into_builder().nulls(nulls).build();
-    Ok(arrow::array::make_array(
-        data.map_err(Error::arrow(format!("the values inside column \"{column}\" cannot be read")))?,
-    ))
 }
 
 impl<C: FieldColumn> ValueColumn for List<C> {}

@@ -205,7 +205,10 @@ impl<K: KeyColumn, V: FieldColumn> Debug for MapRef<'_, K, V> {
 impl<K: KeyColumn, V: FieldColumn> PartialEq for MapRef<'_, K, V> {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len()
-            && self.iter().zip(other.iter()).all(|(entry, same)| entry == same || other.iter().any(|other| other == entry))
+            && self
+                .iter()
+                .zip(other.iter())
+                .all(|(entry, same)| entry == same || other.iter().any(|other| other == entry))
     }
 }
 

@@ -127,7 +127,9 @@ pub use self::validity::Validity;
 /// What the derived code calls; no part of the interface.
 #[doc(hidden)]
 pub mod derived {
-    pub use super::batch::{SchemaCell, column_from, encode, field_from, into_batch, refuse, same_values};
+    pub use super::batch::{
+        SchemaCell, Table, column_from, encode, field_from, into_batch, refuse, same_values, schemas_of,
+    };
     pub use super::ranges::{check_ranges, check_rows, range_of, sort_rows_by};
     #[cfg(feature = "serde")]
     pub use super::serial::{deserialize_rows, serialize_rows};

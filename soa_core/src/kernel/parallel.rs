@@ -83,11 +83,15 @@ impl<'a, S: Rows<View<'a>: Send>> Producer for Part<'a, S> {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __soa_rayon {
-    ($record:ident, $soa:ident, $view:ident) => {
+    ([$($params:tt)*] [$($args:tt)*] [$($bounds:tt)*] $record:ident, $soa:ident, $view:ident) => {
         #[automatically_derived]
-        impl<'a> $crate::kernel::derived::rayon::iter::IntoParallelIterator for &'a $soa {
-            type Iter = $crate::kernel::ParIter<'a, $soa>;
-            type Item = $view<'a>;
+        impl<'a, $($params)*> $crate::kernel::derived::rayon::iter::IntoParallelIterator for &'a $soa<$($args)*>
+        where
+            $view<'a, $($args)*>: ::core::marker::Send,
+            $($bounds)*
+        {
+            type Iter = $crate::kernel::ParIter<'a, $soa<$($args)*>>;
+            type Item = $view<'a, $($args)*>;
 
             fn into_par_iter(self) -> Self::Iter {
                 $crate::kernel::ParIter::new(self)

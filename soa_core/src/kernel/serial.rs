@@ -47,11 +47,12 @@ impl<'de, S: Rows<Record: Deserialize<'de>>> Visitor<'de> for RowsVisitor<S> {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __soa_serde {
-    ($record:ident, $soa:ident, $view:ident) => {
+    ([$($params:tt)*] [$($args:tt)*] [$($bounds:tt)*] $record:ident, $soa:ident, $view:ident) => {
         #[automatically_derived]
-        impl $crate::kernel::derived::serde::Serialize for $soa
+        impl<$($params)*> $crate::kernel::derived::serde::Serialize for $soa<$($args)*>
         where
-            for<'never> $record: $crate::kernel::derived::serde::Serialize,
+            for<'never> $record<$($args)*>: $crate::kernel::derived::serde::Serialize,
+            $($bounds)*
         {
             fn serialize<Z: $crate::kernel::derived::serde::Serializer>(
                 &self,
@@ -62,9 +63,10 @@ macro_rules! __soa_serde {
         }
 
         #[automatically_derived]
-        impl<'de> $crate::kernel::derived::serde::Deserialize<'de> for $soa
+        impl<'de, $($params)*> $crate::kernel::derived::serde::Deserialize<'de> for $soa<$($args)*>
         where
-            $record: $crate::kernel::derived::serde::Deserialize<'de>,
+            $record<$($args)*>: $crate::kernel::derived::serde::Deserialize<'de>,
+            $($bounds)*
         {
             fn deserialize<D: $crate::kernel::derived::serde::Deserializer<'de>>(
                 deserializer: D,
@@ -74,16 +76,17 @@ macro_rules! __soa_serde {
         }
 
         #[automatically_derived]
-        impl $crate::kernel::derived::serde::Serialize for $view<'_>
+        impl<$($params)*> $crate::kernel::derived::serde::Serialize for $view<'_, $($args)*>
         where
-            for<'never> $record: $crate::kernel::derived::serde::Serialize,
+            for<'never> $record<$($args)*>: $crate::kernel::derived::serde::Serialize,
+            $($bounds)*
         {
             fn serialize<Z: $crate::kernel::derived::serde::Serializer>(
                 &self,
                 serializer: Z,
             ) -> ::core::result::Result<Z::Ok, Z::Error> {
                 $crate::kernel::derived::serde::Serialize::serialize(
-                    &<$soa as $crate::kernel::Rows>::to_record(*self),
+                    &<$soa<$($args)*> as $crate::kernel::Rows>::to_record(*self),
                     serializer,
                 )
             }

@@ -99,7 +99,8 @@ impl<E: Elements> Spans<E> {
 
     /// Where the elements end.
     fn end(&self) -> i32 {
-        i32::try_from(self.elements.element_count()).expect("the lists of a column have fewer than 2^31 elements together")
+        i32::try_from(self.elements.element_count())
+            .expect("the lists of a column have fewer than 2^31 elements together")
     }
 
     /// Gives a row the elements that `add` appends instead of those it has. Panics when there is no such row.
@@ -147,7 +148,9 @@ impl<E: Elements> Spans<E> {
         let mut end = 0_usize;
         for span in spans {
             end += span.len();
-            gathered.offsets.push(i32::try_from(end).expect("the lists of a column have fewer than 2^31 elements together"));
+            gathered
+                .offsets
+                .push(i32::try_from(end).expect("the lists of a column have fewer than 2^31 elements together"));
             if span.is_empty() {
                 continue;
             }

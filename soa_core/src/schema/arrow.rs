@@ -101,10 +101,9 @@ impl DataType {
                 let (key, value) = (field_from_arrow(key).ok()?, field_from_arrow(value).ok()?);
                 Self::map(key.data_type().clone(), value.data_type().clone(), value.is_nullable())
             }
-            ArrowType::Null
-            | ArrowType::Interval(_)
-            | ArrowType::Union(_, _)
-            | ArrowType::RunEndEncoded(_, _) => return None,
+            ArrowType::Null | ArrowType::Interval(_) | ArrowType::Union(_, _) | ArrowType::RunEndEncoded(_, _) => {
+                return None;
+            }
         })
     }
 }

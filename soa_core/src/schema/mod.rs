@@ -4,6 +4,7 @@
 //! engines share. It knows no engine; each edge maps [`DataType`] in a file of its own.
 
 mod arrow;
+mod beneath;
 mod types;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 
 pub use self::arrow::{arrow_field, arrow_schema, field_from_arrow, schema_from_arrow};
 pub(crate) use self::arrow::{arrow_field_of, arrow_map};
+pub(crate) use self::beneath::null_beneath;
 pub use self::types::{DAY_MICROS, DataType, MAX_DECIMAL_PRECISION, Variants};
 
 /// One column: its name, type and whether it may hold NULL.
@@ -127,7 +129,9 @@ impl Schema {
     /// When there is no such column, one is named twice, or has values inside its values.
     pub fn with_sort_by<S: AsRef<str>>(mut self, columns: &[S]) -> Result<Self> {
         let indices = self.require_all(columns, "sort_by")?;
-        if let Some(field) = indices.iter().map(|&index| &self.fields[index]).find(|field| !field.data_type().can_sort()) {
+        if let Some(field) =
+            indices.iter().map(|&index| &self.fields[index]).find(|field| !field.data_type().can_sort())
+        {
             return Err(Error::schema(format!(
                 "the column \"{}\" of type {} does not order rows",
                 field.name(),

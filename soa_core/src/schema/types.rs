@@ -174,9 +174,10 @@ impl DataType {
                 Variants::MAX
             ))),
             Self::FixedList(_, 0) => Err(Error::schema(format!("the lists of column \"{column}\" have no element"))),
-            Self::FixedList(_, len) if i32::try_from(*len).is_err() => {
-                Err(Error::schema(format!("the lists of column \"{column}\" have {len} elements; at most {} fit", i32::MAX)))
-            }
+            Self::FixedList(_, len) if i32::try_from(*len).is_err() => Err(Error::schema(format!(
+                "the lists of column \"{column}\" have {len} elements; at most {} fit",
+                i32::MAX
+            ))),
             Self::List(element) | Self::FixedList(element, _) => element.data_type().check(column),
             Self::Struct(fields) if fields.is_empty() => {
                 Err(Error::schema(format!("the structs of column \"{column}\" have no field")))
@@ -425,5 +426,51 @@ impl Hash for Variants {
 impl fmt::Debug for Variants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Variants").field(&self.names()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_read_as_they_are_written() {
+        for text in [
+            "u64",
+            "decimal(9,2)",
+            "list(u64)",
+            "list(string?)",
+            "array(f32, 3)",
+            "array(list(uuid?)?, 2)",
+            "struct(id: u64, note: string?)",
+            "struct(a:b: list(struct(x: f64?, y: decimal(9,2)))?, c: time)",
+            "map(string, i64)",
+            "map(date, struct(a: list(timestamp with time zone), b: map(i32, bool?)?)?)",
+        ] {
+            let data_type: DataType = text.parse().unwrap();
+            assert_eq!(data_type.to_string(), text);
+        }
+        assert_eq!(
+            "list( enum(a, b) )".parse::<DataType>().unwrap(),
+            DataType::list("enum(a,b)".parse().unwrap(), false)
+        );
+        for text in
+            ["list()", "list(u64", "list(u64, u64)", "array(f32)", "array(f32, x)", "struct()", "struct(id)", "map(u8)"]
+        {
+            assert!(text.parse::<DataType>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nested_types_that_no_column_can_have_are_refused() {
+        let message = |text: &str| {
+            let data_type: DataType = text.parse().unwrap();
+            data_type.check("c").unwrap_err().to_string()
+        };
+        assert!(message("array(u8, 0)").contains("no element"));
+        assert!(message("array(u8, 4294967295)").contains("4294967295"));
+        assert!(message("struct(a: u8, A: u8)").contains("\"A\""));
+        assert!(message("list(struct(a: map(u8, decimal(39,0))))").contains("decimal(39,0)"));
+        assert!(DataType::Struct(Arc::new([])).check("c").unwrap_err().to_string().contains("no field"));
     }
 }

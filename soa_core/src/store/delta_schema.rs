@@ -502,7 +502,8 @@ impl TypeReader<'_> {
                 match &types[LENGTH] {
                     Value::Null => DataType::list(element, array.contains_null()),
                     length => {
-                        let length = length.as_u64().and_then(|length| u32::try_from(length).ok()).ok_or_else(unknown)?;
+                        let length =
+                            length.as_u64().and_then(|length| u32::try_from(length).ok()).ok_or_else(unknown)?;
                         DataType::fixed_list(element, array.contains_null(), length)
                     }
                 }
@@ -524,9 +525,9 @@ impl TypeReader<'_> {
                 if name.is_none() && !entries.is_empty() {
                     return Err(unknown());
                 }
-                let names = types[VARIANTS].as_array().map(|names| {
-                    names.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
-                });
+                let names = types[VARIANTS]
+                    .as_array()
+                    .map(|names| names.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>());
                 self.primitive(primitive, name, names)?
             }
         })

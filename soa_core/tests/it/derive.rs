@@ -114,7 +114,7 @@ fn values_that_do_not_fit_are_refused_by_name() {
 fn schemas_say_what_the_columns_are() {
     let schema = Everything::schema();
     assert_eq!(schema, EverythingSoA::schema());
-    assert_eq!(schema.len(), 38);
+    assert_eq!(schema.len(), 48);
     for (name, precision, scale) in
         [("huge", 38, 0), ("price", 18, 3), ("large", 20, 0), ("maybe_cents", 9, 2), ("maybe_price", 28, 28)]
     {
@@ -334,4 +334,83 @@ fn duplicate_keys_are_named() {
     store.try_add(odd.clone()).unwrap();
     let error = store.try_add(odd).unwrap_err();
     assert!(matches!(&error, Error::DuplicateKey { column, key } if column == "type" && key == "\"twice\""), "{error}");
+}
+
+mod parameters {
+    use std::fmt::Debug;
+
+    use soa_core::kernel::{Record, SoaField, StoredRecord};
+    use soa_core::schema::DataType;
+    use soa_core::{SoA, SoAStore};
+
+    #[derive(Debug, Clone, PartialEq, SoA, SoAStore)]
+    #[soa_store(key = "id", sort_by = "id")]
+    struct Reading<T: Clone, const N: usize>
+    where
+        T: PartialEq,
+    {
+        id: u64,
+        value: T,
+        maybe: Option<T>,
+        last: [T; N],
+        #[soa(skip)]
+        note: Option<&'static str>,
+    }
+
+    fn readings<T: Clone + PartialEq, const N: usize>(values: [T; 3]) -> Vec<Reading<T, N>> {
+        let reading = |(id, value): (u64, T)| Reading {
+            id,
+            maybe: (id == 1).then(|| value.clone()),
+            last: std::array::from_fn(|_| value.clone()),
+            value,
+            note: None,
+        };
+        (0..).zip(values).map(reading).collect()
+    }
+
+    #[test]
+    fn each_argument_has_columns_of_its_own() {
+        let numbers: ReadingSoA<f64, 2> = readings([1.5, 2.5, 3.5]).into_iter().collect();
+        assert_eq!(numbers.value_raw_array(), [1.5, 2.5, 3.5]);
+        assert_eq!(numbers.view(1).maybe, Some(2.5));
+        let texts: ReadingSoA<String, 1> = readings(["a", "b", "c"].map(str::to_owned)).into_iter().collect();
+        assert_eq!(texts.view(2).last.iter().collect::<Vec<_>>(), ["c"]);
+        assert_eq!(format!("{:?}", texts.view(0).value), "\"a\"");
+        // One schema for each, though a static would be one for all.
+        let type_of = |schema: soa_core::schema::Schema, column: usize| schema.field(column).data_type().clone();
+        assert_eq!(type_of(Reading::<f64, 2>::schema(), 1), DataType::Float64);
+        assert_eq!(type_of(Reading::<String, 1>::schema(), 1), DataType::Utf8);
+        assert_eq!(type_of(Reading::<String, 4>::schema(), 3), DataType::fixed_list(DataType::Utf8, false, 4));
+        let table = Reading::<i32, 1>::table_schema();
+        assert_eq!((table.key(), table.sort_by(), Reading::<i32, 1>::schema().key()), (Some(0), &[0][..], None));
+        let back = ReadingSoA::<String, 1>::from_record_batch(texts.to_record_batch()).unwrap();
+        assert_eq!(back, texts);
+        assert!(ReadingSoA::<f64, 1>::from_record_batch(texts.to_record_batch()).is_err());
+    }
+
+    #[test]
+    fn stores_and_other_records_take_them() {
+        #[derive(Debug, Clone, PartialEq, SoA)]
+        struct Room<T: Debug + Clone + PartialEq> {
+            name: String,
+            readings: Vec<Reading<T, 1>>,
+        }
+
+        let mut store = ReadingStore::<u8, 1>::new();
+        store.add_batch(readings([7, 8, 9])).unwrap();
+        store.update(&1, |mut reading| *reading.id() = 1).unwrap();
+        assert_eq!(store.get(&2).map(|reading| reading.value), Some(9));
+
+        fn round_trip<T>(rooms: Vec<Room<T>>)
+        where
+            T: Debug + Clone + PartialEq + 'static,
+            Vec<Reading<T, 1>>: SoaField,
+        {
+            let soa: RoomSoA<T> = rooms.iter().cloned().collect();
+            let back = RoomSoA::<T>::from_record_batch(soa.to_record_batch()).unwrap();
+            assert_eq!(back.to_vec(), rooms);
+        }
+        round_trip(vec![Room { name: "a".to_owned(), readings: readings([1_u8, 2, 3]) }]);
+        round_trip::<i64>(vec![Room { name: "b".to_owned(), readings: Vec::new() }]);
+    }
 }

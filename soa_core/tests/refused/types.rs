@@ -14,3 +14,10 @@ struct NoColumn {
     kind: NotDerived,
     maybe: Option<char>,
 }
+
+#[derive(SoA)]
+struct NoColumnInside {
+    list: Vec<char>,
+    array: [std::rc::Rc<u8>; 3],
+    by_float: std::collections::BTreeMap<u8, NotDerived>,
+}

@@ -48,18 +48,31 @@ struct Cells {
 
 enum Values {
     Bits(BooleanArray),
-    Fixed { bytes: Buffer, width: usize },
+    Fixed {
+        bytes: Buffer,
+        width: usize,
+    },
     Text(StringViewArray),
     Bytes(BinaryViewArray),
     /// The elements, or the keys and the values, which have the same ends.
-    Lists { offsets: OffsetBuffer<i32>, inside: Vec<Cells> },
-    FixedLists { len: usize, element: Box<Cells> },
+    Lists {
+        offsets: OffsetBuffer<i32>,
+        inside: Vec<Cells>,
+    },
+    FixedLists {
+        len: usize,
+        element: Box<Cells>,
+    },
     Structs(Vec<Cells>),
 }
 
 impl Cells {
     fn of(array: &ArrayRef, field: &Field) -> Self {
-        Self { values: Values::of(array, field.data_type()), nulls: array.logical_nulls(), is_nullable: field.is_nullable() }
+        Self {
+            values: Values::of(array, field.data_type()),
+            nulls: array.logical_nulls(),
+            is_nullable: field.is_nullable(),
+        }
     }
 
     fn is_null(&self, row: usize) -> bool {
@@ -173,7 +186,8 @@ impl Values {
 ///
 /// When a text or binary value takes 4 GiB or more.
 pub(super) fn encode(fields: &[Field], batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
-    let columns: Vec<Cells> = fields.iter().zip(batch.columns()).map(|(field, array)| Cells::of(array, field)).collect();
+    let columns: Vec<Cells> =
+        fields.iter().zip(batch.columns()).map(|(field, array)| Cells::of(array, field)).collect();
     for row in 0..batch.num_rows() {
         push_row(&columns, row, out)?;
     }
@@ -272,9 +286,7 @@ impl Builder {
         let values = match (field.data_type(), width(field.data_type())) {
             (DataType::Bool, _) => Collected::Bits(BooleanBufferBuilder::new(0)),
             (_, Some(width)) => Collected::Fixed { bytes: Vec::new(), width },
-            (DataType::List(element), None) => {
-                Collected::Lists { offsets: vec![0], inside: vec![Self::new(element)] }
-            }
+            (DataType::List(element), None) => Collected::Lists { offsets: vec![0], inside: vec![Self::new(element)] },
             (DataType::Map { key, value }, None) => {
                 Collected::Lists { offsets: vec![0], inside: vec![Self::new(key), Self::new(value)] }
             }

@@ -147,10 +147,11 @@ impl<'a> Column<'a> {
 
     /// What the values ask for.
     fn properties(&self, array: &ArrayRef) -> Result<WriterPropertiesBuilder, ParquetError> {
-        let mut properties = properties()
-            .set_statistics_enabled(EnabledStatistics::Page)
-            .set_data_page_row_count_limit(PAGE_ROWS);
-        for (leaf, array) in SchemaDescriptor::new(Arc::clone(&self.parquet_schema)).columns().iter().zip(leaves_of(array)) {
+        let mut properties =
+            properties().set_statistics_enabled(EnabledStatistics::Page).set_data_page_row_count_limit(PAGE_ROWS);
+        for (leaf, array) in
+            SchemaDescriptor::new(Arc::clone(&self.parquet_schema)).columns().iter().zip(leaves_of(array))
+        {
             let (dictionary, encoding) = ColumnEncoding::of(&array).parquet(array.data_type());
             let level = match encoding {
                 Encoding::DELTA_LENGTH_BYTE_ARRAY => ZSTD_LEVEL_OF_TEXT,
