@@ -128,6 +128,8 @@ fn push_long(out: &mut Vec<u8>, content: &[u8]) -> Result<(), Misfit> {
     align(out, size_of::<i32>());
     out.extend_from_slice(&header(VARLENA_HEADER + content.len()).ok_or(Misfit::TooLarge(content.len()))?);
     out.extend_from_slice(content);
+    // Behind the last one as well, as Postgres has it.
+    align(out, size_of::<i32>());
     Ok(())
 }
 

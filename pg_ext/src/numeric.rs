@@ -6,6 +6,8 @@
 //! after the point and the weight of the first digit group, then groups of four decimal digits, 16 bits each, in native
 //! byte order, without zero groups at either end.
 
+use std::ops::RangeInclusive;
+
 /// The header's two highest bits: what kind of value it is.
 const KIND_MASK: u16 = 0xC000;
 const KIND_POSITIVE: u16 = 0x0000;
@@ -16,6 +18,9 @@ const SHORT_NEGATIVE: u16 = 0x2000;
 const SHORT_SCALE_SHIFT: u32 = 7;
 const SHORT_WEIGHT_NEGATIVE: u16 = 0x0040;
 const SHORT_WEIGHT_MASK: u16 = 0x003F;
+/// What the short header can say.
+const SHORT_SCALE_MAX: u16 = 0x003F;
+const SHORT_WEIGHTS: RangeInclusive<i16> = -64..=63;
 
 /// The most digits after the point that the long header can say.
 const LONG_SCALE_MAX: u16 = 0x3FFF;
@@ -73,14 +78,8 @@ pub(crate) fn encode(value: i128, scale: u8) -> Encoded {
     }
     let trailing = groups[..count].iter().take_while(|group| **group == 0).count();
     let significant = &groups[trailing..count];
-    let negative = if value < 0 { SHORT_NEGATIVE } else { 0 };
     let weight = if significant.is_empty() { 0 } else { count as i32 - 1 - fraction_groups as i32 };
-    let weight_sign = if weight < 0 { SHORT_WEIGHT_NEGATIVE } else { 0 };
-    let header = KIND_SHORT
-        | negative
-        | (u16::from(scale) << SHORT_SCALE_SHIFT)
-        | weight_sign
-        | (weight as u16 & SHORT_WEIGHT_MASK);
+    let header = short_header(value < 0, scale.into(), weight as i16);
     let mut encoded = Encoded { bytes: [0; ENCODED_BYTES_MAX], len: 0 };
     encoded.push(header);
     significant.iter().rev().for_each(|group| encoded.push(*group));
@@ -115,9 +114,23 @@ pub(crate) fn from_scientific(text: &str) -> Option<Vec<u8>> {
         groups.pop();
     }
     let weight = if groups.is_empty() { 0 } else { i16::try_from(weight).ok()? };
-    let kind = if negative && !groups.is_empty() { KIND_NEGATIVE } else { KIND_POSITIVE };
-    let words = [kind | scale, weight.cast_unsigned()].into_iter().chain(groups);
-    Some(words.flat_map(u16::to_ne_bytes).collect())
+    let is_negative = negative && !groups.is_empty();
+    let mut words = Vec::with_capacity(groups.len() + 2);
+    match scale <= SHORT_SCALE_MAX && SHORT_WEIGHTS.contains(&weight) {
+        true => words.push(short_header(is_negative, scale, weight)),
+        false => {
+            let kind = if is_negative { KIND_NEGATIVE } else { KIND_POSITIVE };
+            words.extend([kind | scale, weight.cast_unsigned()]);
+        }
+    }
+    words.extend(groups);
+    Some(words.into_iter().flat_map(u16::to_ne_bytes).collect())
+}
+
+fn short_header(is_negative: bool, scale: u16, weight: i16) -> u16 {
+    let negative = if is_negative { SHORT_NEGATIVE } else { 0 };
+    let weight_sign = if weight < 0 { SHORT_WEIGHT_NEGATIVE } else { 0 };
+    KIND_SHORT | negative | (scale << SHORT_SCALE_SHIFT) | weight_sign | (weight.cast_unsigned() & SHORT_WEIGHT_MASK)
 }
 
 /// A finite numeric: `digits / 10^scale`.

@@ -203,8 +203,34 @@ READERS = {
 
 def texts(rows, singles) -> list[list[str]]:
     """Sorted rows of texts, in which some types that not every reader has become one: bytes that are text are text,
-    times with and without a zone look alike, a boolean is 0 or 1, and decimals lose the zeros at their end."""
-    return sorted([_plain(value, values.text(value, single)) for value, single in zip(row, singles)] for row in rows)
+    times with and without a zone look alike, a boolean is 0 or 1, and decimals lose the zeros at their end. Of what has
+    others inside, a struct and a map look alike, and an integer from 2^63 on is the negative one of the same 64 bits."""
+    return sorted([_text(value, single) for value, single in zip(row, singles)] for row in rows)
+
+
+def _text(value, single: bool) -> str:
+    if isinstance(value, (list, tuple, dict)):
+        return _nested(value)
+    return _plain(value, values.text(value, single))
+
+
+def _nested(value) -> str:
+    entries = None
+    if isinstance(value, dict):
+        entries = value.items()
+    elif isinstance(value, list) and value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
+        entries = value
+    elif isinstance(value, list) and value and all(isinstance(item, dict) and set(item) == {"key", "value"} for item in value):
+        entries = [(item["key"], item["value"]) for item in value]
+    if entries:
+        return "{" + ", ".join(sorted(f"{_inner(key)}: {_inner(item)}" for key, item in entries)) + "}"
+    return "[" + ", ".join(map(_inner, value)) + "]"
+
+
+def _inner(value) -> str:
+    if isinstance(value, int) and value >= 2**63:
+        value -= 2**64
+    return _text(value, False)
 
 
 def _plain(value, text: str) -> str:

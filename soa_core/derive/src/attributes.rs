@@ -34,6 +34,8 @@ pub(crate) struct Field {
     pub(crate) skip: bool,
     /// Whether the field is an integer that is a time.
     pub(crate) timestamp: bool,
+    /// Whether the field is an enum that is stored as its number.
+    pub(crate) as_int: bool,
     /// The digits of a decimal field, and how many of them are after the point.
     pub(crate) decimal: Option<(u8, u8)>,
 }
@@ -131,7 +133,7 @@ impl Struct {
 impl Field {
     fn parse(field: &syn::Field) -> Result<Self> {
         let ident = field.ident.clone().ok_or_else(|| Error::new(field.span(), "a field of a record has a name"))?;
-        let (mut name, mut skip, mut timestamp, mut decimal) = (None, None, None, None);
+        let (mut name, mut skip, mut timestamp, mut decimal, mut as_int) = (None, None, None, None, None);
         each_meta(&field.attrs, "soa", |meta| {
             if meta.path.is_ident("rename") {
                 once(&meta, &mut name, meta.value()?.parse::<LitStr>()?)
@@ -142,11 +144,16 @@ impl Field {
             } else if meta.path.is_ident("decimal") {
                 let digits = parse_digits(&meta, &field.ty)?;
                 once(&meta, &mut decimal, digits)
+            } else if meta.path.is_ident("as_int") {
+                once(&meta, &mut as_int, meta.path.span())
             } else {
-                Err(meta.error("a field takes `rename = \"…\"`, `skip`, `timestamp = \"us\"` or `decimal(18, 2)`"))
+                Err(meta.error(
+                    "a field takes `rename = \"…\"`, `skip`, `timestamp = \"us\"`, `decimal(18, 2)` or `as_int`",
+                ))
             }
         })?;
-        if let (Some(span), true) = (skip, name.is_some() || timestamp.is_some() || decimal.is_some()) {
+        let is_stored = name.is_some() || timestamp.is_some() || decimal.is_some() || as_int.is_some();
+        if let (Some(span), true) = (skip, is_stored) {
             return Err(Error::new(span, "a field that is skipped has no column: it takes no other attribute"));
         }
         if let Some(unit) = &timestamp {
@@ -154,6 +161,9 @@ impl Field {
         }
         if let (Some(unit), true) = (&timestamp, decimal.is_some()) {
             return Err(Error::new(unit.span(), "a field is a timestamp or a decimal, not both"));
+        }
+        if let (Some(span), true) = (as_int, timestamp.is_some() || decimal.is_some()) {
+            return Err(Error::new(span, "`as_int` is for an enum, which is no timestamp and no decimal"));
         }
         if let Some(name) = &name {
             check_name(name)?;
@@ -166,6 +176,7 @@ impl Field {
             skip: skip.is_some(),
             timestamp: timestamp.is_some(),
             decimal,
+            as_int: as_int.is_some(),
             ident,
         })
     }
@@ -177,6 +188,14 @@ impl Field {
             let number = option_of(ty).unwrap_or(ty);
             let column: Type =
                 parse_quote!(#krate::kernel::Fixed<#krate::kernel::Decimal<#number, #precision, #scale>>);
+            return match option_of(ty) {
+                Some(_) => parse_quote!(#krate::kernel::Nullable<#column>),
+                None => column,
+            };
+        }
+        if self.as_int {
+            let value = option_of(ty).unwrap_or(ty);
+            let column: Type = parse_quote!(#krate::kernel::Fixed<#krate::kernel::AsInt<#value>>);
             return match option_of(ty) {
                 Some(_) => parse_quote!(#krate::kernel::Nullable<#column>),
                 None => column,
@@ -225,7 +244,7 @@ impl Field {
         if let Some(borrowed) = borrowed(&self.ty) {
             return Some(borrowed);
         }
-        if self.decimal.is_some() || is_by_value(option_of(&self.ty).unwrap_or(&self.ty)) {
+        if self.decimal.is_some() || self.as_int || is_by_value(option_of(&self.ty).unwrap_or(&self.ty)) {
             return Some(self.ty.clone());
         }
         option_of(&self.ty).and_then(borrowed).map(|borrowed| parse_quote!(::core::option::Option<#borrowed>))
@@ -234,7 +253,7 @@ impl Field {
     /// Whether the stored type is the field's own, as far as its name tells.
     pub(crate) fn is_plain(&self) -> bool {
         const NUMBERS: &[&str] = &["i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64"];
-        self.decimal.is_none() && NUMBERS.iter().any(|number| is_named(&self.ty, number))
+        self.decimal.is_none() && !self.as_int && NUMBERS.iter().any(|number| is_named(&self.ty, number))
     }
 
     /// Whether the field is an `Option`, as far as its name tells.

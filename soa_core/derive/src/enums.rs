@@ -30,6 +30,7 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataEnum) -> Result<TokenStream
         impl #krate::kernel::SoaEnum for #ident {
             const VARIANTS: &'static [Self] = &[#(Self::#variants),*];
             const NAMES: &'static [&'static ::core::primitive::str] = &[#(#names),*];
+            const NUMBERS: &'static [::core::primitive::i64] = &[#(Self::#variants as ::core::primitive::i64),*];
 
             #[inline]
             fn index(self) -> ::core::primitive::u8 {

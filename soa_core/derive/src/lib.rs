@@ -22,8 +22,13 @@ use syn::{Data, DeriveInput, parse_macro_input};
 ///
 /// Attributes of a field: `#[soa(rename = "…")]` gives the column another name, `#[soa(skip)]` leaves the
 /// field out (it is `Default::default()` in records made from columns), `#[soa(timestamp = "us")]` says
-/// that an `i64` counts microseconds since 1970-01-01T00:00 UTC. Of a variant: `#[soa(rename = "…")]`.
-/// Of the struct or enum: `#[soa(crate = "…")]`, the path of `soa_core`.
+/// that an `i64` counts microseconds since 1970-01-01T00:00 UTC, `#[soa(decimal(18, 2))]` that an integer counts units of
+/// the last of 18 digits, two of them after the point, or of which digits a `rust_decimal::Decimal` is, `#[soa(as_int)]`
+/// that an enum is stored as its number instead of its name. Of a variant: `#[soa(rename = "…")]`. Of the struct or enum:
+/// `#[soa(crate = "…")]`, the path of `soa_core`.
+///
+/// A struct may have parameters, of types and of constants, and no lifetimes: `Reading<T>` has the columns `ReadingSoA<T>`
+/// for every `T` with which its fields can be columns.
 #[proc_macro_derive(SoA, attributes(soa))]
 pub fn derive_soa(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

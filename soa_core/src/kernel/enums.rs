@@ -6,13 +6,14 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, StringArray};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType as ArrowType, UInt8Type};
+use arrow::datatypes::{DataType as ArrowType, Int32Type, UInt8Type};
 
-use super::buffer::Indices;
+use super::buffer::{Column, Indices};
 use super::field::{FieldColumn, ValueColumn};
+use super::fixed::FixedKind;
 use super::wrong_type;
 use crate::error::{Error, Result};
 use crate::schema::{DataType, Variants};
@@ -30,6 +31,8 @@ pub trait SoaEnum: Copy + Debug + PartialEq + Send + Sync + 'static {
     const VARIANTS: &'static [Self];
     /// The names of the variants, in the same order; all different.
     const NAMES: &'static [&'static str];
+    /// The numbers of the variants (`Variant as i64`), in the same order.
+    const NUMBERS: &'static [i64];
 
     /// The position of this variant in [`VARIANTS`](Self::VARIANTS).
     fn index(self) -> u8;
@@ -220,6 +223,69 @@ impl<E: SoaEnum> FieldColumn for EnumColumn<E> {
 }
 
 impl<E: SoaEnum> ValueColumn for EnumColumn<E> {}
+
+/// The kind of enum fields with `#[soa(as_int)]`: stored as the number of the variant, not as its name.
+pub struct AsInt<E>(PhantomData<fn() -> E>);
+
+impl<E> Debug for AsInt<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AsInt")
+    }
+}
+
+impl<E: SoaEnum> AsInt<E> {
+    /// The variants' numbers; larger ones than the column holds are refused when the code is compiled.
+    const NUMBERS: &'static [i64] = {
+        let mut index = 0;
+        while index < E::NUMBERS.len() {
+            let number = E::NUMBERS[index];
+            assert!(number == number as i32 as i64, "the number of a variant with `as_int` fits an i32");
+            index += 1;
+        }
+        E::NUMBERS
+    };
+
+    fn variant(number: i32) -> Option<E> {
+        let number = i64::from(number);
+        // Mostly they count from 0.
+        let first = usize::try_from(number).ok().filter(|index| Self::NUMBERS.get(*index) == Some(&number));
+        let index = first.or_else(|| Self::NUMBERS.iter().position(|known| *known == number))?;
+        E::VARIANTS.get(index).copied()
+    }
+}
+
+impl<E: SoaEnum> FixedKind for AsInt<E> {
+    type Value = E;
+    type Native = i32;
+    type Outcome = ();
+
+    fn data_type() -> DataType {
+        DataType::Int32
+    }
+
+    #[inline]
+    fn encode(value: E) -> Result<i32, String> {
+        Ok(Self::NUMBERS[usize::from(value.index())] as i32)
+    }
+
+    #[inline]
+    fn decode(native: i32) -> E {
+        Self::variant(native).expect("stored numbers were checked")
+    }
+
+    fn to_array(values: &Column<i32>, nulls: Option<NullBuffer>) -> ArrayRef {
+        Arc::new(Int32Array::new(values.share(), nulls))
+    }
+
+    fn from_array(array: &ArrayRef, column: &str) -> Result<Column<i32>> {
+        let numbers = array.as_primitive::<Int32Type>();
+        if let Some(unknown) = numbers.iter().flatten().find(|number| Self::variant(*number).is_none()) {
+            let known = Self::NUMBERS.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Error::value(column, format!("the enum has no variant {unknown}; its variants are {known}")));
+        }
+        Ok(Column::from_scalar_buffer(numbers.values().clone()))
+    }
+}
 
 fn unknown_name<E: SoaEnum>(column: &str, name: &str) -> Error {
     Error::value(column, format!("the enum has no variant \"{name}\"; its variants are {}", E::NAMES.join(", ")))

@@ -11,6 +11,7 @@
 //! | `String` | 16-byte view and blocks of bytes | Utf8View |
 //! | `Vec<u8>` | the same | BinaryView |
 //! | fieldless enum | `u8`: position in the declaration | Dictionary(UInt8, Utf8) |
+//! | the same with `#[soa(as_int)]` | `i32`: the variant's number | Int32 |
 //! | `NaiveDate` | `i32`: days since 1970-01-01 | Date32 |
 //! | `NaiveDateTime` | `i64`: µs since 1970-01-01T00:00 | Timestamp(µs) |
 //! | `DateTime<Utc>`, `i64` with `#[soa(timestamp = "us")]` | `i64`: µs since 1970-01-01T00:00 UTC | Timestamp(µs, UTC) |
@@ -107,7 +108,7 @@ use crate::error::Error;
 pub use self::array::FixedList;
 pub use self::buffer::{Binary, Bytes, Column, Text, Utf8, ViewKind, Views};
 pub use self::decimal::{Decimal, DecimalValue};
-pub use self::enums::{EnumColumn, EnumDictionary, SoaEnum};
+pub use self::enums::{AsInt, EnumColumn, EnumDictionary, SoaEnum};
 pub use self::field::{
     FieldColumn, KeyColumn, Outcome, PlainColumn, SoaField, SoaKey, SoaPartition, SoaValue, ValueColumn,
 };

@@ -114,7 +114,7 @@ fn values_that_do_not_fit_are_refused_by_name() {
 fn schemas_say_what_the_columns_are() {
     let schema = Everything::schema();
     assert_eq!(schema, EverythingSoA::schema());
-    assert_eq!(schema.len(), 48);
+    assert_eq!(schema.len(), 50);
     for (name, precision, scale) in
         [("huge", 38, 0), ("price", 18, 3), ("large", 20, 0), ("maybe_cents", 9, 2), ("maybe_price", 28, 28)]
     {
@@ -334,6 +334,26 @@ fn duplicate_keys_are_named() {
     store.try_add(odd.clone()).unwrap();
     let error = store.try_add(odd).unwrap_err();
     assert!(matches!(&error, Error::DuplicateKey { column, key } if column == "type" && key == "\"twice\""), "{error}");
+}
+
+#[test]
+fn enums_may_be_stored_as_their_numbers() {
+    let soa: EverythingSoA = (0..4).map(everything).collect();
+    assert_eq!(soa.number_of_colour_raw_array(), [0, 1, 40, 0]);
+    assert_eq!(soa.view(2).number_of_colour, Colour::Blue);
+    let batch = soa.to_record_batch();
+    let column = batch.schema().index_of("number_of_colour").unwrap();
+    let with = |numbers: Vec<i32>| {
+        let mut columns = batch.columns().to_vec();
+        columns[column] = std::sync::Arc::new(soa_core::arrow::array::Int32Array::from(numbers));
+        EverythingSoA::from_record_batch(soa_core::arrow::array::RecordBatch::try_new(batch.schema(), columns).unwrap())
+    };
+    assert_eq!(with(vec![40, 1, 0, 1]).unwrap().view(0).number_of_colour, Colour::Blue);
+    let error = with(vec![0, 1, 2, 0]).unwrap_err().to_string();
+    assert!(
+        error.contains("\"number_of_colour\"") && error.contains("no variant 2") && error.contains("0, 1, 40"),
+        "{error}"
+    );
 }
 
 mod parameters {

@@ -74,6 +74,10 @@ pub(crate) struct Everything {
     pub(crate) maybe_cents: Option<i64>,
     #[soa(decimal(28, 28))]
     pub(crate) maybe_price: Option<Decimal>,
+    #[soa(as_int)]
+    pub(crate) number_of_colour: Colour,
+    #[soa(as_int)]
+    pub(crate) maybe_number_of_colour: Option<Colour>,
     pub(crate) tags: Vec<String>,
     pub(crate) maybe_scores: Option<Vec<Option<f64>>>,
     pub(crate) chunks: Vec<Vec<u8>>,
@@ -156,6 +160,8 @@ pub(crate) fn everything(n: i64) -> Everything {
         maybe_uuid: some(0).then(|| Uuid::from_u128(n as u128)),
         maybe_cents: some(1).then_some(n % 1_000_000_000),
         maybe_price: some(2).then(|| Decimal::from_i128_with_scale(n.into(), 28)),
+        number_of_colour: colour,
+        maybe_number_of_colour: some(2).then_some(colour),
         tags: (0..n.rem_euclid(4)).map(|k| format!("tag {}", n + k)).collect(),
         maybe_scores: some(0).then(|| (0..n.rem_euclid(5)).map(|k| some(k).then_some((n - k) as f64)).collect()),
         chunks: (0..n.rem_euclid(3)).map(|k| vec![k as u8; n.rem_euclid(19) as usize]).collect(),

@@ -78,6 +78,12 @@ struct NoNumber {
 }
 
 #[derive(SoA)]
+struct NotOnlyAnEnum {
+    #[soa(as_int, decimal(9, 2))]
+    a: i64,
+}
+
+#[derive(SoA)]
 #[soa(skip)]
 struct AttributeOfAField {
     a: u8,

@@ -21,3 +21,9 @@ struct NoColumnInside {
     array: [std::rc::Rc<u8>; 3],
     by_float: std::collections::BTreeMap<u8, NotDerived>,
 }
+
+#[derive(SoA)]
+struct NoEnum {
+    #[soa(as_int)]
+    number: u64,
+}
