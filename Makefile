@@ -86,6 +86,15 @@ fuzz: tools ## Read stores with damaged files, and crash, kill and fail writers 
 	SOA_FUZZ_SECONDS=$(FUZZ_SECONDS) SOA_CRASHES=$(CRASHES) SOA_KILLS=$(KILLS) \
 		cargo test --release --workspace --test it -- --nocapture fuzz:: crash::
 
+# The one thing that needs a nightly compiler, by the name of its toolchain.
+NIGHTLY ?= nightly
+
+.PHONY: sanitize
+sanitize: ## Run the kernel's tests under AddressSanitizer (needs a nightly compiler)
+	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/sanitize \
+		cargo +$(NIGHTLY) test --manifest-path soa_core/bench/Cargo.toml --target $(shell rustc -vV | sed -n 's/^host: //p') \
+		--test sanitized --profile bench
+
 .PHONY: check
 check: tools ## Check the format, the lints and the documentation; warnings are errors
 	cargo fmt --all --check

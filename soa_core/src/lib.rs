@@ -60,6 +60,36 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! From then on it is SQL, in each of them, while the program goes on writing:
+//!
+//! ```sql
+//! -- DuckDB
+//! LOAD soa;
+//! SELECT customer, sum(quantity) FROM 'orders.soa' GROUP BY customer;
+//!
+//! -- Postgres
+//! CREATE SERVER stores FOREIGN DATA WRAPPER soa_fdw OPTIONS (root '/data');
+//! IMPORT FOREIGN SCHEMA "." FROM SERVER stores INTO public;
+//! SELECT customer, sum(quantity) FROM orders GROUP BY customer;
+//! ```
+//!
+//! # Where things are
+//!
+//! [`kernel`] has the columns, the types that fields can have and the stores in memory; [`store`] the folder: commits, the
+//! write-ahead log, upserts, maintenance; [`scan`] reads it and [`predicate`] says what of it; [`schema`] is what all of them
+//! speak.
+//!
+//! # Features
+//!
+//! All are off by default.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `datafusion` | a snapshot as a table of DataFusion |
+//! | `rayon` | `par_iter` over the rows of columns |
+//! | `rust_decimal` | fields of the type `rust_decimal::Decimal` |
+//! | `serde` | columns as sequences of records, views as records |
 
 // The derived code names this crate; so do the derives in its own tests.
 extern crate self as soa_core;
