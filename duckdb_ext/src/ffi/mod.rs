@@ -110,6 +110,10 @@ impl<'chunk> OutputChunk<'chunk> {
     }
 }
 
+/// Among 64 values as many may be gone at most for the runs between them to be copied at once: more runs take longer than
+/// copying value by value.
+const GAPS_MAX: usize = 3;
+
 /// A column of an [`OutputChunk`], with room for its rows.
 #[derive(Debug)]
 pub(crate) struct OutputVector<'chunk> {
@@ -145,6 +149,7 @@ impl OutputVector<'_> {
         Ok(())
     }
 
+    /// Copies the values that are live. The last one is.
     fn copy_live<const WIDTH: usize>(&mut self, values: &[u8], live: &BooleanBuffer) -> Result<()> {
         let (values, rest) = values.as_chunks::<WIDTH>();
         assert!(values.len() == live.len() && rest.is_empty(), "a bit for each value");
@@ -152,6 +157,19 @@ impl OutputVector<'_> {
         let target = self.slots::<[u8; WIDTH]>()?;
         let mut next = 0;
         for (word, values) in live.bit_chunks().iter_padded().zip(values.chunks(u64::BITS as usize)) {
+            if values.len() - word.count_ones() as usize <= GAPS_MAX {
+                // Runs of them are copied at once.
+                let mut rest = word;
+                while rest != 0 {
+                    let start = rest.trailing_zeros() as usize;
+                    let len = (!(rest >> start)).trailing_zeros() as usize;
+                    target[next..next + len].write_copy_of_slice(&values[start..start + len]);
+                    next += len;
+                    // The run is all of the word, or there is a bit behind it.
+                    rest = rest.checked_shr((start + len) as u32).map_or(0, |above| above << (start + len));
+                }
+                continue;
+            }
             // Without a branch for each value: one that is not live is written as well, and then over.
             for (bit, value) in values.iter().enumerate() {
                 target[next].write(*value);
