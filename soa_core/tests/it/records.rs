@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
-use soa_core::SoA;
+use soa_core::{SoA, SoAStore};
 use uuid::Uuid;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, SoA)]
@@ -13,7 +13,8 @@ pub(crate) enum Colour {
     Blue = 40,
 }
 
-#[derive(Debug, Clone, PartialEq, SoA)]
+#[derive(Debug, Clone, PartialEq, SoA, SoAStore)]
+#[soa_store(sort_by = "stamp")]
 pub(crate) struct Everything {
     pub(crate) flag: bool,
     pub(crate) i8: i8,
