@@ -7,7 +7,7 @@
 //! | [`ArrowPersistence`] | record batches in memory, which share the columns they came in | its place in memory |
 //! | [`ParquetPersistence`] | a [store](crate::store): DuckDB, Postgres and all readers of Delta Lake query the folder | a frame in the write-ahead log |
 //! | [`PartitionedParquetPersistence`] | the same, in one folder for each value of a column | the same |
-//! | [`Store`] | a store that is open already | a commit, or a frame of a [`Writer`](crate::store::Writer) of your own |
+//! | [`Store`](crate::store::Store) | a store that is open already | a commit, or a frame of a [`Writer`](crate::store::Writer) of your own |
 //! | `DuckDBPersistence` (feature `duckdb`) | a table in a DuckDB database | an INSERT |
 //!
 //! [`PersistentStore`] joins one of them to an [`OrderStore`](crate::kernel::MemoryStore): for a keyed `Order`,
@@ -61,7 +61,7 @@
 //!
 //! **A record with a key is there once**: where `append`, `put` or `save` get a key that is there already, or several
 //! rows with one key, the last row counts, as in [`MemoryStore::add`](crate::kernel::MemoryStore::add). To refuse a key that is taken, ask
-//! for it first, or use [`Store::append`], which refuses it.
+//! for it first, or use [`Store::append`](crate::store::Store::append), which refuses it.
 //!
 //! **The runtime is not blocked**: files are read and written on threads of tokio's that may block, and so is what takes time
 //! in the number of rows. There must be a tokio runtime; it needs no drivers.
@@ -210,7 +210,7 @@ pub trait SoAPersistence<R: StoredRecord>: Send + Sync {
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Query {
-    /// Which rows are wanted. Columns are those of [`Record::schema`](crate::kernel::Record::schema).
+    /// Which rows are wanted. Columns are those of [`Record::schema`].
     pub predicate: Option<Predicate>,
     /// How many rows are wanted at most.
     pub limit: Option<u64>,

@@ -115,12 +115,12 @@ async fn suite<P: SoAPersistence<Order>>(kept: &P) -> Result<(), PersistenceErro
     assert_eq!((kept.count().await?, kept.load().await?.len()), (2, 2));
     kept.put(&OrderSoA::from_iter([order(1, 1)])).await?;
     kept.append(&orders(10).collect()).await?;
-    assert_eq!(kept.count().await?, 11);
+    assert_eq!(kept.count().await?, 12);
     kept.close().await?;
-    assert_eq!(kept.count().await?, 11);
+    assert_eq!(kept.count().await?, 12);
     kept.put(&OrderSoA::new()).await?;
     kept.append(&OrderSoA::new()).await?;
-    assert_eq!(kept.count().await?, 11);
+    assert_eq!(kept.count().await?, 12);
     kept.clear().await?;
     assert_eq!((kept.count().await?, kept.load().await?.len()), (0, 0));
     assert_eq!(kept.memory_stats().await?.total_rows, 0);
