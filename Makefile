@@ -33,12 +33,15 @@ pg_major = $(shell $(1) --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
 # One profile for what is tested and what is shipped, and always the whole workspace with its development dependencies:
 # cargo chooses the dependencies' features by what is selected, and so each is compiled once.
 RELEASE := $(CARGO_TARGET_DIR)/release
-EXAMPLES := make_test_stores append_batches append_speed live_orders orders_store write_store write_log write_speed
+EXAMPLES := make_test_stores append_batches append_speed live_orders orders_store write_store write_log write_speed \
+	example_app persistent_demo parquet_demo live_sql
 # What the tests, the demo and the benchmark are given on their command lines: `make test PYTEST="-k slt"`, `make bench BENCH="--threads 1"`, or
 # `make bench BENCH="--engine kernel"` for the kernel's benchmarks alone.
 PYTEST ?=
 DEMO ?=
 BENCH ?=
+# How `make test-embedded-duckdb` comes to DuckDB: by compiling it, or (`duckdb`) by the library in the folder DUCKDB_LIB_DIR.
+DUCKDB_FEATURE ?= duckdb-bundled
 # How long `make fuzz` damages files, and how many crashes and kills it tries.
 FUZZ_SECONDS ?= 300
 CRASHES ?= 10000
@@ -62,6 +65,15 @@ test-rust: tools ## Run the Rust tests (cargo test)
 .PHONY: test-sql
 test-sql: dist venv ## Run the tests that query stores: SQL suite, outside readers, concurrency, bad input (pytest)
 	$(PYTHON) -m pytest $(PYTEST)
+
+# DuckDB is linked into a program here, and an extension is loaded into it: the two never share a cargo invocation, nor a folder.
+EMBEDDED := --release --workspace --exclude duckdb_ext --features soa_core/$(DUCKDB_FEATURE)
+.PHONY: test-embedded-duckdb
+test-embedded-duckdb: tools ## Run the tests of DuckDBPersistence; compiles DuckDB the first time (25 minutes), but for DUCKDB_FEATURE=duckdb DUCKDB_LIB_DIR=…
+	cargo test $(EMBEDDED) --test it -- persistence::
+	cargo build $(EMBEDDED) --example duckdb_demo
+	LD_LIBRARY_PATH=$(DUCKDB_LIB_DIR) $(RELEASE)/examples/duckdb_demo
+	cargo clippy $(EMBEDDED) --all-targets -- -D warnings
 
 .PHONY: dist
 dist: tools ## Build dist/: the soa command, the DuckDB extension, the Postgres extension (for the given PG_CONFIG as well)

@@ -99,6 +99,8 @@ mod convert;
 pub mod datafusion;
 pub mod error;
 pub mod kernel;
+#[cfg(feature = "persistence")]
+pub mod persistence;
 pub mod predicate;
 pub mod scan;
 pub mod schema;

@@ -101,7 +101,7 @@ impl Struct {
         self.fields.iter().filter(|field| field.skip)
     }
 
-    /// Its parameters without what they must be, which a type's other name does not say.
+    /// Its parameters without what they must be, which a type's other name does not say; a comma behind each.
     pub(crate) fn unbounded_params(&self) -> TokenStream {
         let params = self.generics.params.iter().map(|param| match param {
             GenericParam::Const(param) => {
@@ -111,7 +111,7 @@ impl Struct {
             GenericParam::Type(param) => param.ident.to_token_stream(),
             GenericParam::Lifetime(param) => param.lifetime.to_token_stream(),
         });
-        quote!(#(#params),*)
+        quote!(#(#params,)*)
     }
 
     /// The column of a field, as `#[soa_store]` names it: by the field's name or the column's.

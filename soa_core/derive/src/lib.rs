@@ -45,7 +45,8 @@ pub fn derive_soa(input: TokenStream) -> TokenStream {
 /// Says how stores keep a record: `#[soa_store(key = "…", shards = 16, sort_by = "a, b", partition_by = "…")]`.
 ///
 /// Everything but `#[soa_store]` itself may be left out. With a key, `struct Order` gets `OrderStore` and
-/// `OrderShardedStore`, which hold records in memory and find them by key. The struct derives `SoA` too.
+/// `OrderShardedStore`, which hold records in memory and find them by key; and, with the feature `persistence` of `soa_core`,
+/// `PersistentOrderStore`, which keeps them somewhere as well. The struct derives `SoA` too.
 #[proc_macro_derive(SoAStore, attributes(soa, soa_store))]
 pub fn derive_soa_store(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -5,7 +5,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{DeriveInput, Error, LitStr, Result};
 
-use crate::attributes::{Field, StoreOptions, Struct, joined, struct_data};
+use crate::attributes::{Field, StoreOptions, Struct, joined, prefixed, struct_data};
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let parsed = Struct::parse(input, struct_data(input)?)?;
@@ -121,10 +121,13 @@ fn keyed_items(input: &DeriveInput, parsed: &Struct, key: &Field, shards: usize)
     let (record, vis) = (&input.ident, &input.vis);
     let soa = joined(record, "SoA");
     let (store, sharded) = (joined(record, "Store"), joined(record, "ShardedStore"));
+    let persistent = joined(&prefixed("Persistent", record), "Store");
     let (ident, name, ty) = (&key.ident, &key.name, key.column_type(krate));
     let unbounded = parsed.unbounded_params();
     let store_doc = format!("Values of [`{record}`] in memory, found by `{ident}`.");
     let sharded_doc = format!("Values of [`{record}`] in memory, found by `{ident}`, that many threads add to.");
+    let persistent_doc =
+        format!("Values of [`{record}`] that are kept in a persistence and, where they are asked for, in memory.");
     let key_type = quote!(<#ty as #krate::kernel::KeyColumn>::Key);
     quote! {
         #[automatically_derived]
@@ -160,5 +163,11 @@ fn keyed_items(input: &DeriveInput, parsed: &Struct, key: &Field, shards: usize)
         #[doc = #sharded_doc]
         #[allow(dead_code)]
         #vis type #sharded<#unbounded> = #krate::kernel::ShardedStore<#record<#args>>;
+
+        #krate::kernel::derived::for_persistence! {
+            #[doc = #persistent_doc]
+            #[allow(dead_code)]
+            #vis #persistent, [#unbounded] [#args] #record
+        }
     }
 }

@@ -270,6 +270,9 @@ pub trait KeyColumn: FieldColumn {
     /// The stored form of a key that is or was in the column.
     fn stored(key: &Self::Key) -> Self::Stored;
 
+    /// The stored form of any key; `None` of one that does not fit the column, and so cannot be in it.
+    fn find_stored(key: &Self::Key) -> Option<Self::Stored>;
+
     /// Whether the value at `row` is `key`.
     fn is_at(&self, row: usize, key: &Self::Key) -> bool;
 

@@ -247,6 +247,10 @@ impl<K: FixedKind<Value: Eq + Hash>> KeyColumn for Fixed<K> {
         K::encode(*key).expect("a key that was in the column fits it")
     }
 
+    fn find_stored(key: &K::Value) -> Option<K::Native> {
+        K::encode(*key).ok()
+    }
+
     #[inline]
     fn is_at(&self, row: usize, key: &K::Value) -> bool {
         self.get(row) == *key

@@ -122,6 +122,7 @@ pub use self::nullable::Nullable;
 pub use self::parallel::ParIter;
 pub use self::record::{KeyedRecord, Record, Rows, StoredRecord};
 pub use self::sharded::ShardedStore;
+pub(crate) use self::sharded::joined;
 pub use self::store::{KernelMut, MemoryStore};
 pub use self::validity::Validity;
 
@@ -134,10 +135,14 @@ pub mod derived {
     pub use super::ranges::{check_ranges, check_rows, range_of, sort_rows_by};
     #[cfg(feature = "serde")]
     pub use super::serial::{deserialize_rows, serialize_rows};
+    #[cfg(feature = "persistence")]
+    pub use crate::__soa_persistence as for_persistence;
     #[cfg(feature = "rayon")]
     pub use crate::__soa_rayon as for_rayon;
     #[cfg(feature = "serde")]
     pub use crate::__soa_serde as for_serde;
+    #[cfg(not(feature = "persistence"))]
+    pub use crate::__soa_without as for_persistence;
     #[cfg(not(feature = "rayon"))]
     pub use crate::__soa_without as for_rayon;
     #[cfg(not(feature = "serde"))]
@@ -152,7 +157,7 @@ pub mod derived {
 }
 
 /// What the derive asks for where a feature is off.
-#[cfg(not(all(feature = "rayon", feature = "serde")))]
+#[cfg(not(all(feature = "persistence", feature = "rayon", feature = "serde")))]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __soa_without {

@@ -245,7 +245,7 @@ impl<R: KeyedRecord> ShardedStore<R> {
 }
 
 /// The rows of all parts. What a part takes is given back as soon as its rows are copied.
-fn joined<S: Rows>(mut parts: Vec<S>) -> S {
+pub(crate) fn joined<S: Rows>(mut parts: Vec<S>) -> S {
     parts.retain(|part| !part.is_empty());
     if parts.len() < 2 {
         return parts.pop().unwrap_or_default();

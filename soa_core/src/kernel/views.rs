@@ -163,6 +163,10 @@ impl<K: ViewKind> KeyColumn for Views<K> {
         key.to_owned()
     }
 
+    fn find_stored(key: &K::Value) -> Option<K::Owned> {
+        Self::encode(key.to_owned()).ok()
+    }
+
     #[inline]
     fn is_at(&self, row: usize, key: &K::Value) -> bool {
         self.get(row) == key

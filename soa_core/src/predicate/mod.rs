@@ -220,6 +220,23 @@ impl Predicate {
         }
     }
 
+    /// The same condition on a table that has each column at the position that `place` gives for it.
+    #[must_use]
+    pub fn with_columns(&self, place: &impl Fn(usize) -> usize) -> Self {
+        let all = |parts: &[Self]| parts.iter().map(|part| part.with_columns(place)).collect();
+        match self {
+            Self::And(parts) => Self::And(all(parts)),
+            Self::Or(parts) => Self::Or(all(parts)),
+            Self::Not(part) => Self::Not(Box::new(part.with_columns(place))),
+            Self::Compare { column, op, value } => {
+                Self::Compare { column: place(*column), op: *op, value: value.clone() }
+            }
+            Self::In { column, values } => Self::In { column: place(*column), values: values.clone() },
+            Self::IsNull(column) => Self::IsNull(place(*column)),
+            Self::StartsWith { column, prefix } => Self::StartsWith { column: place(*column), prefix: prefix.clone() },
+        }
+    }
+
     /// Every column that the predicate reads, ascending, each once.
     pub fn columns(&self) -> Vec<usize> {
         let mut columns = Vec::new();

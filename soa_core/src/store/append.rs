@@ -40,7 +40,7 @@ impl Appender {
     pub(super) fn with_guard(store: &Store, guard: Guard) -> Result<Self> {
         let base = store.published()?;
         check_writable(&base)?;
-        let writer = SegmentWriter::new(store, base.schema());
+        let writer = SegmentWriter::new(store, &base);
         let keys = KeySet::new(base.schema());
         Ok(Self { store: store.clone(), base, writer, keys, rows: 0, guard })
     }

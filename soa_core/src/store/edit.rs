@@ -93,6 +93,20 @@ impl Condemned for Matching<'_> {
     }
 }
 
+/// All rows, whatever they are.
+struct Everything;
+
+impl Condemned for Everything {
+    fn find(&self, segment: &Segment) -> Result<RoaringBitmap> {
+        let file = segment.file();
+        let rows = u32::try_from(file.row_count()).map_err(|_| Error::Unsupported {
+            path: file.parquet_path(),
+            message: "it has more than 2^32 rows, too many to delete some".to_owned(),
+        })?;
+        Ok((0..rows).collect())
+    }
+}
+
 /// Rows to take out, found in every version that a commit is tried on. What was found in a file stays found: files do
 /// not change.
 pub(super) struct Deletions<'a> {
@@ -161,7 +175,7 @@ impl Rewrites {
     }
 
     /// Writes what is left of the segments found.
-    pub(super) fn write(&mut self, schema: &Schema, found: &[(Arc<Segment>, RoaringBitmap)]) -> Result<()> {
+    pub(super) fn write(&mut self, base: &Snapshot, found: &[(Arc<Segment>, RoaringBitmap)]) -> Result<()> {
         for (segment, deleted) in found {
             if let Some(done) = self.done.get(segment.path()) {
                 if done.vector.as_ref() == segment.vector() && done.deleted == *deleted {
@@ -169,7 +183,7 @@ impl Rewrites {
                 }
                 self.discard(segment.path());
             }
-            let written = rewrite(&self.store, schema, segment, deleted)?;
+            let written = rewrite(&self.store, base, segment, deleted)?;
             let done = Rewrite { vector: segment.vector().cloned(), deleted: deleted.clone(), written };
             self.done.insert(segment.path().to_owned(), done);
         }
@@ -205,9 +219,10 @@ impl Drop for Rewrites {
 }
 
 /// Writes a segment's rows but the deleted ones.
-fn rewrite(store: &Store, schema: &Schema, segment: &Arc<Segment>, deleted: &RoaringBitmap) -> Result<Vec<Written>> {
+fn rewrite(store: &Store, base: &Snapshot, segment: &Arc<Segment>, deleted: &RoaringBitmap) -> Result<Vec<Written>> {
+    let schema = base.schema();
     let left = Segment::new(Arc::clone(segment.file()), None)?.with_hidden(deleted.clone())?;
-    let mut writer = SegmentWriter::in_place_of(segment, store, schema);
+    let mut writer = SegmentWriter::in_place_of(segment, store, base);
     let columns: Vec<usize> = (0..schema.len()).collect();
     for unit in 0..left.units()?.len() {
         let arrays = left.read(unit, &columns)?;
@@ -323,7 +338,7 @@ impl Edit<'_> {
             change.deletions = part;
             return Ok(change);
         }
-        rewrites.write(base.schema(), &part)?;
+        rewrites.write(base, &part)?;
         for (segment, _) in part {
             let written = rewrites.of(&segment);
             change.added.extend(written.iter().map(|written| Added::in_place_of(&segment, written)));
@@ -349,6 +364,41 @@ impl Store {
         Ok(edited)
     }
 
+    /// Publishes rows in the place of all that there are, in one commit: readers see the old rows or the new ones. Columns
+    /// are matched by name and converted to the table's types. In a table with a key, the last one counts of rows with
+    /// the same key. Older versions keep their rows.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append), but for keys that are taken, and as [`delete`](Self::delete).
+    pub fn overwrite(&self, batches: &[RecordBatch]) -> Result<Edited> {
+        let guard = self.guard_rows()?;
+        let base = self.published()?;
+        let schema = base.schema();
+        let mut cast = batches.iter().map(|batch| cast_batch(batch, schema)).collect::<Result<Vec<_>>>()?;
+        if let Some(mut keys) = KeySet::new(schema) {
+            for batch in cast.iter_mut().rev() {
+                *batch = last_of_each_key(&mut keys, batch)?;
+            }
+        }
+        let mut writer = SegmentWriter::new(self, &base);
+        cast.into_iter().try_for_each(|batch| writer.write(batch))?;
+        writer.finish()?;
+        let edit = Edit {
+            operation: "WRITE",
+            added: writer.written(),
+            new_keys: None,
+            condemned: Some(&Everything),
+            txn: None,
+            guard: &guard,
+        };
+        let edited = edit.commit(self, &base);
+        let edited = writer.settle(edited)?;
+        drop(guard);
+        self.after_upsert(&edited);
+        Ok(edited)
+    }
+
     /// Looks after the store once rows were published that replace others.
     pub(super) fn after_upsert(&self, edited: &Edited) {
         if edited.rows_added > 0 {
@@ -366,7 +416,7 @@ impl Store {
         for batch in cast.into_iter().rev() {
             kept.push(last_of_each_key(&mut keys, &batch)?);
         }
-        let mut writer = SegmentWriter::new(self, schema);
+        let mut writer = SegmentWriter::new(self, &base);
         for batch in kept.into_iter().rev() {
             writer.write(batch)?;
         }

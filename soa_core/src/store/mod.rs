@@ -44,6 +44,7 @@ mod segment;
 mod snapshot;
 mod stats;
 mod transaction;
+mod typed;
 mod vector;
 mod verify;
 mod wal;
@@ -54,7 +55,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use serde_json::Map;
 
 use self::log::Outcome;
@@ -68,11 +69,14 @@ pub use self::io::{
     Backend, Disk, DiskFile, Entry, Item, ItemKind, LockGuard, LockMode, LogFile, OsBackend, ReadFile, Stat,
 };
 pub use self::log::Commit;
-pub use self::maintain::{Changes, CompactOptions, CompactProgress, Compacted, VacuumOptions, Vacuumed};
+pub use self::maintain::{Changes, CompactOptions, CompactProgress, Compacted, Compression, VacuumOptions, Vacuumed};
 pub(crate) use self::overlay::Overlay;
 pub use self::report::Report;
 pub use self::segment::{Form, Segment};
 pub use self::snapshot::{Snapshot, SnapshotId};
+pub use self::typed::TypedStore;
+#[cfg(feature = "persistence")]
+pub(crate) use self::typed::{key_condition, matching};
 pub use self::verify::VerifyReport;
 pub use self::wal::{Durability, Writer, WriterOptions};
 
@@ -90,6 +94,26 @@ const CHECKPOINT_INTERVAL_MIN: u64 = 10;
 const SEGMENTS_PER_COMMIT_OF_CHECKPOINT: usize = 1_000;
 /// twice as many, and so on, up to 2 to this power.
 const CHECKPOINT_DOUBLINGS_MAX: u32 = 4;
+
+/// The hash of each key of a column, by which [`key_hashes`] finds it.
+#[cfg(feature = "persistence")]
+pub(crate) fn hashes_of_keys(keys: &ArrayRef) -> Vec<u64> {
+    segment::hashes_of(keys)
+}
+
+/// The rows of a batch of a table with a key; of those with the same key, the last one.
+#[cfg(feature = "duckdb")]
+pub(crate) fn last_of_each_key(schema: &Schema, batch: &RecordBatch) -> Result<RecordBatch> {
+    match keys::KeySet::new(schema) {
+        Some(mut keys) => edit::last_of_each_key(&mut keys, batch),
+        None => Ok(batch.clone()),
+    }
+}
+
+/// The value of an array that has one and no other; `None` where that is NULL.
+pub(crate) fn scalar_of(array: &ArrayRef) -> Option<crate::predicate::Scalar> {
+    stats::ColumnStats::of(array).min
+}
 
 /// The hashes by which keys are looked up in key indexes; `None` if they are too many, or one cannot be a key.
 pub(crate) fn key_hashes(keys: &[&crate::predicate::Scalar]) -> Option<Vec<u64>> {
@@ -290,6 +314,17 @@ impl Store {
             Ok((!table.is_empty()).then(|| Change { operation, table, ..Change::default() }))
         };
         transaction::commit(self, &self.published()?, plan).map_err(Failure::into_error)
+    }
+
+    /// How many bytes the files take that have a snapshot's rows: both forms of its segments, and its part of the write-ahead
+    /// log. (Key indexes and the Delta log come on top.)
+    #[cfg(feature = "persistence")]
+    pub(crate) fn bytes_of(&self, snapshot: &Snapshot) -> u64 {
+        let published = snapshot.segments().iter();
+        let published = published.map(|segment| segment.parquet_bytes() + segment.arrow_bytes().unwrap_or(0));
+        // A file of the log that is gone by now has been published since.
+        let logged = snapshot.log_files().iter().filter_map(|file| self.backend.stat(file).ok());
+        published.sum::<u64>() + logged.map(|stat| stat.len).sum::<u64>()
     }
 
     /// The commits that are in the log, oldest first.

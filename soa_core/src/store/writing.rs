@@ -12,8 +12,9 @@ use arrow::util::display::array_value_to_string;
 
 use super::paths::OWN_DIR;
 use super::segment::{self, Names, PartitionValue, Segment, Written, compact};
+use super::snapshot::Snapshot;
 use super::transaction::Failure;
-use super::{SEGMENT_ROWS_MAX, Store};
+use super::{Compression, SEGMENT_ROWS_MAX, Store};
 use crate::convert::join_batches;
 use crate::error::{Error, Result};
 use crate::schema::{DataType, Schema};
@@ -34,6 +35,7 @@ pub(super) struct SegmentWriter {
     pending_bytes: usize,
     written: Vec<Written>,
     names: Names,
+    compression: Compression,
     /// How much memory rows may take before they are written as a segment of their own,
     segment_bytes_max: usize,
     /// and those of all partitions together before the largest is.
@@ -48,14 +50,16 @@ struct Pending {
 }
 
 impl SegmentWriter {
-    pub(super) fn new(store: &Store, schema: &Schema) -> Self {
+    /// For rows of the columns that `base` has, in files as it wants them.
+    pub(super) fn new(store: &Store, base: &Snapshot) -> Self {
         Self {
             store: store.clone(),
-            schema: schema.clone(),
+            schema: base.schema().clone(),
             pending: HashMap::new(),
             pending_bytes: 0,
             written: Vec::new(),
             names: Names::new(),
+            compression: Compression::of(base),
             segment_bytes_max: SEGMENT_BYTES_MAX,
             pending_bytes_max: PENDING_BYTES_MAX,
         }
@@ -63,8 +67,8 @@ impl SegmentWriter {
 
     /// For rows of one segment. What is left of one of our own becomes one again, which takes the memory that it took when it
     /// was first written: several would share its time, and its place.
-    pub(super) fn in_place_of(segment: &Segment, store: &Store, schema: &Schema) -> Self {
-        let mut writer = Self::new(store, schema);
+    pub(super) fn in_place_of(segment: &Segment, store: &Store, base: &Snapshot) -> Self {
+        let mut writer = Self::new(store, base);
         if segment.file().is_own() {
             (writer.segment_bytes_max, writer.pending_bytes_max) = (usize::MAX, usize::MAX);
         }
@@ -146,7 +150,7 @@ impl SegmentWriter {
             }
             let sorted = sort(schema, &rows.slice(at, len))?;
             let (backend, root) = (self.store.backend(), self.store.path());
-            let written = segment::write(backend, root, schema, &sorted, &values, self.names.next())?;
+            let written = segment::write(backend, root, schema, &sorted, &values, self.compression, self.names.next())?;
             self.written.push(written);
             at += len;
         }

@@ -13,6 +13,7 @@ mod memory;
 mod model;
 #[path = "../../examples/support/orders.rs"]
 mod orders;
+mod persistence;
 mod records;
 mod refused;
 mod store;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
-use soa_core::SoA;
+use soa_core::{SoA, SoAStore};
 use uuid::Uuid;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, SoA)]
@@ -27,7 +27,8 @@ pub(crate) struct Place {
     pub(crate) id: Uuid,
 }
 
-#[derive(Debug, Clone, PartialEq, SoA)]
+#[derive(Debug, Clone, PartialEq, SoA, SoAStore)]
+#[soa_store(sort_by = "stamp")]
 pub(crate) struct Everything {
     pub(crate) flag: bool,
     pub(crate) i8: i8,

@@ -94,7 +94,7 @@ impl Copy {
         }
         let deleted = segment.deleted()?;
         if !deleted.is_empty() && delta_schema::rewrites_files(snapshot.delta()) {
-            let mut writer = SegmentWriter::in_place_of(segment, &self.to, snapshot.schema());
+            let mut writer = SegmentWriter::in_place_of(segment, &self.to, snapshot);
             let columns: Vec<usize> = (0..snapshot.schema().len()).collect();
             for unit in 0..segment.units()?.len() {
                 writer.write(batch(snapshot, segment.read(unit, &columns)?)?)?;
@@ -144,7 +144,7 @@ impl Copy {
 
     /// The rows that are in the write-ahead log alone, as segments of the copy.
     fn log_rows(&mut self, snapshot: &Snapshot) -> Result<Vec<Written>> {
-        let mut writer = SegmentWriter::new(&self.to, snapshot.schema());
+        let mut writer = SegmentWriter::new(&self.to, snapshot);
         let columns: Vec<usize> = (0..snapshot.schema().len()).collect();
         if let Some(overlay) = snapshot.overlay() {
             for block in 0..overlay.blocks().count() {

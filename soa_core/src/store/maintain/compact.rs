@@ -242,7 +242,7 @@ pub(super) fn rewrite(
     let mut pending: Vec<Regrouped> = Vec::new();
     let (mut rows, mut sources) = (0, 0);
     for group in groups {
-        match Regrouped::write(store, base.schema(), group, limits, progress)? {
+        match Regrouped::write(store, base, group, limits, progress)? {
             Regroup::Written(regrouped) => pending.push(regrouped),
             Regroup::InVain => {
                 done.compacted.segments_given_up += group.sources.len() as u64;

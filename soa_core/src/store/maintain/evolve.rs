@@ -96,7 +96,11 @@ fn same_layout(schema: &Schema, fields: Vec<Field>) -> Result<Schema> {
 }
 
 /// The columns of a table, and behind them those of `wanted` that it has not.
-fn extended(before: &Schema, wanted: &Schema) -> Result<Schema> {
+///
+/// # Errors
+///
+/// As [`Store::evolve`], but for the log.
+pub(in crate::store) fn extended(before: &Schema, wanted: &Schema) -> Result<Schema> {
     const INSTEAD: &str =
         "make a store of the columns that you want, and import there what `soa export` writes of this one";
     let mut fields = Vec::with_capacity(wanted.len());

@@ -25,6 +25,8 @@ use crate::error::{Error, Result};
 pub(super) use self::auto::after_publishing;
 pub use self::changes::Changes;
 pub use self::compact::{CompactOptions, CompactProgress, Compacted};
+pub(in crate::store) use self::evolve::extended;
+pub use self::properties::Compression;
 pub use self::vacuum::{VacuumOptions, Vacuumed};
 
 /// Held while files are removed that old versions name, or while such versions are made new ones.

@@ -9,6 +9,44 @@ use crate::store::{Store, delta_schema};
 
 const ARROW_BYTES_MAX_KEY: &str = "soa.arrowBytesMax";
 const AUTO_COMPACT_KEY: &str = "soa.autoCompact";
+const COMPRESSION_KEY: &str = "soa.parquetCompression";
+
+/// How the column chunks of a store's Parquet files are compressed. Their Arrow forms are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// The smallest files.
+    #[default]
+    Zstd,
+    /// Larger files, which are written and read faster.
+    Lz4,
+    /// As [`Lz4`](Self::Lz4), for readers that do not know that.
+    Snappy,
+    /// The largest files. Where the Arrow forms are dropped, what is read is not unpacked first.
+    Uncompressed,
+}
+
+impl Compression {
+    /// What a table asks for. Of names that a later release may know, nothing follows: any of them can be read.
+    pub(in crate::store) fn of(snapshot: &Snapshot) -> Self {
+        match delta_schema::property(snapshot.delta(), COMPRESSION_KEY) {
+            Some("lz4") => Self::Lz4,
+            Some("snappy") => Self::Snappy,
+            Some("none") => Self::Uncompressed,
+            _ => Self::Zstd,
+        }
+    }
+
+    /// The table property; `None` is the default.
+    fn property(self) -> Option<&'static str> {
+        match self {
+            Self::Zstd => None,
+            Self::Lz4 => Some("lz4"),
+            Self::Snappy => Some("snappy"),
+            Self::Uncompressed => Some("none"),
+        }
+    }
+}
 
 /// Whether small segments are joined by themselves.
 pub(super) fn auto_compact(snapshot: &Snapshot) -> bool {
@@ -49,6 +87,16 @@ impl Store {
     /// When the log cannot be read or written.
     pub fn set_auto_compact(&self, enabled: bool) -> Result<u64> {
         self.set_property(AUTO_COMPACT_KEY, (!enabled).then_some("false"))
+    }
+
+    /// Chooses how Parquet files are compressed that are written from now on, whoever writes them. Those that are there stay
+    /// as they are. Returns the version that has it.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read or written.
+    pub fn set_compression(&self, compression: Compression) -> Result<u64> {
+        self.set_property(COMPRESSION_KEY, compression.property())
     }
 
     fn set_property(&self, key: &str, value: Option<&str>) -> Result<u64> {

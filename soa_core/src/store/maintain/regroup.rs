@@ -15,7 +15,7 @@ use crate::schema::{Schema, arrow_schema};
 use crate::store::segment::{self, Names, Segment, Written};
 use crate::store::transaction::Added;
 use crate::store::writing::{memory_of, sort_order};
-use crate::store::{SEGMENT_ROWS_MAX, Store};
+use crate::store::{Compression, SEGMENT_ROWS_MAX, Snapshot, Store};
 
 /// How much a segment may hold.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +33,7 @@ pub(super) struct Regrouped {
     sources: Vec<Source>,
     outputs: Vec<Output>,
     names: Names,
+    compression: Compression,
 }
 
 /// What came of writing a group.
@@ -80,13 +81,19 @@ impl Regrouped {
     /// When a segment cannot be read or written; then nothing is left behind, as where it was in vain.
     pub(super) fn write(
         store: &Store,
-        schema: &Schema,
+        base: &Snapshot,
         group: &Group,
         limits: Limits,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Regroup> {
-        let mut regrouped =
-            Self { store: store.clone(), sources: Vec::new(), outputs: Vec::new(), names: Names::new() };
+        let schema = base.schema();
+        let mut regrouped = Self {
+            store: store.clone(),
+            sources: Vec::new(),
+            outputs: Vec::new(),
+            names: Names::new(),
+            compression: Compression::of(base),
+        };
         let mut filler = Filler::new(schema, group, limits);
         let mut taken = 0;
         for segment in &group.sources {
@@ -135,7 +142,7 @@ impl Regrouped {
             positions = Some(inverse);
         }
         let (backend, root) = (self.store.backend(), self.store.path());
-        let written = segment::write(backend, root, schema, &rows, partition, self.names.next())?;
+        let written = segment::write(backend, root, schema, &rows, partition, self.compression, self.names.next())?;
         let first = self.outputs.last().map_or(0, |output| output.first + output.written.rows);
         self.outputs.push(Output { written, first, positions });
         Ok(())

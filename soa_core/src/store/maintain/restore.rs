@@ -105,7 +105,7 @@ fn change(base: &Snapshot, old: &Snapshot, rewrites: &mut Rewrites) -> Result<Op
             false => change.added.push(Added::again(segment)),
         }
     }
-    rewrites.write(old.schema(), &hollow)?;
+    rewrites.write(old, &hollow)?;
     for (segment, deleted) in &hollow {
         // Only where all of its rows are there now is none of them new.
         let has_all = match now.get(segment.path()) {

@@ -14,11 +14,11 @@ use super::{arrow_form, key_index};
 use crate::convert::compact_array;
 use crate::error::{Error, Result};
 use crate::schema::{Field, Schema};
-use crate::store::UNIT_ROWS;
 use crate::store::io::Backend;
 use crate::store::log::now_ms;
 use crate::store::paths;
 use crate::store::stats::{self, ColumnStats};
+use crate::store::{Compression, UNIT_ROWS};
 
 /// The tag of an `add` that has the Parquet file's checksums.
 pub(in crate::store) const CHECKSUMS_TAG: &str = "soa.crc32c";
@@ -64,6 +64,7 @@ pub(in crate::store) fn write(
     schema: &Schema,
     batch: &RecordBatch,
     partition: &[(String, Option<String>)],
+    compression: Compression,
     name: Uuid,
 ) -> Result<Written> {
     let stored: Vec<usize> = (0..schema.len()).filter(|column| !schema.partition_by().contains(column)).collect();
@@ -90,7 +91,7 @@ pub(in crate::store) fn write(
 
     // The Arrow form is on its way to the disk while Parquet is encoded.
     let (parquet, arrow, index) = thread::scope(|scope| {
-        let parquet = scope.spawn(|| write_parquet(backend, root, &parquet_path, &units, schema, &fields));
+        let parquet = scope.spawn(|| write_parquet(backend, root, &parquet_path, &units, schema, &fields, compression));
         let index = key.zip(index_path.as_deref()).map(|(key, path)| {
             let units = &units;
             scope.spawn(move || write_keys(backend, path, units, key))
@@ -143,8 +144,9 @@ fn write_parquet(
     units: &[RecordBatch],
     schema: &Schema,
     fields: &[Field],
+    compression: Compression,
 ) -> Result<Encoded> {
-    let encoded = write_new(backend, path, |file| parquet_form::write(units, schema, fields, file))?;
+    let encoded = write_new(backend, path, |file| parquet_form::write(units, schema, fields, compression, file))?;
     // Whoever made a partition's folder may not have made its name durable yet.
     for dir in path.ancestors().skip(1).take_while(|dir| dir.starts_with(root)) {
         backend.sync_dir(dir).map_err(Error::io("sync", dir))?;

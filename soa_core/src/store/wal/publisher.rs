@@ -97,7 +97,7 @@ fn publish(shared: &Shared) -> Result<()> {
             let path = file_path(store.path(), shared.lineage, last_number);
             return Err(Error::damaged(path, format!("frames up to {until} should be there, and are not")));
         }
-        let mut writer = SegmentWriter::new(store, base.schema());
+        let mut writer = SegmentWriter::new(store, &base);
         let overlay = tail.overlay();
         let columns: Vec<usize> = (0..base.schema().len()).collect();
         for block in 0..overlay.blocks().count() {

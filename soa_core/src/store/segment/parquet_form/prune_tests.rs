@@ -16,8 +16,8 @@ use super::*;
 use crate::convert::enum_dictionary;
 use crate::predicate::{Bounds, CompareOp, Predicate, Scalar, Truth};
 use crate::schema::{DataType, Schema, Variants, arrow_schema};
-use crate::store::UNIT_ROWS;
 use crate::store::io::OsBackend;
+use crate::store::{Compression, UNIT_ROWS};
 
 /// What one page of a column has values of; `None` is NULL.
 type Menu = Vec<Option<Scalar>>;
@@ -226,7 +226,7 @@ fn file() -> &'static File {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.parquet");
         let mut out = std::fs::File::create(&path).unwrap();
-        let encoded = write(&units, &schema, schema.fields(), &mut out).unwrap();
+        let encoded = write(&units, &schema, schema.fields(), Compression::Zstd, &mut out).unwrap();
         let backend: Arc<dyn Backend> = Arc::new(OsBackend);
         let form = ParquetForm::open(&backend, &path, schema.fields(), encoded.bytes, Some(encoded.checksums)).unwrap();
         let constants = columns.iter().map(|(_, menus)| menus.iter().flatten().flatten().flat_map(near).collect());

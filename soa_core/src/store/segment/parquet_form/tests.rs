@@ -15,10 +15,10 @@ use super::*;
 use crate::convert::enum_dictionary;
 use crate::predicate::{Bounds, Scalar};
 use crate::schema::{DataType, Schema, Variants, arrow_schema};
-use crate::store::UNIT_ROWS;
 use crate::store::io::OsBackend;
 use crate::store::segment::arrow_form::encloses;
 use crate::store::stats::ColumnStats;
+use crate::store::{Compression, UNIT_ROWS};
 
 const ROWS: usize = 2 * UNIT_ROWS + 777;
 
@@ -134,7 +134,7 @@ fn write_file(path: &Path, schema: &Schema) -> Encoded {
     let places: Vec<usize> = schema.fields().iter().map(|field| position(field.name())).collect();
     let batches: Vec<RecordBatch> = batches().iter().map(|batch| batch.project(&places).unwrap()).collect();
     let mut file = std::fs::File::create(path).unwrap();
-    write(&batches, schema, schema.fields(), &mut file).unwrap()
+    write(&batches, schema, schema.fields(), Compression::Zstd, &mut file).unwrap()
 }
 
 fn reopen(path: &Path, schema: &Schema, encoded: &Encoded) -> Result<ParquetForm> {
@@ -287,7 +287,7 @@ fn keys_that_are_a_whole_range_have_no_bloom_filter() {
         let path = dir.path().join("f.parquet");
         let batch = RecordBatch::try_from_iter([("id", Arc::new(UInt64Array::from(ids)) as ArrayRef)]).unwrap();
         let mut file = std::fs::File::create(&path).unwrap();
-        let encoded = write(&[batch], &schema, &field, &mut file).unwrap();
+        let encoded = write(&[batch], &schema, &field, Compression::Zstd, &mut file).unwrap();
         let backend: Arc<dyn Backend> = Arc::new(OsBackend);
         let form = ParquetForm::open(&backend, &path, &field, encoded.bytes, Some(encoded.checksums)).unwrap();
         form.metadata.metadata().row_group(0).column(0).bloom_filter_offset().is_some()

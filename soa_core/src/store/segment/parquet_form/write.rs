@@ -12,7 +12,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::basic::{Compression as Codec, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
@@ -24,8 +24,8 @@ use super::encoding::ColumnEncoding;
 use crate::convert::{leaves_of, storage_field, to_storage};
 use crate::predicate::Scalar;
 use crate::schema::{Field, Schema};
-use crate::store::UNIT_ROWS;
 use crate::store::stats::ColumnStats;
+use crate::store::{Compression, UNIT_ROWS};
 
 /// As small as at zstd's own default, 3, but for text, and faster to write.
 const ZSTD_LEVEL: i32 = 1;
@@ -54,12 +54,13 @@ pub(in crate::store::segment) fn write(
     batches: &[RecordBatch],
     schema: &Schema,
     fields: &[Field],
+    compression: Compression,
     out: &mut dyn Write,
 ) -> io::Result<Encoded> {
     let values = batches.iter().map(RecordBatch::num_rows).sum::<usize>() * fields.len();
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = cores.min(values.div_ceil(VALUES_PER_THREAD_MIN)).max(1);
-    write_by(threads, batches, schema, fields, out)
+    write_by(threads, batches, schema, fields, compression, out)
 }
 
 /// Writes them with so many threads that encode.
@@ -68,10 +69,11 @@ fn write_by(
     batches: &[RecordBatch],
     schema: &Schema,
     fields: &[Field],
+    compression: Compression,
     out: &mut dyn Write,
 ) -> io::Result<Encoded> {
     let key = schema.key().map(|key| schema.field(key).name());
-    let columns = fields.iter().map(|field| Column::new(field, key == Some(field.name())));
+    let columns = fields.iter().map(|field| Column::new(field, key == Some(field.name()), compression));
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let writer = FileWriter::new(&columns, sorting(schema, &columns))?;
     let tasks = batches.len() * columns.len();
@@ -115,15 +117,16 @@ fn encode_chunks(
 struct Column<'a> {
     field: &'a Field,
     is_key: bool,
+    compression: Compression,
     schema: SchemaRef,
     parquet_schema: TypePtr,
 }
 
 impl<'a> Column<'a> {
-    fn new(field: &'a Field, is_key: bool) -> Result<Self, ParquetError> {
+    fn new(field: &'a Field, is_key: bool, compression: Compression) -> Result<Self, ParquetError> {
         let schema = Arc::new(ArrowSchema::new(vec![storage_field(field)]));
         let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
-        Ok(Self { field, is_key, schema, parquet_schema })
+        Ok(Self { field, is_key, compression, schema, parquet_schema })
     }
 
     fn leaf_count(&self) -> usize {
@@ -149,16 +152,18 @@ impl<'a> Column<'a> {
     fn properties(&self, array: &ArrayRef) -> Result<WriterPropertiesBuilder, ParquetError> {
         let mut properties =
             properties().set_statistics_enabled(EnabledStatistics::Page).set_data_page_row_count_limit(PAGE_ROWS);
-        for (leaf, array) in
-            SchemaDescriptor::new(Arc::clone(&self.parquet_schema)).columns().iter().zip(leaves_of(array))
-        {
+        let leaves = SchemaDescriptor::new(Arc::clone(&self.parquet_schema));
+        for (leaf, array) in leaves.columns().iter().zip(leaves_of(array)) {
             let (dictionary, encoding) = ColumnEncoding::of(&array).parquet(array.data_type());
-            let level = match encoding {
-                Encoding::DELTA_LENGTH_BYTE_ARRAY => ZSTD_LEVEL_OF_TEXT,
-                _ => ZSTD_LEVEL,
+            let codec = match (self.compression, encoding) {
+                (Compression::Zstd, Encoding::DELTA_LENGTH_BYTE_ARRAY) => zstd(ZSTD_LEVEL_OF_TEXT)?,
+                (Compression::Zstd, _) => zstd(ZSTD_LEVEL)?,
+                (Compression::Lz4, _) => Codec::LZ4_RAW,
+                (Compression::Snappy, _) => Codec::SNAPPY,
+                (Compression::Uncompressed, _) => Codec::UNCOMPRESSED,
             };
             properties = properties
-                .set_column_compression(leaf.path().clone(), Compression::ZSTD(ZstdLevel::try_new(level)?))
+                .set_column_compression(leaf.path().clone(), codec)
                 .set_column_dictionary_enabled(leaf.path().clone(), dictionary)
                 .set_column_encoding(leaf.path().clone(), encoding);
         }
@@ -171,6 +176,10 @@ impl<'a> Column<'a> {
             .set_bloom_filter_max_ndv(keys)
             .set_bloom_filter_fpp(BLOOM_FALSE_POSITIVES))
     }
+}
+
+fn zstd(level: i32) -> Result<Codec, ParquetError> {
+    Ok(Codec::ZSTD(ZstdLevel::try_new(level)?))
 }
 
 /// Whether the keys, each of which occurs once, are all the integers from the smallest to the greatest one. Then their
@@ -295,7 +304,7 @@ mod tests {
     fn written(threads: usize) -> (Vec<u8>, Encoded) {
         let schema = Schema::new(columns()).unwrap().with_sort_by(&["ascending", "text"]).unwrap();
         let mut out = Vec::new();
-        let encoded = write_by(threads, &batches(), &schema, &columns(), &mut out).unwrap();
+        let encoded = write_by(threads, &batches(), &schema, &columns(), Compression::Zstd, &mut out).unwrap();
         (out, encoded)
     }
 
