@@ -53,6 +53,15 @@ pub(super) fn type_name(data_type: &DataType) -> String {
         DataType::Time => "TIME",
         DataType::Duration => "INTERVAL",
         DataType::Uuid => "UUID",
+        DataType::List(element) => return format!("{}[]", type_name(element.data_type())),
+        DataType::FixedList(element, len) => return format!("{}[{len}]", type_name(element.data_type())),
+        DataType::Struct(fields) => {
+            let field = |field: &Field| format!("{} {}", quoted(field.name()), type_name(field.data_type()));
+            return format!("STRUCT({})", fields.iter().map(field).collect::<Vec<_>>().join(", "));
+        }
+        DataType::Map { key, value } => {
+            return format!("MAP({}, {})", type_name(key.data_type()), type_name(value.data_type()));
+        }
     };
     name.to_owned()
 }
