@@ -328,3 +328,22 @@ def test_a_statement_sees_what_was_committed_before_it(tmp_path: Path):
         query = "SELECT (SELECT count(*) FROM grows) AS n, (SELECT sum(a.n) FROM grows a JOIN grows b ON a.n = b.n) AS s"
         times = commit + 1
         assert rows(store, query) == [[str(10 * times), str(45 * times * times)]]
+
+
+def test_values_inside_others(stores: Path, tmp_path: Path):
+    """SQL reaches into lists, structs and maps; JSON has them, CSV cannot."""
+    lists, nested = stores / "lists.soa", stores / "nested.soa"
+    asked = "SELECT tags[1], place['name'], array_length(numbers) FROM lists JOIN nested USING (id) WHERE id = 3"
+    assert rows(lists, nested, asked) == [["tag 3", "place 3", "3"]]
+    (row,) = objects(nested, "SELECT id, places, matrix FROM nested WHERE id = 4")
+    assert row["matrix"] == [] and [place["name"] for place in row["places"]] == ["place 4"]
+    refused = sql(nested, "SELECT place FROM nested", "--csv", check=False)
+    assert refused.returncode != 0 and '"place"' in refused.stderr and "--json" in refused.stderr
+    copy = tmp_path / "copy.parquet"
+    support.soa("export", nested, copy)
+    support.soa("import", copy, tmp_path / "again.soa")
+    same = "SELECT count(*) FROM nested JOIN again USING (id) WHERE nested.place IS NOT DISTINCT FROM again.place"
+    assert rows(nested, tmp_path / "again.soa", same) == [["1000"]]
+    with pytest.raises(Exception, match='"place".*\\.parquet'):
+        support.soa("export", nested, tmp_path / "copy.csv")
+    support.soa("export", nested, tmp_path / "ids.csv", "--columns", "id")

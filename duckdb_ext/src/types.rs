@@ -24,13 +24,15 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, StringArray, StringViewArray};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowPrimitiveType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType as ArrowType, Date32Type, Decimal128Type, DurationMicrosecondType, FieldRef,
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
+    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use duckdb_neo::connection::{Context, FFILink};
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
@@ -374,14 +376,15 @@ impl Column {
             DataType::Duration => intervals(array),
             DataType::Uuid => uuids(array),
             DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. } => {
-                (*array.data_type() == data_type.to_arrow())
-                    .then(|| ArrowFeed::new(context, array).map(Values::InPlace))
-                    .transpose()?
+                let array = without_enums(array)?;
+                Some(Values::InPlace(ArrowFeed::new(context, &array)?))
             }
         };
         let values = values
             .ok_or_else(|| invalid(format!("column \"{name}\" of type {data_type} came as {}", array.data_type())))?;
-        let nulls = array.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
+        // What is handed over in place has its own, of fewer rows perhaps.
+        let own = !matches!(values, Values::InPlace(_));
+        let nulls = array.nulls().filter(|nulls| own && nulls.null_count() > 0).cloned();
         Ok(Self { nulls, values })
     }
 
@@ -452,6 +455,27 @@ impl Rows {
 fn fixed<T: ArrowPrimitiveType>(array: &ArrayRef) -> Option<Values> {
     let bytes = array.as_primitive_opt::<T>()?.values().inner().clone();
     Some(Values::Fixed { bytes, width: size_of::<T::Native>() })
+}
+
+/// Lists, structs and maps with texts in the place of enums inside them. (DuckDB's importer does not take every dictionary
+/// inside a list: one without any row ends the database, and in lists of one length the types do not match.)
+fn without_enums(array: &ArrayRef) -> Result<ArrayRef> {
+    fn plain(arrow: &ArrowType) -> ArrowType {
+        let field = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(plain(field.data_type())));
+        match arrow {
+            ArrowType::Dictionary(_, _) => ArrowType::Utf8View,
+            ArrowType::List(element) => ArrowType::List(field(element)),
+            ArrowType::FixedSizeList(element, len) => ArrowType::FixedSizeList(field(element), *len),
+            ArrowType::Struct(fields) => ArrowType::Struct(fields.iter().map(field).collect()),
+            ArrowType::Map(entries, ordered) => ArrowType::Map(field(entries), *ordered),
+            other => other.clone(),
+        }
+    }
+    let plain = plain(array.data_type());
+    match plain == *array.data_type() {
+        true => Ok(Arc::clone(array)),
+        false => cast(array, &plain).map_err(|error| invalid(format!("enums cannot be made texts: {error}"))),
+    }
 }
 
 /// DuckDB's intervals: months, days and microseconds, 16 bytes in all.

@@ -27,6 +27,8 @@ pub(crate) struct Elements {
     pub(crate) scale: u8,
 }
 
+/// The most elements that an array can have (`MaxArraySize`).
+const ELEMENTS_MAX: i32 = 134_217_727;
 /// Where the elements begin, from the beginning of the value.
 const ALIGNMENT: usize = 8;
 
@@ -38,7 +40,8 @@ const ALIGNMENT: usize = 8;
 pub(crate) fn encode(list: &ArrayRef, elements: Elements, texts: Texts<'_>) -> Result<Vec<u8>, Misfit> {
     let mut out = Vec::new();
     let mut word = |value: i32| out.extend_from_slice(&value.to_ne_bytes());
-    let count = i32::try_from(list.len()).map_err(|_| Misfit::TooLarge(list.len()))?;
+    let count = i32::try_from(list.len()).ok().filter(|count| *count <= ELEMENTS_MAX);
+    let count = count.ok_or(Misfit::TooManyElements(list.len()))?;
     word(i32::from(count > 0));
     let bits = list.logical_nulls().filter(|nulls| nulls.null_count() > 0);
     let head = VARLENA_HEADER + 5 * size_of::<i32>();

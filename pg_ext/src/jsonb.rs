@@ -1,5 +1,5 @@
 //! Structs, maps and lists of them as Postgres' `jsonb`, as its `to_jsonb` would have them: numbers as numerics, times in
-//! ISO 8601, bytes in hexadecimal.
+//! ISO 8601 and in UTC, bytes in hexadecimal.
 //!
 //! The format (`jsonb.h`): a container has a header word with the number of its elements or pairs and its kind, then a word
 //! for each element, or for all keys and then all values: its kind and its length, or every 32nd one where it ends; then the
@@ -7,8 +7,13 @@
 //! are ordered by length, then by their bytes. A value that is no container is the one element of an array that says so.
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType as ArrowType, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type};
+use arrow::datatypes::{
+    DataType as ArrowType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type,
+    Time64MicrosecondType, TimestampMicrosecondType,
+};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use soa_core::schema::DAY_MICROS;
 
 use crate::array::integer;
 use crate::numeric;
@@ -86,13 +91,18 @@ fn read(array: &ArrayRef, index: usize, texts: Texts<'_>) -> Result<Json, Misfit
         }
         ArrowType::FixedSizeBinary(UUID_BYTES) => string(&uuid(array.as_fixed_size_binary().value(index))),
         ArrowType::Duration(_) => string(&interval(array.as_primitive::<DurationMicrosecondType>().value(index))),
-        ArrowType::Date32 | ArrowType::Time64(_) | ArrowType::Timestamp(_, _) => {
-            let options = FormatOptions::new()
-                .with_timestamp_format(Some("%Y-%m-%dT%H:%M:%S%.f"))
-                .with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.f%:z"));
-            let format = ArrayFormatter::try_new(array.as_ref(), &options).map_err(|_| unexpected())?;
-            let text = format.value(index).try_to_string();
-            string(&text.map_err(|error| Misfit::OutOfRange(error.to_string()))?)
+        ArrowType::Date32 => {
+            let (date, era) = date(array.as_primitive::<Date32Type>().value(index).into());
+            string(&format!("{date}{era}"))
+        }
+        ArrowType::Time64(_) => {
+            string(&clock(array.as_primitive::<Time64MicrosecondType>().value(index).unsigned_abs()))
+        }
+        ArrowType::Timestamp(_, zone) => {
+            let micros = array.as_primitive::<TimestampMicrosecondType>().value(index);
+            let (date, era) = date(micros.div_euclid(DAY_MICROS));
+            let zone = if zone.is_some() { "+00:00" } else { "" };
+            string(&format!("{date}T{}{zone}{era}", clock(micros.rem_euclid(DAY_MICROS).unsigned_abs())))
         }
         ArrowType::List(_) => Ok(Json::Array(all(&array.as_list::<i32>().value(index))?)),
         ArrowType::FixedSizeList(_, _) => Ok(Json::Array(all(&array.as_fixed_size_list().value(index))?)),
@@ -162,11 +172,30 @@ fn uuid(bytes: &[u8]) -> String {
 
 /// A length of time as Postgres writes an interval of no days: hours, minutes and seconds.
 fn interval(micros: i64) -> String {
-    let (sign, micros) = (if micros < 0 { "-" } else { "" }, micros.unsigned_abs());
+    format!("{}{}", if micros < 0 { "-" } else { "" }, clock(micros.unsigned_abs()))
+}
+
+/// Hours, minutes and seconds, without zeros at their end.
+fn clock(micros: u64) -> String {
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
     let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:06}") };
     let fraction = fraction.trim_end_matches('0');
-    format!("{sign}{:02}:{:02}:{:02}{fraction}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+    format!("{:02}:{:02}:{:02}{fraction}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+}
+
+/// A day as Postgres writes it in ISO 8601, and what stands behind it in years before the first one.
+fn date(days_since_1970: i64) -> (String, &'static str) {
+    // Years that begin in March have the leap day last; 400 of them always have as many days.
+    let days = days_since_1970 + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+    (format!("{year:04}-{month:02}-{day:02}"), era)
 }
 
 /// Writes a value; gives its kind.

@@ -26,7 +26,7 @@ use soa_core::schema::DAY_MICROS;
 use crate::error::{PgError, Result};
 use crate::numeric;
 use crate::table::BoundColumn;
-use crate::types::{Conversion, DATE_RANGE, EPOCH_DAYS, EPOCH_MICROS, TIMESTAMP_RANGE};
+use crate::types::{Conversion, DATE_RANGE, EPOCH_DAYS, EPOCH_MICROS, PgType, TIMESTAMP_RANGE};
 use crate::varlena::{Misfit, Texts, VARLENA_HEADER, header};
 
 /// The values of a chunk: enough to make the work per chunk small, few enough to stay in the processor's cache.
@@ -35,6 +35,8 @@ const CHUNK_VALUES: usize = 8_192;
 const CHUNK_ROWS: RangeInclusive<usize> = 64..=1_024;
 /// The bytes of text that a chunk has of a column at most, unless a single row has more.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// What a value inside others takes beside itself, about.
+const VALUE_BYTES: usize = 16;
 /// How many keys there can be in an enum's column.
 const KEYS: usize = 256;
 
@@ -212,7 +214,7 @@ impl Column {
         let views = match (array.as_string_view_opt(), array.as_binary_view_opt()) {
             (Some(text), _) => text.views(),
             (None, Some(bytes)) => bytes.views(),
-            (None, None) => return count,
+            (None, None) => return rows_about_within(array, bytes_max, first, count),
         };
         let mut bytes = 0;
         // A view's lowest 32 bits are the length.
@@ -448,6 +450,11 @@ impl Column {
         match misfit {
             Misfit::Nul => self.nul(),
             Misfit::TooLarge(bytes) => self.too_large(bytes),
+            Misfit::TooManyElements(count) => {
+                let message =
+                    format!("column \"{}\" holds a list of {count} elements, too many for Postgres", self.name);
+                PgError::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+            }
             Misfit::OutOfRange(value) => self.out_of_range(&value),
             Misfit::Unexpected(_) => self.unexpected(array),
         }
@@ -503,6 +510,10 @@ impl Column {
                 PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
                 format!("ALTER FOREIGN TABLE ... ALTER COLUMN \"{}\" TYPE numeric(20,0)", self.name),
             ),
+            Conversion::Array(elements) if elements.pg_type == PgType::Int8 => (
+                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+                format!("ALTER FOREIGN TABLE ... ALTER COLUMN \"{}\" TYPE numeric(20,0)[]", self.name),
+            ),
             _ => (
                 PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW,
                 "Leave the row out by a condition on another column.".to_owned(),
@@ -516,6 +527,27 @@ impl Column {
         let message = format!("column \"{}\" holds a value of {bytes} bytes; Postgres takes less than 1 GB", self.name);
         PgError::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
     }
+}
+
+/// The same for values with others inside, as far as their average tells.
+fn rows_about_within(array: &ArrayRef, bytes_max: usize, first: usize, count: usize) -> usize {
+    let average = |array: &dyn Array| array.get_buffer_memory_size() / array.len().max(1);
+    let of_offsets = |offsets: &[i32], average: usize| {
+        let begin = offsets[first];
+        // In text, and with its kind and length, a value takes several times its bytes in Arrow at most.
+        let bytes = |end: &i32| (*end - begin) as usize * (average + VALUE_BYTES);
+        offsets[first + 1..=first + count].partition_point(|end| bytes(end) <= bytes_max)
+    };
+    let fits = match array.data_type() {
+        ArrowType::List(_) => {
+            let list = array.as_list::<i32>();
+            of_offsets(list.value_offsets(), average(list.values()))
+        }
+        ArrowType::Map(_, _) => of_offsets(array.as_map().value_offsets(), average(array.as_map().entries())),
+        ArrowType::FixedSizeList(_, _) | ArrowType::Struct(_) => count.min(bytes_max / (average(array) + VALUE_BYTES)),
+        _ => count,
+    };
+    fits.max(1)
 }
 
 /// Which rows of a batch a chunk has.

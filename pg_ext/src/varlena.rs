@@ -23,8 +23,10 @@ pub(crate) fn header(size: usize) -> Option<[u8; VARLENA_HEADER]> {
 pub(crate) enum Misfit {
     /// A text with a NUL character.
     Nul,
-    /// So many bytes or elements.
+    /// So many bytes.
     TooLarge(usize),
+    /// So many elements.
+    TooManyElements(usize),
     /// Beyond the range of its type.
     OutOfRange(String),
     /// Of an Arrow type that was not to be expected.

@@ -35,10 +35,14 @@ KINDS: dict[str, tuple[str, pa.DataType, list]] = {
     "numbers": ("numeric", NUMERIC, [decimal.Decimal("9" * 28 + "." + "9" * 10), decimal.Decimal("-0.0000000001"), None]),
     "texts": ("text", pa.string(), ["", "a", "Straße", "東京" * 500, 'quote " and \\ back', "\x01\n\t", None, "x" * 3]),
     "bytes": ("bytea", pa.binary(), [b"", b"\x00\xff", None, b"y" * 5000]),
-    "days": ("date", pa.date32(), [datetime.date(1, 1, 1), datetime.date(9999, 12, 31), None]),
-    "walls": ("timestamp", pa.timestamp("us"), [datetime.datetime(2024, 2, 29, 1, 2, 3, 456), None]),
+    "days": ("date", pa.date32(), [datetime.date(1, 1, 1), datetime.date(9999, 12, 31), None, datetime.date(2024, 2, 29), datetime.date(1900, 2, 28)]),
+    # Years that Python has not: 4714 BC, 1 BC, 10000.
+    "far_days": ("date", pa.date32(), [-2440588, -719529, 2932897]),
+    "far_walls": ("timestamp", pa.timestamp("us"), [-62167305600000001, 253402300800000000, -210866803200000000]),
+    "midnights": ("time", pa.time64("us"), [86_400_000_000, 0]),
+    "walls": ("timestamp", pa.timestamp("us"), [datetime.datetime(2024, 2, 29, 1, 2, 3, 456), None, datetime.datetime(1, 1, 1, 0, 0, 0, 500000)]),
     "instants": ("timestamptz", pa.timestamp("us", tz="UTC"), [datetime.datetime(1969, 12, 31, 23, 59, tzinfo=datetime.timezone.utc)]),
-    "clocks": ("time", pa.time64("us"), [datetime.time(0, 0), None, datetime.time(23, 59, 59, 999999)]),
+    "clocks": ("time", pa.time64("us"), [datetime.time(0, 0), None, datetime.time(23, 59, 59, 999999), datetime.time(1, 2, 3, 120000)]),
     "lengths": ("interval", pa.duration("us"), [datetime.timedelta(microseconds=-1), None, datetime.timedelta(hours=25)]),
     "ids": ("uuid", pa.uuid(), [uuid.UUID(int=0).bytes, None, uuid.UUID(int=2**128 - 1).bytes]),
 }
@@ -148,7 +152,7 @@ def test_every_key_of_a_large_map_is_found(session):
 
 def test_what_cannot_be_converted_is_an_error(nested, session):
     nested.execute("CREATE FOREIGN TABLE narrow (u64s bigint[]) SERVER stores OPTIONS (path 'lists.soa')")
-    assert error(session, "SELECT * FROM narrow").sqlstate == "22008"
+    assert error(session, "SELECT * FROM narrow").sqlstate == "22003"
     nested.execute("CREATE FOREIGN TABLE other (texts integer[]) SERVER stores OPTIONS (path 'lists.soa')")
     refused = error(session, "SELECT * FROM other")
     assert "list(string?)" in str(refused) and "text[]" in str(refused)

@@ -53,6 +53,9 @@ pub(crate) fn run(args: &ExportArgs) -> CommandResult {
         return Err(Error::InvalidArgument { message: format!("\"{}\" exists already", args.file.display()) }.into());
     }
     let kind = Kind::of(&args.file)?;
+    if let Kind::Csv = kind {
+        crate::print::check_csv(plan.arrow_schema(), "export to .parquet or .arrow, or leave it out by --columns")?;
+    }
     let file = File::create_new(&temporary).map_err(io("create"))?;
     let written = (|| -> Result<u64> {
         let mut sink = Sink::new(kind, file, plan.arrow_schema(), &args.file)?;

@@ -72,7 +72,25 @@ impl Printer {
     }
 }
 
+/// CSV has no place for values inside others.
+///
+/// # Errors
+///
+/// Naming a column of them, and what to do.
+pub(crate) fn check_csv(schema: &Schema, instead: &str) -> soa_core::Result<()> {
+    match schema.fields().iter().find(|field| field.data_type().is_nested()) {
+        None => Ok(()),
+        Some(field) => Err(Error::InvalidArgument {
+            message: format!(
+                "the column \"{}\" has lists, structs or maps, which CSV cannot hold; {instead}",
+                field.name()
+            ),
+        }),
+    }
+}
+
 fn print_csv(batch: &RecordBatch, header: bool) -> CommandResult {
+    check_csv(&batch.schema(), "use --json, or select what is inside")?;
     let mut text = Vec::new();
     csv::WriterBuilder::new().with_header(header).build(&mut text).write(batch).map_err(cannot_print)?;
     Ok(std::io::stdout().write_all(&text)?)

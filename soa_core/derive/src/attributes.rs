@@ -445,6 +445,11 @@ fn parameters(input: &DeriveInput, krate: &Path, columns: &[&Field]) -> (TokenSt
         bounds.push(quote!(#name: 'static));
     }
     for field in columns.iter().filter(|field| mentions(field.ty.to_token_stream(), &names)) {
+        if field.as_int {
+            let value = option_of(&field.ty).unwrap_or(&field.ty);
+            bounds.push(quote!(#value: #krate::kernel::SoaEnum));
+            continue;
+        }
         // What an Option's column is must be known: it has more than every column has.
         bounds.push(match option_of(&field.ty) {
             Some(value) => quote!(#value: #krate::kernel::SoaValue),

@@ -9,9 +9,9 @@ use arrow::array::{
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
-use arrow::datatypes::{DataType as ArrowType, Int32Type, Time64MicrosecondType, TimeUnit, UInt8Type};
+use arrow::datatypes::{DataType as ArrowType, Int32Type, SchemaRef, Time64MicrosecondType, TimeUnit, UInt8Type};
 
-use super::nested::{Change, reason};
+use super::nested::{Change, element_counts, reason};
 use crate::error::{Error, Result};
 use crate::schema::{DAY_MICROS, DataType, Field, Schema, Variants, arrow_schema};
 
@@ -57,7 +57,8 @@ fn two_of_one_name(batch: &RecordBatch) -> Error {
     Error::mismatch(format!("the rows have two columns \"{}\"", twice.unwrap_or_default()))
 }
 
-fn null_column(field: &Field, rows: usize) -> Result<ArrayRef> {
+/// Rows that are all NULL, an enum's with the table's dictionary.
+pub(crate) fn null_column(field: &Field, rows: usize) -> Result<ArrayRef> {
     remap_enums(&new_null_array(&field.data_type().to_arrow(), rows), field)
 }
 
@@ -68,7 +69,7 @@ fn null_column(field: &Field, rows: usize) -> Result<ArrayRef> {
 /// When it cannot be converted, or a value does not fit.
 pub(crate) fn cast_column(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     let refuse = |field: &Field, reason: String| Error::mismatch(format!("column \"{}\": {reason}", field.name()));
-    let result = Change { values: &cast_values, refuse: &refuse }.apply(array, field)?;
+    let result = Change { values: &cast_values, refuse: &refuse, is_foreign: true }.apply(array, field)?;
     if !field.is_nullable() && result.logical_null_count() > 0 {
         return Err(Error::value(field.name(), "a value is NULL, which the column must not hold"));
     }
@@ -256,7 +257,35 @@ pub(crate) fn join_batches<'a>(
     batches: impl IntoIterator<Item = &'a RecordBatch>,
 ) -> Result<RecordBatch> {
     let batches = batches.into_iter().map(|batch| with_dictionaries(schema, batch)).collect::<Result<Vec<_>>>()?;
-    concat_batches(&arrow_schema(schema), &batches).map_err(Error::arrow("cannot join batches"))
+    concat_rows(&arrow_schema(schema), &batches)
+}
+
+/// Batches of one schema, one after the other.
+///
+/// # Errors
+///
+/// When their lists have more elements together than one array can have.
+pub(crate) fn concat_rows<'a>(
+    schema: &SchemaRef,
+    batches: impl IntoIterator<Item = &'a RecordBatch>,
+) -> Result<RecordBatch> {
+    let batches: Vec<&RecordBatch> = batches.into_iter().collect();
+    for (column, field) in schema.fields().iter().enumerate().filter(|(_, field)| field.data_type().is_nested()) {
+        let mut totals: Vec<usize> = Vec::new();
+        for batch in &batches {
+            let mut counts = Vec::new();
+            element_counts(batch.column(column), &mut counts);
+            totals.resize(totals.len().max(counts.len()), 0);
+            totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+        }
+        if let Some(most) = totals.into_iter().find(|total| i32::try_from(*total).is_err()) {
+            let message = format!(
+                "its lists have {most} elements together, more than a segment can hold; append fewer rows at once"
+            );
+            return Err(Error::value(field.name(), message));
+        }
+    }
+    concat_batches(schema, batches).map_err(Error::arrow("cannot join batches"))
 }
 
 /// The same rows, with the table's own dictionaries.
@@ -287,7 +316,7 @@ pub(crate) fn remap_enums(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
         _ => Ok(Arc::clone(array)),
     };
     let refuse = |field: &Field, reason: String| Error::mismatch(format!("column \"{}\": {reason}", field.name()));
-    Change { values: &values, refuse: &refuse }.apply(array, field)
+    Change { values: &values, refuse: &refuse, is_foreign: false }.apply(array, field)
 }
 
 /// An enum column from its names.

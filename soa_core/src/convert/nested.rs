@@ -4,14 +4,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, ListArray, MapArray, OffsetSizeTrait, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, FixedSizeListArray, ListArray, MapArray, OffsetSizeTrait, StructArray, UInt64Array,
+    make_comparator, new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::compute::{CastOptions, SortOptions, cast_with_options, take};
 use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, FieldRef, Fields};
 use arrow::error::ArrowError;
+use arrow::util::display::array_value_to_string;
 
-use crate::schema::{DataType, Field, arrow_field_of, null_beneath};
+use crate::schema::{DataType, Field, arrow_field_of, elements_of, null_beneath};
 
 const CHECKED: CastOptions<'static> =
     CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
@@ -23,6 +25,8 @@ pub(super) struct Change<'a, E> {
     pub(super) values: &'a dyn Fn(&ArrayRef, &Field) -> Result<ArrayRef, E>,
     /// The error for a field and a reason.
     pub(super) refuse: &'a dyn Fn(&Field, String) -> E,
+    /// Whether the rows come from elsewhere: then nothing in them may be left out, and no map may have a key twice.
+    pub(super) is_foreign: bool,
 }
 
 impl<E> Change<'_, E> {
@@ -39,7 +43,7 @@ impl<E> Change<'_, E> {
             DataType::List(element) => {
                 let array = self.as_list(array, field)?;
                 let list = array.as_list::<i32>();
-                let (values, offsets) = trimmed(list.values(), list.offsets());
+                let (values, offsets) = elements_of(list.values(), list.offsets(), list.nulls()).map_err(arrow)?;
                 let values = self.apply(&values, &inside(field, element))?;
                 let list = ListArray::try_new(child(element, &values), offsets, values, list.nulls().cloned());
                 list.map(|list| Arc::new(list) as ArrayRef).map_err(arrow)
@@ -56,6 +60,9 @@ impl<E> Change<'_, E> {
             }
             DataType::Struct(fields) => {
                 let rows = array.as_struct_opt().ok_or_else(|| self.other_kind(array, field))?;
+                if self.is_foreign {
+                    self.check_names(rows, field, fields)?;
+                }
                 let columns = fields.iter().map(|inner| self.field_of(rows, field, inner));
                 let columns = columns.collect::<Result<Vec<_>, E>>()?;
                 let fields: Fields = fields.iter().zip(&columns).map(|(field, column)| child(field, column)).collect();
@@ -64,10 +71,13 @@ impl<E> Change<'_, E> {
             }
             DataType::Map { key, value } => {
                 let map = array.as_map_opt().ok_or_else(|| self.other_kind(array, field))?;
-                let (keys, offsets) = trimmed(map.keys(), map.offsets());
-                let (values, _) = trimmed(map.values(), map.offsets());
+                let elements = |side: &ArrayRef| elements_of(side, map.offsets(), map.nulls()).map_err(arrow);
+                let ((keys, offsets), (values, _)) = (elements(map.keys())?, elements(map.values())?);
                 let keys = self.apply(&keys, &inside(field, key))?;
                 let values = self.apply(&values, &inside(field, value))?;
+                if self.is_foreign {
+                    self.check_keys(&keys, &offsets, field)?;
+                }
                 let fields: Fields = vec![child(key, &keys), child(value, &values)].into();
                 let entries = StructArray::try_new(fields.clone(), vec![keys, values], None).map_err(arrow)?;
                 let entries_field = Arc::new(ArrowField::new("key_value", ArrowType::Struct(fields), false));
@@ -124,15 +134,65 @@ impl<E> Change<'_, E> {
         element: &FieldRef,
         len: u32,
     ) -> Result<ArrayRef, E> {
+        let arrow = |error: ArrowError| (self.refuse)(field, reason(&error));
         let list = array.as_list::<O>();
-        let odd = (0..list.len()).find(|&row| list.is_valid(row) && list.value_length(row).as_usize() != len as usize);
+        let len = len as usize;
+        let odd = (0..list.len()).find(|&row| list.is_valid(row) && list.value_length(row).as_usize() != len);
         if let Some(row) = odd {
             let found = list.value_length(row).as_usize();
             return Err((self.refuse)(field, format!("a list of {found} elements is not one of {len}")));
         }
-        // Where a row is NULL the lists of fixed length have elements as well, which must not be NULL if others must not.
+        let start = |row: usize| list.value_offsets()[row].as_usize();
+        let values = match list.null_count() {
+            0 => list.values().slice(start(0), list.len() * len),
+            // Where a row is NULL the lists of one length have elements as well.
+            _ => {
+                let elements = (0..list.len()).flat_map(|row| {
+                    let is_valid = list.is_valid(row);
+                    (0..len).map(move |element| is_valid.then(|| (start(row) + element) as u64))
+                });
+                take(list.values(), &elements.collect::<UInt64Array>(), None).map_err(arrow)?
+            }
+        };
         let element = Arc::new(element.as_ref().clone().with_nullable(true));
-        self.cast(array, field, &ArrowType::FixedSizeList(element, len as i32))
+        let fixed = FixedSizeListArray::try_new(element, len as i32, values, list.nulls().cloned());
+        fixed.map(|fixed| Arc::new(fixed) as ArrayRef).map_err(arrow)
+    }
+
+    /// Refuses structs with fields that the type does not have, or with one of them twice.
+    fn check_names(&self, rows: &StructArray, field: &Field, fields: &[Field]) -> Result<(), E> {
+        let names: Vec<&str> = rows.fields().iter().map(|found| found.name().as_str()).collect();
+        for (index, name) in names.iter().enumerate() {
+            if !fields.iter().any(|field| field.name() == *name) {
+                return Err((self.refuse)(
+                    field,
+                    format!("its rows have a field \"{name}\", which the table's have not"),
+                ));
+            }
+            if names[..index].contains(name) {
+                return Err((self.refuse)(field, format!("its rows have two fields \"{name}\"")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses maps with a key twice: of two values only one could count.
+    fn check_keys(&self, keys: &ArrayRef, offsets: &OffsetBuffer<i32>, field: &Field) -> Result<(), E> {
+        let compare = make_comparator(keys, keys, SortOptions::default());
+        let compare = compare.map_err(|error| (self.refuse)(field, reason(&error)))?;
+        for row in 0..offsets.len() - 1 {
+            let mut entries: Vec<usize> = list_range(offsets, row).collect();
+            // Mostly they are in order.
+            if entries.windows(2).all(|pair| compare(pair[0], pair[1]).is_lt()) {
+                continue;
+            }
+            entries.sort_unstable_by(|left, right| compare(*left, *right));
+            if let Some(twice) = entries.windows(2).find(|pair| compare(pair[0], pair[1]).is_eq()) {
+                let key = array_value_to_string(keys, twice[0]).unwrap_or_default();
+                return Err((self.refuse)(field, format!("a map has the key {key} twice")));
+            }
+        }
+        Ok(())
     }
 
     fn cast(&self, array: &ArrayRef, field: &Field, to: &ArrowType) -> Result<ArrayRef, E> {
@@ -170,6 +230,50 @@ fn trimmed(values: &ArrayRef, offsets: &OffsetBuffer<i32>) -> (ArrayRef, OffsetB
     let offsets = offsets.iter().map(|offset| offset - first).collect::<Vec<_>>();
     // They ascend as they did.
     (values.slice(range.start, range.len()), OffsetBuffer::new(offsets.into()))
+}
+
+/// The bytes that the values of an array take, whatever it shares its buffers with: at least one for each value.
+pub(crate) fn memory_of(array: &ArrayRef) -> usize {
+    let rows = array.len();
+    match array.data_type() {
+        ArrowType::Utf8View => 16 * rows + array.as_string_view().total_buffer_bytes_used(),
+        ArrowType::BinaryView => 16 * rows + array.as_binary_view().total_buffer_bytes_used(),
+        ArrowType::FixedSizeBinary(width) => usize::try_from(*width).unwrap_or(1) * rows,
+        ArrowType::List(_) => {
+            let list = array.as_list::<i32>();
+            4 * rows + memory_of(&trimmed(list.values(), list.offsets()).0)
+        }
+        ArrowType::FixedSizeList(_, _) => rows + memory_of(array.as_fixed_size_list().values()),
+        ArrowType::Struct(_) => rows + array.as_struct().columns().iter().map(memory_of).sum::<usize>(),
+        ArrowType::Map(_, _) => {
+            let map = array.as_map();
+            let side = |side: &ArrayRef| memory_of(&trimmed(side, map.offsets()).0);
+            4 * rows + side(map.keys()) + side(map.values())
+        }
+        other => other.primitive_width().unwrap_or(1) * rows,
+    }
+}
+
+/// How many elements the lists and maps in arrays have, level by level, from left to right.
+pub(super) fn element_counts(array: &ArrayRef, counts: &mut Vec<usize>) {
+    match array.data_type() {
+        ArrowType::List(_) => {
+            let list = array.as_list::<i32>();
+            let (values, _) = trimmed(list.values(), list.offsets());
+            counts.push(values.len());
+            element_counts(&values, counts);
+        }
+        ArrowType::Map(_, _) => {
+            let map = array.as_map();
+            let (keys, _) = trimmed(map.keys(), map.offsets());
+            counts.push(keys.len());
+            element_counts(&keys, counts);
+            element_counts(&trimmed(map.values(), map.offsets()).0, counts);
+        }
+        ArrowType::FixedSizeList(_, _) => element_counts(array.as_fixed_size_list().values(), counts),
+        ArrowType::Struct(_) => array.as_struct().columns().iter().for_each(|column| element_counts(column, counts)),
+        _ => {}
+    }
 }
 
 /// The arrays of values inside an array, from left to right, each with no more than the rows refer to.

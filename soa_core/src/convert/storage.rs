@@ -61,6 +61,7 @@ pub(crate) fn to_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef, Ar
         refuse: &|field: &Field, reason: String| {
             ArrowError::CastError(format!("column \"{}\": {reason}", field.name()))
         },
+        is_foreign: false,
     };
     change.apply(array, field)
 }
@@ -115,6 +116,7 @@ pub(crate) fn from_storage(array: &ArrayRef, field: &Field) -> Result<ArrayRef> 
     let change = Change {
         values: &values_from_storage,
         refuse: &|field: &Field, reason: String| Error::value(field.name(), format!("in its file {reason}")),
+        is_foreign: false,
     };
     let result = change.apply(array, field)?;
     if result.logical_null_count() > 0 && !field.is_nullable() {

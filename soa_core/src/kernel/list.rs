@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
-use arrow::buffer::NullBuffer;
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::DataType as ArrowType;
 
@@ -14,12 +14,13 @@ use super::fixed::{Fixed, FixedKind};
 use super::spans::{Elements, Spans};
 use super::wrong_type;
 use crate::error::{Error, Result};
-use crate::schema::{DataType, arrow_field_of, null_beneath};
+use crate::schema::{DataType, arrow_field_of, elements_of, null_beneath};
 
 /// A column of lists: the elements of all rows in one column, and where each row's end.
 ///
 /// While rows are only appended this is Arrow's layout, and shared with it. A row in the middle that gets other elements, or
-/// is swapped, leaves its place: the lists are then gathered when they are shared, each time until `shrink_to_fit`.
+/// is swapped, leaves its place: the lists are then gathered when they are shared, each time until `shrink_to_fit`. Arrow's
+/// arrays of lists have fewer than 2^31 elements: rows with more are shared in slices.
 #[derive(Clone, Default)]
 pub struct List<C>(Spans<C>);
 
@@ -85,8 +86,8 @@ impl<'a, C: FieldColumn> ListRef<'a, C> {
     }
 
     /// The elements, in order.
-    pub fn iter(self) -> impl ExactSizeIterator<Item = C::Ref<'a>> + DoubleEndedIterator + use<'a, C> {
-        (self.start..self.end).map(move |element| self.elements.get(element))
+    pub fn iter(self) -> ListIter<'a, C> {
+        self.into_iter()
     }
 
     /// The elements as a vector of their own.
@@ -94,6 +95,49 @@ impl<'a, C: FieldColumn> ListRef<'a, C> {
         self.iter().map(C::to_value).collect()
     }
 }
+
+impl<'a, C: FieldColumn> IntoIterator for ListRef<'a, C> {
+    type Item = C::Ref<'a>;
+    type IntoIter = ListIter<'a, C>;
+
+    fn into_iter(self) -> ListIter<'a, C> {
+        ListIter { elements: self.elements, left: self.start..self.end }
+    }
+}
+
+/// The elements of a row, in order.
+pub struct ListIter<'a, C> {
+    elements: &'a C,
+    left: Range<usize>,
+}
+
+impl<C> Debug for ListIter<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListIter").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+impl<'a, C: FieldColumn> Iterator for ListIter<'a, C> {
+    type Item = C::Ref<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<C::Ref<'a>> {
+        self.left.next().map(|element| self.elements.get(element))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.left.size_hint()
+    }
+}
+
+impl<C: FieldColumn> DoubleEndedIterator for ListIter<'_, C> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.left.next_back().map(|element| self.elements.get(element))
+    }
+}
+
+impl<C: FieldColumn> ExactSizeIterator for ListIter<'_, C> {}
 
 impl<'a, K: FixedKind> ListRef<'a, Fixed<K>> {
     /// The elements as they are stored.
@@ -183,6 +227,14 @@ impl<C: FieldColumn> FieldColumn for List<C> {
         self.0.extend_from(&other.0, rows);
     }
 
+    fn slice(&self, rows: Range<usize>) -> Self {
+        match self.0.slice(rows.clone()) {
+            Some(slice) => Self(slice),
+            None => Self::from_array(&self.to_array().slice(rows.start, rows.len()), "")
+                .expect("values that were in a column fit it"),
+        }
+    }
+
     fn keep(&mut self, ranges: &[Range<usize>]) {
         self.0.rearrange(ranges.iter().cloned().flatten());
     }
@@ -239,12 +291,25 @@ impl<C: FieldColumn> FieldColumn for List<C> {
             found => return Err(wrong_type::<Self>(column, found)),
         };
         let lists = lists.as_list::<i32>();
-        let offsets = lists.offsets();
+        let (elements, offsets) = shared_elements(lists.values(), lists.offsets(), lists.nulls(), column)?;
+        Ok(Self(Spans::from_offsets(&offsets, elements_from::<C>(&elements, None, column)?)))
+    }
+}
+
+/// The elements that rows of lists or maps have, and where they are, shared where they begin at the first one.
+pub(super) fn shared_elements(
+    elements: &ArrayRef,
+    offsets: &OffsetBuffer<i32>,
+    nulls: Option<&NullBuffer>,
+    column: &str,
+) -> Result<(ArrayRef, OffsetBuffer<i32>)> {
+    if nulls.is_none_or(|nulls| nulls.null_count() == 0) && offsets[0] == 0 {
         // Elements behind those of the last row are nobody's.
         let end = offsets[offsets.len() - 1] as usize;
-        let elements = elements_from::<C>(&lists.values().slice(0, end), None, column)?;
-        Ok(Self(Spans::from_offsets(offsets, elements)))
+        return Ok((elements.slice(0, end), offsets.clone()));
     }
+    elements_of(elements, offsets, nulls)
+        .map_err(Error::arrow(format!("the values inside column \"{column}\" cannot be read")))
 }
 
 /// The column of elements that are in other values, of which those are not looked at that are beneath a NULL.

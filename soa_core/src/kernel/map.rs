@@ -8,13 +8,12 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, make_comparator};
+use arrow::array::{Array, ArrayRef, AsArray, MapArray, StructArray};
 use arrow::buffer::NullBuffer;
-use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Fields};
 
 use super::field::{FieldColumn, KeyColumn, SoaField, SoaKey, SoaValue, ValueColumn};
-use super::list::{List, elements_from};
+use super::list::{List, elements_from, shared_elements};
 use super::spans::{Elements, Spans};
 use super::wrong_type;
 use crate::error::Result;
@@ -188,6 +187,21 @@ impl<'a, K: KeyColumn, V: FieldColumn> MapRef<'a, K, V> {
         (self.start..self.end).map(move |entry| (self.keys.get(entry), self.values.get(entry)))
     }
 
+    /// The keys.
+    pub fn keys(self) -> impl ExactSizeIterator<Item = K::Ref<'a>> + DoubleEndedIterator + use<'a, K, V> {
+        (self.start..self.end).map(move |entry| self.keys.get(entry))
+    }
+
+    /// The values.
+    pub fn values(self) -> impl ExactSizeIterator<Item = V::Ref<'a>> + DoubleEndedIterator + use<'a, K, V> {
+        (self.start..self.end).map(move |entry| self.values.get(entry))
+    }
+
+    /// Whether a key is there: looks at one after the other.
+    pub fn contains_key<Q: Borrow<K::Key> + ?Sized>(self, key: &Q) -> bool {
+        (self.start..self.end).any(|entry| self.keys.is_at(entry, key.borrow()))
+    }
+
     /// What a key leads to, if it is there: looks at one key after the other, the last one first.
     pub fn get<Q: Borrow<K::Key> + ?Sized>(self, key: &Q) -> Option<V::Ref<'a>> {
         let entry = (self.start..self.end).rev().find(|&entry| self.keys.is_at(entry, key.borrow()))?;
@@ -204,11 +218,10 @@ impl<K: KeyColumn, V: FieldColumn> Debug for MapRef<'_, K, V> {
 /// Whatever the order of the entries is.
 impl<K: KeyColumn, V: FieldColumn> PartialEq for MapRef<'_, K, V> {
     fn eq(&self, other: &Self) -> bool {
+        let all_in = |some: &Self, others: &Self| some.iter().all(|entry| others.iter().any(|other| other == entry));
         self.len() == other.len()
-            && self
-                .iter()
-                .zip(other.iter())
-                .all(|(entry, same)| entry == same || other.iter().any(|other| other == entry))
+            && (self.iter().zip(other.iter()).all(|(left, right)| left == right)
+                || (all_in(self, other) && all_in(other, self)))
     }
 }
 
@@ -268,23 +281,20 @@ impl<M: MapValue> FieldColumn for Map<M> {
         self.spans.extend_from(&other.spans, rows);
     }
 
+    fn slice(&self, rows: Range<usize>) -> Self {
+        match self.spans.slice(rows.clone()) {
+            Some(slice) => Self::new(slice),
+            None => Self::from_array(&self.to_array().slice(rows.start, rows.len()), "")
+                .expect("values that were in a column fit it"),
+        }
+    }
+
     fn keep(&mut self, ranges: &[Range<usize>]) {
         self.spans.rearrange(ranges.iter().cloned().flatten());
     }
 
     fn rearrange(&mut self, rows: &[usize]) {
         self.spans.rearrange(rows.iter().copied());
-    }
-
-    fn sort_rows(&self, rows: &mut [usize]) {
-        // Arrow orders lists, not maps.
-        let (offsets, entries) = self.spans.in_order();
-        let entries = Self::entries(&entries);
-        let field = Arc::new(ArrowField::new("key_value", entries.data_type().clone(), false));
-        let lists = ListArray::new(field, offsets, Arc::new(entries), None);
-        let order = SortOptions { descending: false, nulls_first: true };
-        let compare = make_comparator(&lists, &lists, order).expect("lists of values have an order");
-        rows.sort_by(|&left, &right| compare(left, right));
     }
 
     fn swap_remove(&mut self, row: usize) {
@@ -328,12 +338,11 @@ impl<M: MapValue> FieldColumn for Map<M> {
             return Err(wrong_type::<Self>(column, array.data_type()));
         };
         let maps = array.as_map();
-        let offsets = maps.offsets();
-        // Entries behind those of the last row are nobody's.
-        let end = offsets[offsets.len() - 1] as usize;
-        let keys = elements_from(&maps.keys().slice(0, end), None, column)?;
-        let values = elements_from(&maps.values().slice(0, end), None, column)?;
-        Ok(Self::new(Spans::from_offsets(offsets, Entries { keys, values })))
+        let side = |side: &ArrayRef| shared_elements(side, maps.offsets(), maps.nulls(), column);
+        let ((keys, offsets), (values, _)) = (side(maps.keys())?, side(maps.values())?);
+        let entries =
+            Entries { keys: elements_from(&keys, None, column)?, values: elements_from(&values, None, column)? };
+        Ok(Self::new(Spans::from_offsets(&offsets, entries)))
     }
 }
 

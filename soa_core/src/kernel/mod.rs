@@ -114,7 +114,7 @@ pub use self::field::{
 };
 pub use self::fixed::{Fixed, FixedKind, TimestampMicros};
 pub use self::iter::{IntoIter, Iter};
-pub use self::list::{List, ListRef};
+pub use self::list::{List, ListIter, ListRef};
 pub use self::map::{Map, MapRef, MapValue};
 pub use self::nested::Nested;
 pub use self::nullable::Nullable;

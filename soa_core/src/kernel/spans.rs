@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::buffer::OffsetBuffer;
 
 use super::buffer::Column;
 
@@ -23,8 +23,9 @@ pub(super) trait Elements: Clone + Default {
     fn byte_count(&self) -> usize;
 }
 
-/// Rows of elements, in Arrow's layout of lists until a row in the middle gets other elements: from then on each row says
-/// where its elements are, and what is elements no longer is left behind until it is as much as what is.
+/// Rows of elements, in Arrow's layout of lists until a row in the middle gets other elements, or there are more than Arrow's
+/// offsets count: from then on each row says where its elements are, and what is elements no longer is left behind until it is
+/// as much as what is.
 #[derive(Clone, Default)]
 pub(super) struct Spans<E> {
     elements: E,
@@ -36,7 +37,7 @@ pub(super) struct Spans<E> {
 
 #[derive(Clone)]
 struct Moved {
-    spans: Vec<Range<u32>>,
+    spans: Vec<Range<usize>>,
     /// The elements that rows have.
     live: usize,
 }
@@ -65,7 +66,7 @@ impl<E: Elements> Spans<E> {
     #[inline]
     pub(super) fn span(&self, row: usize) -> Range<usize> {
         match &self.moved {
-            Some(moved) => moved.spans[row].start as usize..moved.spans[row].end as usize,
+            Some(moved) => moved.spans[row].clone(),
             None => {
                 let offsets = &self.offsets.as_slice()[row..row + 2];
                 offsets[0] as usize..offsets[1] as usize
@@ -74,33 +75,21 @@ impl<E: Elements> Spans<E> {
     }
 
     /// Appends a row of the elements that `add` appends.
-    ///
-    /// # Panics
-    ///
-    /// When there are more than 2^31 - 1 elements then.
     #[inline]
     pub(super) fn push(&mut self, add: impl FnOnce(&mut E)) {
-        let start = self.end();
+        let start = self.elements.element_count();
         add(&mut self.elements);
-        let end = self.end();
-        match &mut self.moved {
-            Some(moved) => {
-                moved.live += (end - start) as usize;
-                moved.spans.push(start as u32..end as u32);
+        let end = self.elements.element_count();
+        if let (None, Ok(offset)) = (&self.moved, i32::try_from(end)) {
+            if self.offsets.is_empty() {
+                // Not after `end`, so it fits as well.
+                self.offsets.push(start as i32);
             }
-            None => {
-                if self.offsets.is_empty() {
-                    self.offsets.push(start);
-                }
-                self.offsets.push(end);
-            }
+            return self.offsets.push(offset);
         }
-    }
-
-    /// Where the elements end.
-    fn end(&self) -> i32 {
-        i32::try_from(self.elements.element_count())
-            .expect("the lists of a column have fewer than 2^31 elements together")
+        let moved = self.moved();
+        moved.live += end - start;
+        moved.spans.push(start..end);
     }
 
     /// Gives a row the elements that `add` appends instead of those it has. Panics when there is no such row.
@@ -110,11 +99,11 @@ impl<E: Elements> Spans<E> {
             self.truncate(row);
             return self.push(add);
         }
-        let start = self.end() as u32;
+        let start = self.elements.element_count();
         add(&mut self.elements);
-        let end = self.end() as u32;
+        let end = self.elements.element_count();
         let moved = self.moved();
-        moved.live = moved.live - old.len() + (end - start) as usize;
+        moved.live = moved.live - old.len() + (end - start);
         moved.spans[row] = start..end;
         self.collect();
     }
@@ -124,7 +113,7 @@ impl<E: Elements> Spans<E> {
         let offsets = &self.offsets;
         self.moved.get_or_insert_with(|| {
             let ends = offsets.as_slice();
-            let spans: Vec<Range<u32>> = ends.windows(2).map(|ends| ends[0] as u32..ends[1] as u32).collect();
+            let spans: Vec<Range<usize>> = ends.windows(2).map(|ends| ends[0] as usize..ends[1] as usize).collect();
             Moved { live: spans.iter().map(Range::len).sum(), spans }
         })
     }
@@ -136,32 +125,21 @@ impl<E: Elements> Spans<E> {
         }
     }
 
-    /// Rows of these alone, in Arrow's layout.
+    /// Rows of these alone, in Arrow's layout where it can count their elements.
     pub(super) fn gathered(&self, rows: impl Iterator<Item = usize> + Clone) -> Self {
         let mut gathered = Self::default();
         let spans = rows.map(|row| self.span(row));
         gathered.elements.make_room(spans.clone().map(|span| span.len()).sum());
         gathered.offsets.reserve(spans.size_hint().0 + 1);
-        // Elements that follow each other are copied at once.
-        let mut waiting = 0..0;
-        gathered.offsets.push(0);
-        let mut end = 0_usize;
         for span in spans {
-            end += span.len();
-            gathered
-                .offsets
-                .push(i32::try_from(end).expect("the lists of a column have fewer than 2^31 elements together"));
-            if span.is_empty() {
-                continue;
-            }
-            if waiting.end == span.start && !waiting.is_empty() {
-                waiting.end = span.end;
-            } else {
-                gathered.elements.append_from(&self.elements, std::mem::replace(&mut waiting, span));
-            }
+            gathered.push(|elements| elements.append_from(&self.elements, span));
         }
-        gathered.elements.append_from(&self.elements, waiting);
         gathered
+    }
+
+    /// Some of the rows: `None` where Arrow can share them without gathering.
+    pub(super) fn slice(&self, rows: Range<usize>) -> Option<Self> {
+        self.moved.is_some().then(|| self.gathered(rows))
     }
 
     pub(super) fn extend_from(&mut self, other: &Self, rows: Range<usize>) {
@@ -228,19 +206,29 @@ impl<E: Elements> Spans<E> {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let spans = self.moved.as_ref().map_or(0, |moved| moved.spans.capacity() * size_of::<Range<u32>>());
+        let spans = self.moved.as_ref().map_or(0, |moved| moved.spans.capacity() * size_of::<Range<usize>>());
         self.elements.byte_count() + self.offsets.capacity() * size_of::<i32>() + spans
     }
 
     /// The offsets and elements as Arrow has them; gathered where rows were moved.
+    ///
+    /// # Panics
+    ///
+    /// When there are 2^31 elements or more: Arrow's offsets count no further.
     pub(super) fn in_order(&self) -> (OffsetBuffer<i32>, E) {
-        if self.moved.is_some() {
+        if let Some(moved) = &self.moved {
+            let most = i32::MAX;
+            assert!(
+                i32::try_from(moved.live).is_ok(),
+                "an Arrow array of lists has at most {most} elements, these have {}: share the rows in slices",
+                moved.live
+            );
             return self.gathered(0..self.len()).in_order();
         }
         let offsets = match self.offsets.is_empty() {
             true => OffsetBuffer::new_empty(),
             // They ascend, and the first is not negative.
-            false => OffsetBuffer::new(ScalarBuffer::clone(&self.offsets.share())),
+            false => OffsetBuffer::new(self.offsets.share()),
         };
         (offsets, self.elements.clone())
     }

@@ -105,6 +105,9 @@ const ELEMENT: &str = "element";
 const KEY: &str = "key";
 const VALUE: &str = "value";
 
+/// The most values that a row has in lists of one length, also in NULL (DuckDB's own limit).
+const MAX_FIXED_VALUES: u64 = 100_000;
+
 /// The microseconds of a day.
 pub const DAY_MICROS: i64 = 86_400_000_000;
 
@@ -158,6 +161,15 @@ impl DataType {
         !self.is_nested()
     }
 
+    /// How many values a row of the type always has.
+    fn width(&self) -> u64 {
+        match self {
+            Self::FixedList(element, len) => element.data_type().width().saturating_mul((*len).into()),
+            Self::Struct(fields) => fields.iter().fold(0, |sum, field| field.data_type().width().saturating_add(sum)),
+            _ => 1,
+        }
+    }
+
     /// Refuses parameters that no column can have.
     pub(crate) fn check(&self, column: &str) -> Result<()> {
         match self {
@@ -174,15 +186,18 @@ impl DataType {
                 Variants::MAX
             ))),
             Self::FixedList(_, 0) => Err(Error::schema(format!("the lists of column \"{column}\" have no element"))),
-            Self::FixedList(_, len) if i32::try_from(*len).is_err() => Err(Error::schema(format!(
-                "the lists of column \"{column}\" have {len} elements; at most {} fit",
-                i32::MAX
+            Self::FixedList(..) if self.width() > MAX_FIXED_VALUES => Err(Error::schema(format!(
+                "the column \"{column}\" is {self}, {} values in each row; at most {MAX_FIXED_VALUES} fit into lists of one length",
+                self.width()
             ))),
             Self::List(element) | Self::FixedList(element, _) => element.data_type().check(column),
             Self::Struct(fields) if fields.is_empty() => {
                 Err(Error::schema(format!("the structs of column \"{column}\" have no field")))
             }
             Self::Struct(fields) => check_fields(fields),
+            Self::Map { key, .. } if key.is_nullable() => {
+                Err(Error::schema(format!("the keys of the maps of column \"{column}\" may be NULL; a key must not")))
+            }
             Self::Map { key, value } => {
                 key.data_type().check(column)?;
                 value.data_type().check(column)
@@ -469,6 +484,7 @@ mod tests {
         };
         assert!(message("array(u8, 0)").contains("no element"));
         assert!(message("array(u8, 4294967295)").contains("4294967295"));
+        assert!(message("array(struct(a: u8, b: array(u8, 1000)), 100)").contains("100100 values"));
         assert!(message("struct(a: u8, A: u8)").contains("\"A\""));
         assert!(message("list(struct(a: map(u8, decimal(39,0))))").contains("decimal(39,0)"));
         assert!(DataType::Struct(Arc::new([])).check("c").unwrap_err().to_string().contains("no field"));

@@ -509,6 +509,13 @@ impl TypeReader<'_> {
                 }
             }
             DeltaType::Struct(inside) => {
+                let named = match &types[FIELDS] {
+                    Value::Null => &no_entries,
+                    fields => fields.as_object().ok_or_else(unknown)?,
+                };
+                if named.keys().any(|name| inside.field(name).is_none()) {
+                    return Err(unknown());
+                }
                 let field = |field: &StructField| -> Result<Field> {
                     let data_type = self.read(field.data_type(), &types[FIELDS][field.name()])?;
                     Ok(Field::new(field.name(), data_type).with_nullable(field.is_nullable()))
@@ -525,9 +532,10 @@ impl TypeReader<'_> {
                 if name.is_none() && !entries.is_empty() {
                     return Err(unknown());
                 }
-                let names = types[VARIANTS]
-                    .as_array()
-                    .map(|names| names.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>());
+                let names = match &types[VARIANTS] {
+                    Value::Null => None,
+                    names => Some(serde_json::from_value::<Vec<String>>(names.clone()).map_err(|_| unknown())?),
+                };
                 self.primitive(primitive, name, names)?
             }
         })

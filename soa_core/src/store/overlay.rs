@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::compute::filter_record_batch;
 use roaring::RoaringBitmap;
 
 use super::UNIT_ROWS;
 use super::stats::ColumnStats;
+use crate::convert::concat_rows;
 use crate::error::{Error, Result};
 use crate::predicate::Bounds;
 
@@ -106,9 +107,7 @@ impl Block {
         let joined = match self.parts.as_slice() {
             [one] => one.clone(),
             [] => return Err(Error::argument("a block of the write-ahead log has no rows")),
-            [first, ..] => {
-                concat_batches(&first.schema(), &self.parts).map_err(Error::arrow("cannot join rows of the log"))?
-            }
+            [first, ..] => concat_rows(&first.schema(), &self.parts)?,
         };
         let live = if self.rows == joined.num_rows() {
             joined

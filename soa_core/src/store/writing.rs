@@ -188,12 +188,7 @@ impl Drop for SegmentWriter {
 
 /// The bytes that the rows themselves take, whatever they share their buffers with.
 pub(super) fn memory_of(batch: &RecordBatch) -> usize {
-    let bytes = |array: &ArrayRef| match array.data_type() {
-        ArrowType::Utf8View => 16 * array.len() + array.as_string_view().total_buffer_bytes_used(),
-        ArrowType::BinaryView => 16 * array.len() + array.as_binary_view().total_buffer_bytes_used(),
-        other => other.primitive_width().unwrap_or(1) * array.len(),
-    };
-    batch.columns().iter().map(bytes).sum()
+    batch.columns().iter().map(crate::convert::memory_of).sum()
 }
 
 /// The rows in the table's order; rows that are equal in it keep theirs.

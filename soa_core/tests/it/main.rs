@@ -11,6 +11,7 @@ mod log;
 mod maintain;
 mod memory;
 mod model;
+mod nested;
 #[path = "../../examples/support/orders.rs"]
 mod orders;
 mod persistence;

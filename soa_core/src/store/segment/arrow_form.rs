@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema, SchemaRef};
 use arrow_ipc::reader::{RecordBatchDecoder, read_footer_length};
@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::checksum::column_checksum;
 use super::write::compact;
 use super::zone_map::{Zone, ZoneMap};
-use crate::convert::remap_enums;
+use crate::convert::{null_column, remap_enums};
 use crate::error::{Error, Result};
 use crate::predicate::Bounds;
 use crate::schema::{Field, arrow_field};
@@ -207,7 +207,7 @@ impl ArrowForm {
         let field = &self.fields[column];
         if column >= self.stored {
             let rows = usize::try_from(rows).map_err(|error| error.to_string())?;
-            return Ok(new_null_array(&field.data_type().to_arrow(), rows));
+            return null_column(field, rows).map_err(|error| error.to_string());
         }
         let at = self.blocks[batch];
         let block = self.mapping.slice_with_length(at.offset, at.len());

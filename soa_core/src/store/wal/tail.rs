@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::concat_batches;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::frame::{FILE_HEADER_LEN, FileHeader, Frame, Kind, durable_after, has_frames};
 use super::rows::Decoder;
 use super::{LogFileName, files};
+use crate::convert::concat_rows;
 use crate::convert::{cast_batch, cast_column};
 use crate::error::{Error, Result};
 use crate::schema::{Field, Schema, arrow_schema};
@@ -372,7 +372,7 @@ fn push_part(block: &mut Vec<RecordBatch>, part: RecordBatch) -> Result<()> {
     let mut last = part;
     while let Some(before) = block.pop_if(|before| before.num_rows() <= 2 * last.num_rows()) {
         let schema = before.schema();
-        last = concat_batches(&schema, [&before, &last]).map_err(Error::arrow("cannot join rows"))?;
+        last = concat_rows(&schema, [&before, &last])?;
     }
     block.push(last);
     Ok(())

@@ -19,7 +19,7 @@ use std::slice;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, TimeUnit};
+use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, FieldRef, Schema as ArrowSchema, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -31,7 +31,7 @@ use parquet::errors::ParquetError;
 use self::checksums::{chunk_range, chunk_ranges};
 use self::parts::Parts;
 use self::pruning::Indexes;
-use crate::convert::from_storage;
+use crate::convert::{from_storage, null_column};
 use crate::error::{Error, Result};
 use crate::schema::{DataType, Field};
 use crate::store::io::{Backend, ReadFile, read_range};
@@ -177,7 +177,7 @@ impl ParquetForm {
                 let field = &self.fields[*column];
                 match self.roots[*column].as_ref().and_then(|root| by_root.get(&root.start)) {
                     Some(array) => from_storage(array, field),
-                    None => Ok(arrow::array::new_null_array(&field.data_type().to_arrow(), rows)),
+                    None => null_column(field, rows),
                 }
             })
             .collect()
@@ -277,23 +277,18 @@ fn with_read_types(metadata: ArrowReaderMetadata, columns: &[Field]) -> Result<A
         let mut named = columns.iter().filter(|column| column.name() == name);
         named.any(|column| matches!(column.data_type(), DataType::Enum(_)))
     };
+    let mut leaves = metadata.parquet_schema().columns().iter().map(|column| column.physical_type());
     let fields: Vec<ArrowField> = metadata
         .schema()
         .fields()
         .iter()
-        .map(|field| {
-            let data_type = match field.data_type() {
-                ArrowType::Utf8 if is_enum(field.name()) => {
-                    ArrowType::Dictionary(Box::new(ArrowType::Int32), Box::new(ArrowType::Utf8))
-                }
-                ArrowType::Utf8 => ArrowType::Utf8View,
-                ArrowType::Binary => ArrowType::BinaryView,
-                ArrowType::Timestamp(TimeUnit::Nanosecond, zone) if is_int96(&metadata, field.name()) => {
-                    ArrowType::Timestamp(TimeUnit::Microsecond, zone.clone())
-                }
-                other => other.clone(),
-            };
-            field.as_ref().clone().with_data_type(data_type)
+        .map(|field| match field.data_type() {
+            ArrowType::Utf8 if is_enum(field.name()) => {
+                leaves.next();
+                let names = ArrowType::Dictionary(Box::new(ArrowType::Int32), Box::new(ArrowType::Utf8));
+                field.as_ref().clone().with_data_type(names)
+            }
+            _ => read_field(field, &mut leaves),
         })
         .collect();
     let options = reader_options().with_schema(Arc::new(ArrowSchema::new(fields)));
@@ -304,9 +299,24 @@ fn reader_options() -> ArrowReaderOptions {
     ArrowReaderOptions::new().with_skip_arrow_metadata(true)
 }
 
-fn is_int96(metadata: &ArrowReaderMetadata, name: &str) -> bool {
-    let mut columns = metadata.parquet_schema().columns().iter();
-    columns.any(|column| column.path().parts() == [name] && column.physical_type() == PhysicalType::INT96)
+/// A field as it is read; `leaves` are the physical types of the values in it and in those behind it.
+fn read_field(field: &ArrowField, leaves: &mut dyn Iterator<Item = PhysicalType>) -> ArrowField {
+    let mut inner = |inner: &FieldRef| Arc::new(read_field(inner, leaves));
+    let data_type = match field.data_type() {
+        ArrowType::List(element) => ArrowType::List(inner(element)),
+        ArrowType::FixedSizeList(element, len) => ArrowType::FixedSizeList(inner(element), *len),
+        ArrowType::Struct(fields) => ArrowType::Struct(fields.iter().map(inner).collect()),
+        ArrowType::Map(entries, ordered) => ArrowType::Map(inner(entries), *ordered),
+        value => match (value, leaves.next()) {
+            (ArrowType::Utf8, _) => ArrowType::Utf8View,
+            (ArrowType::Binary, _) => ArrowType::BinaryView,
+            (ArrowType::Timestamp(TimeUnit::Nanosecond, zone), Some(PhysicalType::INT96)) => {
+                ArrowType::Timestamp(TimeUnit::Microsecond, zone.clone())
+            }
+            (other, _) => other.clone(),
+        },
+    };
+    field.clone().with_data_type(data_type)
 }
 
 fn find_root(path: &Path, metadata: &ArrowReaderMetadata, field: &Field) -> Result<Option<Range<usize>>> {
