@@ -333,7 +333,7 @@ def test_a_statement_sees_what_was_committed_before_it(tmp_path: Path):
 def test_values_inside_others(stores: Path, tmp_path: Path):
     """SQL reaches into lists, structs and maps; JSON has them, CSV cannot."""
     lists, nested = stores / "lists.soa", stores / "nested.soa"
-    asked = "SELECT tags[1], place['name'], array_length(numbers) FROM lists JOIN nested USING (id) WHERE id = 3"
+    asked = "SELECT tags[1], place['name'], array_length(numbers) FROM lists JOIN nested USING (id) WHERE lists.id = 3"
     assert rows(lists, nested, asked) == [["tag 3", "place 3", "3"]]
     (row,) = objects(nested, "SELECT id, places, matrix FROM nested WHERE id = 4")
     assert row["matrix"] == [] and [place["name"] for place in row["places"]] == ["place 4"]

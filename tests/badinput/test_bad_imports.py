@@ -137,9 +137,9 @@ def test_csv_that_is_not_utf8(tmp_path: Path, new: Path):
 
 
 UNSUPPORTED = {
-    "list": pa.array([[1, 2]]),
-    "struct": pa.array([{"a": 1}]),
-    "map": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int32())),
+    "list": pa.array([[(1, 2, 3)]], pa.list_(pa.month_day_nano_interval())),
+    "struct": pa.array([{"a": None}]),
+    "map": pa.array([[("k", None)]], pa.map_(pa.string(), pa.null())),
     "null": pa.array([None]),
     "interval": pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
 }

@@ -105,15 +105,14 @@ def test_arrays_are_those_that_postgres_makes(session, name):
     own = f"SELECT id, \"{name}\" AS a, \"{name}\"::text::{pg_type}[] AS b FROM lists"
     wrong = rows(
         session,
-        f"SELECT id, a, b FROM ({own}) x WHERE a IS DISTINCT FROM b OR a::text IS DISTINCT FROM b::text"
+        f"SELECT id FROM ({own}) x WHERE a IS DISTINCT FROM b OR a::text IS DISTINCT FROM b::text"
         " OR array_send(a) IS DISTINCT FROM array_send(b) OR pg_column_size(a) IS DISTINCT FROM pg_column_size(b)",
     )
     assert wrong == []
     lengths = rows(session, f'SELECT cardinality("{name}") FROM lists ORDER BY id')
     assert [length for (length,) in lengths] == [None if found is None else len(found) for found in lists(values)]
-    heap = rows(session, f'SELECT array_agg(x), count(x) FROM (SELECT unnest("{name}") AS x FROM lists WHERE id = 3) y')
-    present = sum(value is not None for value in values)
-    assert heap[0][1] == present and len(heap[0][0]) == len(values)
+    taken_apart = rows(session, f'SELECT count(*), count(x) FROM (SELECT unnest("{name}") AS x FROM lists WHERE id = 3) y')
+    assert taken_apart == [(len(values), sum(value is not None for value in values))]
 
 
 def test_jsonb_is_that_which_postgres_makes(session):
