@@ -91,7 +91,7 @@ pub(crate) fn logical_type<C: FFILink + ?Sized>(link: &C, data_type: &DataType) 
 
 /// DuckDB's type for a column whose values have others inside.
 fn nested_type<C: FFILink + ?Sized>(link: &C, data_type: &DataType) -> Result<LogicalType> {
-    let inside = |field: &Field| Ok(Value::from_logical_type(link, &logical_type(link, field.data_type())?)?);
+    let inside = |field: &Field| Value::from_logical_type(link, &logical_type(link, field.data_type())?);
     match data_type {
         DataType::List(element) => {
             let parameters: [&dyn QueryParameter; 1] = [&inside(element)?];

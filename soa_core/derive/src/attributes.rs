@@ -3,6 +3,7 @@
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::meta::ParseNestedMeta;
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
     Attribute, Data, DataStruct, DeriveInput, Error, Fields, GenericArgument, GenericParam, Generics, Ident, LitInt,
@@ -428,7 +429,11 @@ fn parameters(input: &DeriveInput, krate: &Path, columns: &[&Field]) -> (TokenSt
     let mut names: Vec<&Ident> = Vec::new();
     for (param, original) in params.iter_mut().zip(&input.generics.params) {
         match param {
-            GenericParam::Type(param) => (param.eq_token, param.default) = (None, None),
+            // What it must be is said behind `where`, with what is added there.
+            GenericParam::Type(param) => {
+                (param.eq_token, param.default) = (None, None);
+                (param.colon_token, param.bounds) = (None, Punctuated::new());
+            }
             GenericParam::Const(param) => (param.eq_token, param.default) = (None, None),
             GenericParam::Lifetime(_) => {}
         }
@@ -441,8 +446,8 @@ fn parameters(input: &DeriveInput, krate: &Path, columns: &[&Field]) -> (TokenSt
     let given = input.generics.where_clause.iter().flat_map(|clause| &clause.predicates);
     let mut bounds: Vec<TokenStream> = given.map(ToTokens::to_token_stream).collect();
     for param in input.generics.type_params() {
-        let name = &param.ident;
-        bounds.push(quote!(#name: 'static));
+        let (name, own) = (&param.ident, &param.bounds);
+        bounds.push(if own.is_empty() { quote!(#name: 'static) } else { quote!(#name: 'static + #own) });
     }
     for field in columns.iter().filter(|field| mentions(field.ty.to_token_stream(), &names)) {
         if field.as_int {

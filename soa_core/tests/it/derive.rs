@@ -365,10 +365,7 @@ mod parameters {
 
     #[derive(Debug, Clone, PartialEq, SoA, SoAStore)]
     #[soa_store(key = "id", sort_by = "id")]
-    struct Reading<T: Clone, const N: usize>
-    where
-        T: PartialEq,
-    {
+    struct Reading<T: Clone + PartialEq, const N: usize> {
         id: u64,
         value: T,
         maybe: Option<T>,
