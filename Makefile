@@ -105,7 +105,7 @@ NIGHTLY ?= nightly
 sanitize: ## Run the kernel's tests under AddressSanitizer (needs a nightly compiler)
 	RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/sanitize \
 		cargo +$(NIGHTLY) test --manifest-path soa_core/bench/Cargo.toml --target $(shell rustc -vV | sed -n 's/^host: //p') \
-		--test sanitized --profile bench
+		--test sanitized
 
 .PHONY: check
 check: tools ## Check the format, the lints and the documentation; warnings are errors
