@@ -66,6 +66,7 @@ fn every_type_comes_back_as_it_went_in() {
         // Conditions on every type mean what they mean elsewhere.
         let memory = soa_core::persistence::ArrowPersistence::<Everything>::new();
         memory.append(&rows.iter().cloned().collect()).await.unwrap();
+        let mut idle = Vec::new();
         for condition in [
             "flag = true",
             "i8 < -3",
@@ -77,7 +78,7 @@ fn every_type_comes_back_as_it_went_in() {
             "text >= 'räksmörgås number 7'",
             "text LIKE 'räksmörgås number 4%'",
             "colour IN ('Red', 'dark green')",
-            "day > '3887-01-01'",
+            "day > '1920-01-01'",
             "clock < '1969-12-31 23:59:00'",
             "instant BETWEEN '1970-01-01 00:01:00' AND '1970-01-01 00:02:00'",
             "stamp = '1970-01-01 00:00:00.000017'",
@@ -91,7 +92,7 @@ fn every_type_comes_back_as_it_went_in() {
             "large > 18446744073709550000",
             "maybe_flag IS NULL",
             "NOT (maybe_number > 100)",
-            "maybe_colour = 'Blue' AND maybe_text IS NOT NULL",
+            "maybe_colour = 'dark green' AND maybe_text IS NOT NULL",
             "maybe_cents < 3.5",
             "maybe_price > 0.0000000000000000000000000017",
             "maybe_took > -0.000005",
@@ -105,8 +106,9 @@ fn every_type_comes_back_as_it_went_in() {
             };
             let expected = sorted(memory.query(query.clone()).await.unwrap());
             assert_eq!(sorted(kept.query(query).await.unwrap()), expected, "{condition}");
-            assert!(!expected.is_empty(), "{condition} says nothing");
+            idle.extend(expected.is_empty().then_some(condition));
         }
+        assert!(idle.is_empty(), "they say nothing: {idle:?}");
     });
 }
 
@@ -206,13 +208,14 @@ fn a_table_of_other_records_is_refused_and_one_of_older_ones_grows() {
         let older = DuckDBPersistence::<Older>::new(Some(path), "rows");
         older.save(&(0..5).map(|id| Older { id }).collect()).await.unwrap();
         older.close().await.unwrap();
-        for (wrong, what) in [
-            (DuckDBPersistence::<Order>::new(Some(path), "rows").load().await.map(drop), "\"id\""),
-            (DuckDBPersistence::<Order>::new(Some(path), "ROWS").save(&OrderSoA::new()).await, "\"id\""),
-        ] {
-            let error = wrong.unwrap_err();
-            assert!(matches!(error, PersistenceError::OtherTable { .. }), "{error:?}");
-            assert!(error.to_string().contains(what) && error.changed_nothing(), "{error}");
+        // (Upper and lower case are not told apart in names of tables.)
+        for table in ["rows", "ROWS"] {
+            let wrong = DuckDBPersistence::<Order>::new(Some(path), table);
+            for error in [wrong.load().await.map(drop), wrong.save(&OrderSoA::new()).await] {
+                let error = error.unwrap_err();
+                assert!(matches!(error, PersistenceError::OtherTable { .. }), "{error:?}");
+                assert!(error.to_string().contains("\"id\"") && error.changed_nothing(), "{error}");
+            }
         }
         let newer = DuckDBPersistence::<Newer>::new(Some(path), "rows");
         assert_eq!(newer.query(Query::parse::<Newer>("note IS NULL").unwrap()).await.unwrap().len(), 5);

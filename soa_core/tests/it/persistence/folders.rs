@@ -109,8 +109,9 @@ mod newer {
     #[soa_store(key = "id")]
     pub(super) struct Note {
         pub(super) id: u32,
-        pub(super) text: String,
+        // In the table it comes last.
         pub(super) colour: Option<String>,
+        pub(super) text: String,
     }
 }
 
@@ -203,6 +204,8 @@ fn a_table_of_an_older_release_gets_the_new_fields() {
         new.put(&[red.clone()].into_iter().collect()).await.unwrap();
         let query = Query::parse::<newer::Note>("colour = 'red'").unwrap();
         assert_eq!(new.query(query).await.unwrap().to_vec(), [red]);
+        let query = Query::parse::<newer::Note>("text = 'note 5' AND colour IS NULL").unwrap();
+        assert_eq!(new.query(query).await.unwrap().id_raw_array(), [5]);
         assert_eq!(new.count().await.unwrap(), 11);
         new.close().await.unwrap();
 
