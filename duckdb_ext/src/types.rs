@@ -30,9 +30,9 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Stri
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType as ArrowType, Date32Type, Decimal128Type, DurationMicrosecondType, FieldRef,
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
-    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 use duckdb_neo::connection::{Context, FFILink};
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
@@ -42,7 +42,7 @@ use duckdb_neo::types::{
 use duckdb_neo::value::Value;
 use duckdb_neo::{Parameters, QueryParameter};
 use soa_core::predicate::Scalar;
-use soa_core::schema::{DataType, Field, Schema};
+use soa_core::schema::{DataType, Field, Schema, without_dictionaries};
 
 use crate::error::{Result, invalid};
 use crate::ffi::{ArrowFeed, InlineOr, OutputVector, StringCell};
@@ -460,18 +460,7 @@ fn fixed<T: ArrowPrimitiveType>(array: &ArrayRef) -> Option<Values> {
 /// Lists, structs and maps with texts in the place of enums inside them. (DuckDB's importer does not take every dictionary
 /// inside a list: one without any row ends the database, and in lists of one length the types do not match.)
 fn without_enums(array: &ArrayRef) -> Result<ArrayRef> {
-    fn plain(arrow: &ArrowType) -> ArrowType {
-        let field = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(plain(field.data_type())));
-        match arrow {
-            ArrowType::Dictionary(_, _) => ArrowType::Utf8View,
-            ArrowType::List(element) => ArrowType::List(field(element)),
-            ArrowType::FixedSizeList(element, len) => ArrowType::FixedSizeList(field(element), *len),
-            ArrowType::Struct(fields) => ArrowType::Struct(fields.iter().map(field).collect()),
-            ArrowType::Map(entries, ordered) => ArrowType::Map(field(entries), *ordered),
-            other => other.clone(),
-        }
-    }
-    let plain = plain(array.data_type());
+    let plain = without_dictionaries(array.data_type());
     match plain == *array.data_type() {
         true => Ok(Arc::clone(array)),
         false => cast(array, &plain).map_err(|error| invalid(format!("enums cannot be made texts: {error}"))),

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, FixedSizeBinaryBuilder, Int64Array, RecordBatch,
-    UInt8Array, new_null_array,
+    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, DictionaryArray, FixedSizeBinaryBuilder, Int64Array,
+    RecordBatch, UInt8Array, new_null_array,
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType as ArrowType, Int32Type, SchemaRef, Time64MicrosecondType, TimeUnit, UInt8Type};
+
+use uuid::Uuid;
 
 use super::nested::{Change, element_counts, reason};
 use crate::error::{Error, Result};
@@ -96,6 +98,7 @@ fn cast_values(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
         (DataType::Uuid, ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView) => {
             uuids(&cast(array, &ArrowType::BinaryView)?, name)?
         }
+        (DataType::Uuid, from) if is_text(from) => uuids_of_texts(&cast(array, &ArrowType::Utf8View)?, name)?,
         (data_type, from) => {
             if !converts(from, data_type) {
                 return Err(Error::mismatch(format!("column \"{name}\" is {from}; the table's is {data_type}")));
@@ -226,6 +229,17 @@ pub(super) fn uuids(array: &ArrayRef, name: &str) -> Result<ArrayRef> {
             .map_err(|_| Error::value(name, format!("{} bytes are no UUID, which has 16", bytes.len())))?;
     }
     Ok(Arc::new(uuids.finish()))
+}
+
+/// UUIDs from their texts.
+fn uuids_of_texts(array: &ArrayRef, name: &str) -> Result<ArrayRef> {
+    let read = |text: &str| {
+        let uuid = Uuid::try_parse(text).map_err(|_| Error::value(name, format!("\"{text}\" is no UUID")));
+        uuid.map(|uuid| uuid.into_bytes().to_vec())
+    };
+    let bytes = array.as_string_view().iter().map(|text| text.map(read).transpose()).collect::<Result<Vec<_>>>()?;
+    let bytes: ArrayRef = Arc::new(BinaryViewArray::from_iter(bytes));
+    uuids(&bytes, name)
 }
 
 /// Refuses decimals with more digits than the column has, and times that no day has: Arrow does not check those it is handed
@@ -447,6 +461,15 @@ mod tests {
         }
         let error = message(cast_one(DataType::Int64, StringArray::from(vec!["1"])));
         assert!(error.contains("\"c\"") && error.contains("i64"), "{error}");
+    }
+
+    #[test]
+    fn uuids_are_read_from_texts() {
+        let text = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+        let array = cast_one(DataType::Uuid, StringArray::from(vec![text])).unwrap();
+        assert_eq!(array.as_fixed_size_binary().value(0), Uuid::parse_str(text).unwrap().as_bytes());
+        let error = cast_one(DataType::Uuid, StringArray::from(vec!["67e55044"])).unwrap_err().to_string();
+        assert!(error.contains("\"c\"") && error.contains("67e55044"), "{error}");
     }
 
     #[test]

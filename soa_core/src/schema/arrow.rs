@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema, SchemaRef, TimeUnit};
+use arrow::datatypes::{
+    DataType as ArrowType, Field as ArrowField, FieldRef, Schema as ArrowSchema, SchemaRef, TimeUnit,
+};
 
 use super::{DataType, Field, Schema};
 use crate::error::{Error, Result};
@@ -126,6 +128,20 @@ pub(crate) fn arrow_field_of(field: &Field, data_type: ArrowType) -> ArrowField 
     match is_uuid {
         true => arrow.with_metadata([(EXTENSION_NAME_KEY.to_owned(), UUID_EXTENSION.to_owned())].into()),
         false => arrow,
+    }
+}
+
+/// The Arrow type with text in the place of the dictionaries of enums, for readers who do not take these inside lists.
+pub fn without_dictionaries(arrow: &ArrowType) -> ArrowType {
+    let field =
+        |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(without_dictionaries(field.data_type())));
+    match arrow {
+        ArrowType::Dictionary(_, _) => ArrowType::Utf8View,
+        ArrowType::List(element) => ArrowType::List(field(element)),
+        ArrowType::FixedSizeList(element, len) => ArrowType::FixedSizeList(field(element), *len),
+        ArrowType::Struct(fields) => ArrowType::Struct(fields.iter().map(field).collect()),
+        ArrowType::Map(entries, ordered) => ArrowType::Map(field(entries), *ordered),
+        other => other.clone(),
     }
 }
 

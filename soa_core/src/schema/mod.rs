@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-pub use self::arrow::{arrow_field, arrow_schema, field_from_arrow, schema_from_arrow};
+pub use self::arrow::{arrow_field, arrow_schema, field_from_arrow, schema_from_arrow, without_dictionaries};
 pub(crate) use self::arrow::{arrow_field_of, arrow_map};
 pub(crate) use self::beneath::{elements_of, null_beneath};
 pub use self::types::{DAY_MICROS, DataType, MAX_DECIMAL_PRECISION, Variants};

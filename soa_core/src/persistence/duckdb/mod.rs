@@ -24,7 +24,7 @@ use super::{MemoryStats, PersistenceError, Query, Result, SoAPersistence};
 use crate::convert::cast_batch;
 use crate::error::Error;
 use crate::kernel::{FieldColumn, KeyedRecord, Rows, StoredRecord, joined};
-use crate::schema::{DataType, Field, Schema, arrow_field};
+use crate::schema::{DataType, Field, Schema, arrow_field, without_dictionaries};
 use crate::store::last_of_each_key;
 
 /// All databases of this process: DuckDB sees within one environment that a file is open already.
@@ -318,6 +318,13 @@ impl Database<'_> {
         if let Some(columns) = &*self.open.columns.borrow() {
             return Ok(Some(columns.clone()));
         }
+        let has_durations = |field: &&Field| {
+            field.data_type().is_nested() && field.data_type().any(&|inside| *inside == DataType::Duration)
+        };
+        if let Some(field) = schema.fields().iter().find(has_durations) {
+            let message = "has durations inside lists, structs or maps, which DuckDB does not give back exactly";
+            return Err(Error::schema(format!("the column \"{}\" {message}", field.name())).into());
+        }
         let found = self.found()?;
         if found.is_empty() {
             return Ok(None);
@@ -407,6 +414,7 @@ impl Database<'_> {
             return Ok(());
         }
         let insert = if schema.key().is_some() { "INSERT OR REPLACE" } else { "INSERT" };
+        let rows = plain(&rows)?;
         let statement = format!("{insert} INTO {} BY NAME SELECT * FROM {FUNCTION}", self.table());
         Ok(self.open.given.with(rows, || self.execute(&statement, &[]))?)
     }
@@ -459,6 +467,20 @@ fn texts(batch: &RecordBatch, column: usize) -> Vec<String> {
     let text = cast(batch.column(column), &arrow::datatypes::DataType::Utf8);
     let text = text.as_ref().map(|text| text.as_string::<i32>().iter().map(|text| text.unwrap_or_default().to_owned()));
     text.map_or_else(|_| Vec::new(), Iterator::collect)
+}
+
+/// The same rows, with texts in the place of enums inside lists, structs and maps: DuckDB does not take all of them there.
+fn plain(rows: &RecordBatch) -> Result<RecordBatch> {
+    let columns = rows.columns().iter().map(|array| match array.data_type().is_nested() {
+        true => cast(array, &without_dictionaries(array.data_type())),
+        false => Ok(Arc::clone(array)),
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>().map_err(Error::arrow("cannot make texts of enums"))?;
+    let fields = rows.schema_ref().fields().iter().zip(&columns);
+    let fields: Vec<_> =
+        fields.map(|(field, array)| field.as_ref().clone().with_data_type(array.data_type().clone())).collect();
+    let plain = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns);
+    Ok(plain.map_err(Error::arrow("cannot put columns together"))?)
 }
 
 /// Rows whose durations are numbers of microseconds, with durations.
