@@ -92,7 +92,7 @@ fn every_type_comes_back_as_it_went_in() {
             "large > 18446744073709550000",
             "maybe_flag IS NULL",
             "NOT (maybe_number > 100)",
-            "maybe_colour = 'dark green' AND maybe_text IS NOT NULL",
+            "maybe_colour = 'dark green' AND maybe_Text IS NOT NULL",
             "maybe_cents < 3.5",
             "maybe_price > 0.0000000000000000000000000017",
             "maybe_took > -0.000005",
