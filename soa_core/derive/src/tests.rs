@@ -43,7 +43,7 @@ fn what_is_right_is_taken() {
 }
 
 #[test]
-fn structs_without_names_or_with_parameters_are_refused() {
+fn structs_without_names_or_with_lifetimes_are_refused() {
     refused(
         soa(&parse_quote!(
             struct Pair(u64, u64);
@@ -77,16 +77,23 @@ fn structs_without_names_or_with_parameters_are_refused() {
                 a: &'a str,
             }
         )),
-        &["no parameters"],
+        &["no lifetimes", "own"],
     );
-    refused(
-        soa(&parse_quote!(
-            struct Generic<T> {
-                a: T,
-            }
-        )),
-        &["no parameters"],
-    );
+}
+
+#[test]
+fn parameters_reach_every_type_that_is_made() {
+    let input = parse_quote! {
+        struct Reading<T: Clone, const N: usize> where T: Send { at: i64, values: [T; N] }
+    };
+    let tokens = soa(&input).expect("it is right");
+    let bounds = "T , const N : usize > where T : Send , T : 'static + Clone , [T ; N] :";
+    for made in ["struct ReadingSoA <", "struct ReadingView < 'a ,", "struct ReadingMut < 'a ,"] {
+        assert!(tokens.contains(&format!("{made} {bounds}")), "{made} without its parameters");
+    }
+    let bounded = |item: &&str| item.contains("where T : Send , T : 'static + Clone , [T ; N] :");
+    let impls: Vec<&str> = tokens.split("impl <").skip(1).filter(|item| item.contains("const N")).collect();
+    assert!(impls.len() > 20 && impls.iter().all(bounded), "an impl without bounds among {}", impls.len());
 }
 
 #[test]
