@@ -340,7 +340,7 @@ impl Database<'_> {
         }
         let mut there = Vec::with_capacity(schema.len());
         for field in schema.fields() {
-            let wanted = type_name(field.data_type());
+            let wanted = self.type_as_shown(field.data_type())?;
             let column = found.iter().find(|column| column.name == field.name());
             match column {
                 None if !field.is_nullable() => {
@@ -362,6 +362,16 @@ impl Database<'_> {
         }
         *self.open.columns.borrow_mut() = Some(there.clone());
         Ok(Some(there))
+    }
+
+    /// A type as DuckDB shows it: of a struct's fields it quotes the names that need it.
+    fn type_as_shown(&self, data_type: &DataType) -> Result<String> {
+        let name = type_name(data_type);
+        if !data_type.is_nested() {
+            return Ok(name);
+        }
+        let (_, rows) = self.rows(&format!("SELECT typeof(CAST(NULL AS {name}))"), &[])?;
+        Ok(rows.first().and_then(|rows| texts(rows, 0).pop()).unwrap_or(name))
     }
 
     fn found(&self) -> Result<Vec<Found>> {

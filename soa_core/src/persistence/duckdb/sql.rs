@@ -30,7 +30,7 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// DuckDB's type for a column, as DuckDB writes it.
+/// DuckDB's type for a column: as DuckDB shows it, but for a struct's fields, whose names are all quoted here.
 pub(super) fn type_name(data_type: &DataType) -> String {
     let name = match data_type {
         DataType::Decimal { precision, scale } => return format!("DECIMAL({precision},{scale})"),
