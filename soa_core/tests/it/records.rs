@@ -150,7 +150,7 @@ pub(crate) fn everything(n: i64) -> Everything {
         maybe_stamp: some(1).then_some(-n),
         time_of_day: time_of_day(n * 1_000_007),
         took: TimeDelta::microseconds(n.wrapping_mul(77_777_777)),
-        uuid: Uuid::from_u128(n as u128 * 0x1234_5678_9abc_def0_1234_5678),
+        uuid: Uuid::from_u128((n as u128).wrapping_mul(0x1234_5678_9abc_def0_1234_5678)),
         raw: n.to_le_bytes().repeat(n.rem_euclid(5) as usize),
         maybe_raw: some(2).then(|| vec![0xFF; n.rem_euclid(20) as usize]),
         huge: i128::from(n) * 10_i128.pow(30),

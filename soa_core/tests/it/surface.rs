@@ -24,8 +24,8 @@ fn rows_are_taken_out_and_put_together() {
     assert_eq!(ten.split_off(5).to_vec(), rows([7, 8]));
     assert_eq!(ten.to_vec(), rows([0, 1, 4, 5, 6]));
     drop(ten.drain(..1));
-    std::mem::forget(ten.drain(3..));
-    assert_eq!(ten.to_vec(), rows([1, 4, 5]));
+    let untouched = ten.drain(3..);
+    assert_eq!((ten.to_vec(), untouched.len()), (rows([1, 4, 5]), 1));
     ten.extend_from(&soa(10), 8..);
     ten.append(&mut soa(1));
     assert_eq!(ten.to_vec(), rows([1, 4, 5, 8, 9, 0]));
