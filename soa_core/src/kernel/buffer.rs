@@ -13,6 +13,7 @@ use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, ByteView, DictionaryArray, GenericByteViewArray, PrimitiveArray, make_view};
@@ -30,16 +31,19 @@ use crate::schema::DataType;
 pub struct Column<T: ArrowNativeType> {
     // While `shared` is unset: pointer, length and capacity of a `Vec<T>` that this column owns.
     // Once it is set: the first value and the number of values of exactly that buffer, which must not
-    // be written through; `capacity` then says nothing.
+    // be written through; `capacity` is 0 then, so that a push has one thing to ask: whether there is room.
     ptr: NonNull<T>,
     len: usize,
-    capacity: usize,
+    // Atomic because `share` sets it behind `&self`; nothing but the closure that sets `shared` ever does, so it needs no
+    // ordering of its own.
+    capacity: AtomicUsize,
     shared: OnceLock<Buffer>,
 }
 
 /// A copy of shared values has room for so many more at most.
 const COPY_ROOM_MAX: usize = 1 << 16;
-/// Columns of at least this many bytes grow by half, not to twice their size.
+/// Columns of at least this many bytes grow by seven eighths, not to twice their size: while the largest column of a record
+/// moves, all of its columns together then take no more than twice what they need.
 const LARGE_BYTES: usize = 64 << 10;
 
 // SAFETY: a column owns its values as a `Vec<T>` or an Arrow `Buffer` does, and both are `Send` for
@@ -69,7 +73,7 @@ impl<T: ArrowNativeType> Column<T> {
         let (ptr, len) = (NonNull::from(slice).cast(), slice.len());
         // The buffer may end in part of a value; `shared` holds whole ones.
         let buffer = values.into_inner().slice_with_length(0, len * size_of::<T>());
-        Self { ptr, len, capacity: 0, shared: OnceLock::from(buffer) }
+        Self { ptr, len, capacity: AtomicUsize::new(0), shared: OnceLock::from(buffer) }
     }
 
     /// The values as an Arrow buffer that shares them with this column, without a copy.
@@ -79,7 +83,8 @@ impl<T: ArrowNativeType> Column<T> {
             // Nothing takes them apart a second time: this closure runs to its end once (`from_vec`
             // does not unwind: it moves the vector and allocates a header, and a failed allocation
             // aborts), and from then on `shared` is set. The values stay where they are.
-            let vec = unsafe { Vec::from_raw_parts(self.ptr.as_ptr(), self.len, self.capacity) };
+            let vec =
+                unsafe { Vec::from_raw_parts(self.ptr.as_ptr(), self.len, self.capacity.swap(0, Ordering::Relaxed)) };
             Buffer::from_vec(vec)
         });
         ScalarBuffer::from(buffer.clone())
@@ -132,11 +137,11 @@ impl<T: ArrowNativeType> Column<T> {
     /// Appends a value.
     #[inline]
     pub fn push(&mut self, value: T) {
-        if self.len == self.capacity || self.is_shared() {
+        if self.len >= *self.capacity.get_mut() {
             self.grow();
         }
-        // SAFETY: `grow` leaves a vector that this column owns with `len < capacity`, as does the
-        // test when it is false; so the end of the values is inside that allocation.
+        // SAFETY: `grow` leaves a vector that this column owns with `len < capacity`, as there is when the
+        // test is false, for `capacity` is 0 while `shared` is set; so the end of the values is inside that allocation.
         let end = unsafe { self.ptr.add(self.len) };
         // SAFETY: `end` is aligned, inside the allocation (above), and `&mut self` excludes other access.
         unsafe { end.write(value) };
@@ -219,8 +224,8 @@ impl<T: ArrowNativeType> Column<T> {
         *self = Self::from(rows.iter().map(|&row| values[row]).collect::<Vec<_>>());
     }
 
-    /// Makes room for one more value, and for a share of those that there are: as many again, but half
-    /// as many once they are large, so that a column takes at most half more than it needs.
+    /// Makes room for one more value, and for a share of those that there are: as many again, or seven eighths of them once
+    /// they are large.
     #[cold]
     #[inline(never)]
     fn grow(&mut self) {
@@ -228,7 +233,7 @@ impl<T: ArrowNativeType> Column<T> {
         let reserved = if vec.capacity() * size_of::<T>() < LARGE_BYTES {
             vec.try_reserve(1)
         } else if vec.len() == vec.capacity() {
-            vec.try_reserve_exact(vec.len() / 2)
+            vec.try_reserve_exact(vec.len() - vec.len() / 8)
         } else {
             Ok(())
         };
@@ -264,7 +269,9 @@ impl<T: ArrowNativeType> Column<T> {
 
     /// How many values the allocation has room for.
     pub fn capacity(&self) -> usize {
-        self.shared.get().map_or(self.capacity, |buffer| buffer.capacity() / size_of::<T>())
+        self.shared
+            .get()
+            .map_or_else(|| self.capacity.load(Ordering::Relaxed), |buffer| buffer.capacity() / size_of::<T>())
     }
 
     /// Whether the values were shared since the last write. They may have been given back meanwhile.
@@ -322,7 +329,7 @@ impl<T: ArrowNativeType> Column<T> {
     /// Forgets the values and returns what they were; for use when `shared` was just unset.
     fn leave_empty(&mut self) -> (NonNull<T>, usize, usize) {
         let ptr = mem::replace(&mut self.ptr, NonNull::dangling());
-        (ptr, mem::take(&mut self.len), mem::take(&mut self.capacity))
+        (ptr, mem::take(&mut self.len), mem::take(self.capacity.get_mut()))
     }
 }
 
@@ -330,7 +337,7 @@ impl<T: ArrowNativeType> From<Vec<T>> for Column<T> {
     fn from(vec: Vec<T>) -> Self {
         let mut vec = ManuallyDrop::new(vec);
         let ptr = NonNull::new(vec.as_mut_ptr()).expect("a vector's pointer is never null");
-        Self { ptr, len: vec.len(), capacity: vec.capacity(), shared: OnceLock::new() }
+        Self { ptr, len: vec.len(), capacity: AtomicUsize::new(vec.capacity()), shared: OnceLock::new() }
     }
 }
 
@@ -339,7 +346,7 @@ impl<T: ArrowNativeType> Drop for Column<T> {
         if !self.is_shared() {
             // SAFETY: `shared` is unset, so these are the parts of a vector that this column owns, and
             // nothing uses them after `drop`.
-            drop(unsafe { Vec::from_raw_parts(self.ptr.as_ptr(), self.len, self.capacity) });
+            drop(unsafe { Vec::from_raw_parts(self.ptr.as_ptr(), self.len, *self.capacity.get_mut()) });
         }
     }
 }
