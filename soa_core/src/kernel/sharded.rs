@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::mem;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arrow::record_batch::RecordBatch;
 use hashbrown::DefaultHashBuilder;
 
 use super::field::KeyColumn;
 use super::record::{KeyedRecord, Rows};
-use super::store::MemoryStore;
+use super::store::{MemoryStore, ROWS_MAX};
 use crate::error::{Error, Result};
 
 type Key<R> = <<R as KeyedRecord>::KeyColumn as KeyColumn>::Key;
@@ -45,20 +48,187 @@ pub struct ShardedStore<R: KeyedRecord> {
     hasher: DefaultHashBuilder,
 }
 
-/// On cache lines of its own, so that one shard's lock does not slow the next one down.
+type Stored<R> = <<R as super::Record>::Soa as Rows>::Stored;
+
+/// A part of the records.
+///
+/// A record in columns lies on as many cache lines as there are columns, and one core takes each of them over from another
+/// when threads add to one shard in turns. So what comes one by one waits in a vector, of which a record takes a line or two,
+/// until somebody asks for the shard's records or there are enough of them to be put into the columns together.
+struct Shard<R: KeyedRecord> {
+    inbox: Inbox<R>,
+    settled: Apart<RwLock<Settled<R>>>,
+}
+
+/// On cache lines of its own, so that one lock does not slow the next one down.
 #[repr(align(128))]
-struct Shard<R: KeyedRecord>(RwLock<MemoryStore<R>>);
+struct Apart<T>(T);
+
+/// What was added and is not in the columns yet. Who holds a store's lock may wait for its inbox's, never the other way
+/// round.
+#[repr(align(128))]
+struct Inbox<R: KeyedRecord> {
+    arrived: Mutex<Arrived<R>>,
+    /// How many there are, to be read without the lock.
+    waiting: AtomicUsize,
+}
+
+struct Arrived<R: KeyedRecord> {
+    records: Vec<Stored<R>>,
+    /// For how many more the store has room, if each has a key of its own.
+    room: usize,
+}
+
+struct Settled<R: KeyedRecord> {
+    store: MemoryStore<R>,
+    /// An empty vector, with its memory: the inbox's next one.
+    spare: Vec<Stored<R>>,
+}
+
+/// As many records are put into the columns together.
+const INBOX_ROWS: usize = 512;
+
+impl<R: KeyedRecord> Inbox<R> {
+    fn lock(&self) -> MutexGuard<'_, Arrived<R>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+    }
+
+    /// Takes a record in, unless there may be no room for it. Returns how many wait.
+    fn push(&self, stored: Stored<R>) -> Result<usize, Stored<R>> {
+        let mut arrived = self.lock();
+        if arrived.room == 0 {
+            return Err(stored);
+        }
+        arrived.room -= 1;
+        arrived.records.push(stored);
+        self.waiting.store(arrived.records.len(), Ordering::Release);
+        Ok(arrived.records.len())
+    }
+}
+
+impl<R: KeyedRecord> Settled<R> {
+    /// Takes out what waits, once the columns have room for it: should there be no memory, nothing is lost.
+    fn take(&mut self, inbox: &Inbox<R>, arrived: &mut Arrived<R>) -> Vec<Stored<R>> {
+        self.store.reserve(arrived.records.len());
+        let records = mem::replace(&mut arrived.records, mem::take(&mut self.spare));
+        arrived.room = ROWS_MAX.saturating_sub(self.store.len() + records.len());
+        inbox.waiting.store(0, Ordering::Release);
+        records
+    }
+
+    fn settle(&mut self, mut records: Vec<Stored<R>>) {
+        for record in records.drain(..) {
+            self.store.put_stored(record).expect("an inbox takes no more than there is room for");
+        }
+        self.spare = records;
+    }
+}
 
 impl<R: KeyedRecord> Shard<R> {
-    // A panic under the lock leaves a store whose index is right (see `MemoryStore::update`): go on with it.
-
-    fn read(&self) -> RwLockReadGuard<'_, MemoryStore<R>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    fn new() -> Self {
+        let arrived = Mutex::new(Arrived { records: Vec::new(), room: ROWS_MAX });
+        let settled = RwLock::new(Settled { store: MemoryStore::new(), spare: Vec::new() });
+        Self { inbox: Inbox { arrived, waiting: AtomicUsize::new(0) }, settled: Apart(settled) }
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, MemoryStore<R>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    // A panic under a lock leaves a store whose index is right (see `MemoryStore::update`): go on with it.
+
+    fn lock(&self) -> RwLockWriteGuard<'_, Settled<R>> {
+        self.settled.0.write().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn read(&self) -> Reading<'_, R> {
+        if !self.inbox.is_empty() {
+            drop(self.write());
+        }
+        Reading(self.settled.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write(&self) -> Writing<'_, R> {
+        let mut settled = self.lock();
+        if !self.inbox.is_empty() {
+            let records = settled.take(&self.inbox, &mut self.inbox.lock());
+            settled.settle(records);
+        }
+        let rows = settled.store.len();
+        Writing { inbox: &self.inbox, settled, rows }
+    }
+
+    fn add(&self, stored: Stored<R>) -> Result<()> {
+        match self.inbox.push(stored) {
+            Ok(waiting) if waiting < INBOX_ROWS => Ok(()),
+            Ok(_) => {
+                drop(self.write());
+                Ok(())
+            }
+            Err(stored) => self.write().put_stored(stored),
+        }
+    }
+
+    fn into_store(self) -> MemoryStore<R> {
+        drop(self.write());
+        self.settled.0.into_inner().unwrap_or_else(PoisonError::into_inner).store
+    }
+}
+
+/// All records of a shard, to be read.
+struct Reading<'a, R: KeyedRecord>(RwLockReadGuard<'a, Settled<R>>);
+
+impl<R: KeyedRecord> Deref for Reading<'_, R> {
+    type Target = MemoryStore<R>;
+
+    fn deref(&self) -> &MemoryStore<R> {
+        &self.0.store
+    }
+}
+
+/// All records of a shard, to be written.
+struct Writing<'a, R: KeyedRecord> {
+    inbox: &'a Inbox<R>,
+    settled: RwLockWriteGuard<'a, Settled<R>>,
+    /// How many records there were.
+    rows: usize,
+}
+
+impl<R: KeyedRecord> Deref for Writing<'_, R> {
+    type Target = MemoryStore<R>;
+
+    fn deref(&self) -> &MemoryStore<R> {
+        &self.settled.store
+    }
+}
+
+impl<R: KeyedRecord> DerefMut for Writing<'_, R> {
+    fn deref_mut(&mut self) -> &mut MemoryStore<R> {
+        &mut self.settled.store
+    }
+}
+
+impl<R: KeyedRecord> Drop for Writing<'_, R> {
+    /// Tells the inbox how much room is left.
+    fn drop(&mut self) {
+        let rows = self.settled.store.len();
+        if rows != self.rows {
+            let mut arrived = self.inbox.lock();
+            arrived.room = ROWS_MAX.saturating_sub(rows + arrived.records.len());
+        }
+    }
+}
+
+/// The stores of all shards at one moment, and their locks.
+fn all_at_once<R: KeyedRecord>(shards: &[Shard<R>]) -> Vec<RwLockWriteGuard<'_, Settled<R>>> {
+    // Only here does a thread wait for one lock while it has others of its kind, and always for the next one.
+    let mut locked: Vec<_> = shards.iter().map(Shard::lock).collect();
+    let mut inboxes: Vec<_> = shards.iter().map(|shard| shard.inbox.lock()).collect();
+    let waiting = locked.iter_mut().zip(shards).zip(&mut inboxes);
+    let waiting: Vec<_> = waiting.map(|((settled, shard), arrived)| settled.take(&shard.inbox, arrived)).collect();
+    drop(inboxes);
+    locked.iter_mut().zip(waiting).for_each(|(settled, records)| settled.settle(records));
+    locked
 }
 
 impl<R: KeyedRecord> ShardedStore<R> {
@@ -80,17 +250,18 @@ impl<R: KeyedRecord> ShardedStore<R> {
     }
 
     fn of(shards: usize) -> Self {
-        let shards = (0..shards.max(1)).map(|_| Shard(RwLock::new(MemoryStore::new()))).collect();
+        let shards = (0..shards.max(1)).map(|_| Shard::new()).collect();
         Self { shards, hasher: DefaultHashBuilder::default() }
     }
 
-    /// Adds a record, or replaces the one with its key. Takes the lock of its shard only.
+    /// Adds a record, or replaces the one with its key. Takes a lock of its shard only, and not the one that reading takes.
     ///
     /// # Errors
     ///
     /// When a value does not fit its column, or the shard is full; nothing has changed then.
     pub fn add(&self, record: R) -> Result<()> {
-        self.shard(record.key()).write().add(record).map(drop)
+        let shard = self.shard(record.key());
+        shard.add(R::Soa::encode(record)?)
     }
 
     /// Adds a record whose key is not there yet. Takes the lock of its shard only.
@@ -198,25 +369,23 @@ impl<R: KeyedRecord> ShardedStore<R> {
     /// are put together afterwards. Meanwhile the first write to a column of a shard copies it. An
     /// [`add_batch`](Self::add_batch) of another thread may be seen in part.
     pub fn snapshot(&self) -> R::Soa {
-        // Only here and in `drain` does a thread wait for one lock while it has others, and always for the next one.
-        let locked: Vec<_> = self.shards.iter().map(Shard::read).collect();
-        let parts: Vec<R::Soa> = locked.iter().map(|store| store.kernel().clone()).collect();
+        let locked = all_at_once(&self.shards);
+        let parts: Vec<R::Soa> = locked.iter().map(|settled| settled.store.kernel().clone()).collect();
         drop(locked);
         joined(parts)
     }
 
     /// Takes all records out, at one moment.
     pub fn drain(&self) -> R::Soa {
-        let mut locked: Vec<_> = self.shards.iter().map(Shard::write).collect();
-        let parts = locked.iter_mut().map(|store| std::mem::take(&mut **store).into_kernel()).collect();
+        let mut locked = all_at_once(&self.shards);
+        let parts = locked.iter_mut().map(|settled| mem::take(&mut settled.store).into_kernel()).collect();
         drop(locked);
         joined(parts)
     }
 
     /// The records, shard by shard.
     pub fn into_kernel(self) -> R::Soa {
-        let stores = self.shards.into_iter().map(|shard| shard.0.into_inner().unwrap_or_else(PoisonError::into_inner));
-        joined(stores.map(MemoryStore::into_kernel).collect())
+        joined(self.shards.into_iter().map(|shard| shard.into_store().into_kernel()).collect())
     }
 
     /// The records as one record batch per shard that has some. The batches share the shards' columns;

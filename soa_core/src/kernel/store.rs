@@ -287,11 +287,43 @@ impl<R: KeyedRecord> MemoryStore<R> {
             }
             Entry::Vacant(vacant) => {
                 let row = self.rows.len();
-                let number = u32::try_from(row).ok().filter(|&row| row < u32::MAX).ok_or_else(too_many)?;
+                let number = row_number(row)?;
                 self.rows.try_push(record)?;
                 vacant.insert(number);
                 Ok(row)
             }
+        }
+    }
+
+    /// Adds a record that was found to fit, or replaces the one with its key.
+    ///
+    /// # Errors
+    ///
+    /// When the store is full; nothing has changed then.
+    pub(super) fn put_stored(&mut self, stored: <Columns<R> as Rows>::Stored) -> Result<()> {
+        let row = self.rows.len();
+        self.rows.push_stored(stored);
+        let column = R::key_column(&self.rows);
+        let entry = self.index.entry(
+            column.hash_at(row, &self.hasher),
+            |&found| column.get(found as usize) == column.get(row),
+            |&row| column.hash_at(row as usize, &self.hasher),
+        );
+        match entry {
+            Entry::Occupied(found) => {
+                let record = self.rows.swap_remove(row);
+                self.rows.try_set(*found.get() as usize, record)
+            }
+            Entry::Vacant(vacant) => match row_number(row) {
+                Ok(number) => {
+                    vacant.insert(number);
+                    Ok(())
+                }
+                Err(full) => {
+                    self.rows.truncate(row);
+                    Err(full)
+                }
+            },
         }
     }
 
@@ -328,6 +360,14 @@ impl<R: KeyedRecord> MemoryStore<R> {
         self.rows.truncate(kept);
         before - kept
     }
+}
+
+/// The most records of a store.
+pub(super) const ROWS_MAX: usize = u32::MAX as usize;
+
+/// A row as the index has it.
+fn row_number(row: usize) -> Result<u32> {
+    u32::try_from(row).ok().filter(|&row| (row as usize) < ROWS_MAX).ok_or_else(too_many)
 }
 
 fn too_many() -> Error {

@@ -237,6 +237,68 @@ fn a_snapshot_of_all_shards_is_of_one_moment() {
     assert!(numbers[0] > 0 && numbers.iter().all(|number| *number == numbers[0]), "{numbers:?}");
 }
 
+#[test]
+fn whoever_adds_finds_what_was_added() {
+    // More than wait for their columns together, in few shards, so that threads meet.
+    let store = OrderShardedStore::with_shards(2).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let store = &store;
+            scope.spawn(move || {
+                for n in 0..5_000_u32 {
+                    let key = u64::from(n % 700) * 4 + thread;
+                    store.add(Order { quantity: n, ..order(key, 1) }).unwrap();
+                    if n % 3 == 0 {
+                        assert_eq!(store.with(&key, |order| order.quantity), Some(n));
+                    }
+                    if n % 1_000 == 999 {
+                        assert_eq!(store.remove(&key).unwrap().quantity, n);
+                        assert!(matches!(store.try_add(order(key, 1)), Ok(())) && store.contains(&key));
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(store.len(), 4 * 700);
+    let mut all = store.snapshot();
+    all.sort_by_order_id();
+    // What each key was given last: round 7 goes to 4,999, and the one after a removal is an order as it is.
+    for (row, order) in all.iter().enumerate() {
+        assert_eq!(order.order_id, row as u64);
+        let n = (row / 4) as u32;
+        let last = n + 700 * ((4_999 - n) / 700);
+        let expected = if last % 1_000 == 999 { self::order(order.order_id, 1).quantity } else { last };
+        assert_eq!(order.quantity, expected, "key {row}");
+    }
+}
+
+#[test]
+fn a_snapshot_has_what_was_added_before_and_nothing_after() {
+    let store = OrderShardedStore::new();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for key in (0..20_000).take_while(|_| !done.load(Ordering::Acquire)) {
+                store.add(order(key, 20_000)).unwrap();
+            }
+        });
+        let finish = Finish(&done);
+        let mut before = 0;
+        while before < 20_000 {
+            let mut snapshot = store.snapshot();
+            snapshot.sort_by_order_id();
+            // One thread adds them in order: at each moment there are all up to some number, in whichever shards.
+            assert!(snapshot.iter().map(|order| order.order_id).eq(0..snapshot.len() as u64));
+            assert!(snapshot.len() >= before);
+            before = snapshot.len();
+        }
+        drop(finish);
+    });
+    store.add(order(20_000, 20_001)).unwrap();
+    assert_eq!(store.drain().len(), 20_001);
+    assert!(store.is_empty() && store.into_kernel().is_empty());
+}
+
 /// Ends the other thread also when this one panics.
 struct Finish<'a>(&'a AtomicBool);
 
