@@ -115,7 +115,7 @@ fn threads_may_share_at_once() {
 }
 
 #[test]
-fn large_columns_grow_by_half() {
+fn large_columns_grow_by_less_than_others() {
     let mut column = Column::<u64>::new();
     let mut largest = 0.0_f64;
     for number in 0..300_000_u64 {
@@ -124,7 +124,7 @@ fn large_columns_grow_by_half() {
             largest = largest.max(column.capacity() as f64 / column.len() as f64);
         }
     }
-    assert!(largest <= 1.5, "{largest}");
+    assert!(largest <= 1.875, "{largest}");
     assert!(column.as_slice().iter().copied().eq(0..300_000));
 }
 
