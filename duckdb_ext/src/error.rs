@@ -78,6 +78,16 @@ pub(crate) enum Step {
     Partition,
     /// Claiming a table name.
     Replacement,
+    /// Reading the options and columns of a `COPY … TO`.
+    CopyBind,
+    /// Opening the store that rows are copied to.
+    CopyInit,
+    /// Making arrays of rows.
+    CopyBatch,
+    /// Writing them.
+    CopyFlush,
+    /// Committing.
+    CopyFinalize,
 }
 
 impl Step {
@@ -93,6 +103,11 @@ impl Step {
             Self::Progress => "progress",
             Self::Partition => "partition",
             Self::Replacement => "replacement",
+            Self::CopyBind => "copy_bind",
+            Self::CopyInit => "copy_init",
+            Self::CopyBatch => "copy_batch",
+            Self::CopyFlush => "copy_flush",
+            Self::CopyFinalize => "copy_finalize",
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The DuckDB extension `soa`: queries SoA stores in place.
 //!
 //! - `soa_scan(path, version := …, timestamp := …)` and `FROM 'orders.soa'` read a store's rows.
-//! - `soa_segments(path)` lists the files they are in, `soa_history(path)` its commits, `soa_verify(path)` what is wrong.
+//! - `soa_schema(path)` lists its columns, `soa_segments(path)` the files its rows are in, `soa_history(path)` its commits, `soa_verify(path)` what is wrong.
+//! - `COPY … TO 'orders.soa' (FORMAT soa)` makes a store, or appends to one.
 //! - `soa_compact(path)` and `soa_vacuum(path)` look after it.
 //!
 //! `stamp.py` beside this crate's manifest turns the library into a file that DuckDB loads.
 
+mod copy;
 mod error;
 mod ffi;
 mod filter;
@@ -13,7 +15,6 @@ mod location;
 mod replacement;
 mod reports;
 mod scan;
-mod segments;
 mod snapshots;
 mod types;
 mod version;
@@ -28,8 +29,8 @@ fn register(extension: &Extension) -> error::Result<()> {
     guard("soa", Step::Load, || {
         snapshots::register(extension)?;
         scan::register(extension)?;
-        segments::register(extension)?;
         reports::register(extension)?;
+        copy::register(extension)?;
         replacement::register(extension)
     })
 }

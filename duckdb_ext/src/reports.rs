@@ -1,8 +1,8 @@
-//! `soa_history(path)`, `soa_verify(path)`, `soa_compact(path)` and `soa_vacuum(path)`: what is told of a store, and what is done
+//! `soa_schema(path)`, `soa_segments(path)`, `soa_history(path)`, `soa_verify(path)`, `soa_compact(path)` and `soa_vacuum(path)`: what is told of a store, and what is done
 //! for it, as rows.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -21,6 +21,7 @@ use crate::error::{IntoDuckDb, Result, Step, guard, invalid};
 use crate::ffi::{CHUNK_ROWS, OutputChunk};
 use crate::location::{check_segments, locate};
 use crate::scan::text_argument;
+use crate::snapshots::{Pin, Session};
 use crate::types::{Column, Rows, logical_type};
 
 /// Seconds of an hour.
@@ -28,7 +29,14 @@ const HOUR: u64 = 60 * 60;
 
 /// Registers the functions.
 pub(crate) fn register(extension: &Extension) -> Result<()> {
-    for function in [ReportFunction::HISTORY, ReportFunction::VERIFY, ReportFunction::COMPACT, ReportFunction::VACUUM] {
+    for function in [
+        ReportFunction::COLUMNS,
+        ReportFunction::SEGMENTS,
+        ReportFunction::HISTORY,
+        ReportFunction::VERIFY,
+        ReportFunction::COMPACT,
+        ReportFunction::VACUUM,
+    ] {
         let documentation =
             FunctionDocumentationBuilder::new().description(function.description).add_example("", function.example);
         let mut signature = SignatureBuilder::new()
@@ -55,6 +63,18 @@ struct ReportFunction {
 }
 
 impl ReportFunction {
+    const COLUMNS: Self = Self {
+        name: "soa_schema",
+        description: "Lists the columns of a store: their types as the store names them, and what they are for it",
+        example: "soa_schema('orders.soa')",
+        report: |_| Ok(Report::Columns),
+    };
+    const SEGMENTS: Self = Self {
+        name: "soa_segments",
+        description: "Lists the segments of a store: their files, rows, bytes and partitions, and the bounds of their values",
+        example: "soa_segments('orders.soa')",
+        report: |_| Ok(Report::Segments),
+    };
     const HISTORY: Self = Self {
         name: "soa_history",
         description: "Lists the commits of a store, the oldest first",
@@ -102,10 +122,14 @@ struct Bound {
     /// The folder as the user named it, which is what DuckDB's access rules are about.
     path: PathBuf,
     report: Report,
+    session: Arc<Session>,
 }
 
 #[derive(Debug)]
 struct Running {
+    /// What the running query sees of the store.
+    pin: Arc<Pin>,
+    _session: Arc<Session>,
     types: Vec<LogicalType>,
     /// Made by the first call, so that nothing is done where a statement is only explained.
     answer: Mutex<Option<Answer>>,
@@ -133,7 +157,7 @@ impl TableFunctionCallbacks for ReportFunction {
             for field in report.schema().into_duckdb()?.fields() {
                 result.add_result_column(field.name(), &logical_type(context, field.data_type())?)?;
             }
-            Ok(Bound { store, path, report })
+            Ok(Bound { store, path, report, session: Session::of(context)? })
         })
     }
 
@@ -146,7 +170,12 @@ impl TableFunctionCallbacks for ReportFunction {
         guard(self.name, Step::Init, || {
             let schema = bound.report.schema().into_duckdb()?;
             let types = schema.fields().iter().map(|field| logical_type(context, field.data_type()));
-            let running = Running { types: types.collect::<Result<_>>()?, answer: Mutex::default() };
+            let running = Running {
+                pin: bound.session.pin(&bound.store)?,
+                _session: Arc::clone(&bound.session),
+                types: types.collect::<Result<_>>()?,
+                answer: Mutex::default(),
+            };
             Ok((Some(running), Some(1)))
         })
     }
@@ -165,9 +194,9 @@ impl TableFunctionCallbacks for ReportFunction {
                 running.ok_or_else(|| invalid(format!("{} was called without the state it made", self.name)))?;
             let mut answer = running.answer.lock().unwrap_or_else(PoisonError::into_inner);
             if answer.is_none() {
-                let snapshot = bound.store.snapshot().into_duckdb()?;
-                check_segments(context, &bound.path, &snapshot)?;
-                let rows = bound.report.run(&bound.store, &mut || {}).into_duckdb()?;
+                let snapshot = running.pin.snapshot();
+                check_segments(context, &bound.path, snapshot)?;
+                let rows = bound.report.run(&bound.store, snapshot, &mut || {}).into_duckdb()?;
                 *answer = Some(Answer { rows, next: 0 });
             }
             let Some(answer) = answer.as_mut() else { return Ok(()) };

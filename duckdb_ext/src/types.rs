@@ -19,20 +19,22 @@
 //! | `List` `FixedList` | `T[]` `T[n]` | handed over as Arrow has them |
 //! | `Struct` `Map` | `STRUCT(…)` `MAP(K, V)` | the same |
 //!
-//! [`logical_type`] goes from the store to DuckDB, [`scalar`] takes DuckDB's constants to the store, and
+//! [`logical_type`] goes from the store to DuckDB, [`store_type`] the other way; [`scalar`] takes DuckDB's constants to the store, and
 //! [`Column::new`] chooses once per column how its values are written into vectors.
 
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, StringArray, StringViewArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, RecordBatch, StringArray, StringViewArray,
+};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    Int16Type, Int32Type, Int64Type, IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use duckdb_neo::connection::{Context, FFILink};
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
@@ -42,7 +44,7 @@ use duckdb_neo::types::{
 use duckdb_neo::value::Value;
 use duckdb_neo::{Parameters, QueryParameter};
 use soa_core::predicate::Scalar;
-use soa_core::schema::{DataType, Field, Schema, without_dictionaries};
+use soa_core::schema::{DataType, Field, MAX_DECIMAL_PRECISION, Schema, Variants, without_dictionaries};
 
 use crate::error::{Result, invalid};
 use crate::ffi::{ArrowFeed, InlineOr, OutputVector, StringCell};
@@ -113,6 +115,126 @@ fn nested_type<C: FFILink + ?Sized>(link: &C, data_type: &DataType) -> Result<Lo
         }
         _ => logical_type(link, data_type),
     }
+}
+
+/// The type that a column of DuckDB has in a store.
+///
+/// # Errors
+///
+/// When a store has none for its values; the error names the column.
+pub(crate) fn store_type(column: &str, logical_type: &LogicalType) -> Result<DataType> {
+    let inside = |value: &Value| match value.get::<LogicalType>()? {
+        Some(inner) => store_type(column, &inner),
+        None => Err(untyped(column, logical_type, "")),
+    };
+    let parameters = logical_type.get_params()?;
+    let number = |index: usize| -> Result<Option<i128>> {
+        parameters.get(index).map_or(Ok(None), |(_, value)| value.get::<i128>())
+    };
+    Ok(match logical_type.id()? {
+        LogicalTypeID::Boolean => DataType::Bool,
+        LogicalTypeID::TinyInt => DataType::Int8,
+        LogicalTypeID::SmallInt => DataType::Int16,
+        LogicalTypeID::Integer => DataType::Int32,
+        LogicalTypeID::BigInt => DataType::Int64,
+        LogicalTypeID::UTinyInt => DataType::UInt8,
+        LogicalTypeID::USmallInt => DataType::UInt16,
+        LogicalTypeID::UInteger => DataType::UInt32,
+        LogicalTypeID::UBigInt => DataType::UInt64,
+        // Sums of integers are such; a value of 39 digits is refused when it comes.
+        LogicalTypeID::HugeInt => DataType::Decimal { precision: MAX_DECIMAL_PRECISION, scale: 0 },
+        LogicalTypeID::Float => DataType::Float32,
+        LogicalTypeID::Double => DataType::Float64,
+        LogicalTypeID::Decimal => {
+            let small = |number: Option<i128>| number.and_then(|number| u8::try_from(number).ok());
+            match (small(number(0)?), small(number(1)?)) {
+                (Some(precision), Some(scale)) => DataType::Decimal { precision, scale },
+                _ => return Err(untyped(column, logical_type, "")),
+            }
+        }
+        LogicalTypeID::Varchar => DataType::Utf8,
+        LogicalTypeID::Enum => {
+            let names = parameters.iter().map(|(_, value)| value.get::<String>()).collect::<Result<Vec<_>>>()?;
+            // One with more variants than a store's enums can have is text there.
+            Variants::new(names.into_iter().flatten()).map_or(DataType::Utf8, DataType::Enum)
+        }
+        LogicalTypeID::Blob => DataType::Binary,
+        LogicalTypeID::Date => DataType::Date,
+        LogicalTypeID::Time => DataType::Time,
+        LogicalTypeID::TimestampSec
+        | LogicalTypeID::TimestampMs
+        | LogicalTypeID::Timestamp
+        | LogicalTypeID::TimestampNs => DataType::Timestamp { utc: false },
+        LogicalTypeID::TimestampTz => DataType::Timestamp { utc: true },
+        LogicalTypeID::Interval => DataType::Duration,
+        LogicalTypeID::Uuid => DataType::Uuid,
+        LogicalTypeID::List => match parameters.as_slice() {
+            [(_, element)] => DataType::list(not_interval(column, logical_type, inside(element)?)?, true),
+            _ => return Err(untyped(column, logical_type, "")),
+        },
+        LogicalTypeID::Array => match (parameters.as_slice(), number(1)?.and_then(|len| u32::try_from(len).ok())) {
+            ([(_, element), _], Some(len)) => {
+                DataType::fixed_list(not_interval(column, logical_type, inside(element)?)?, true, len)
+            }
+            _ => return Err(untyped(column, logical_type, "")),
+        },
+        LogicalTypeID::Struct => {
+            let field = |(name, value): &(String, Value)| {
+                let data_type = not_interval(column, logical_type, inside(value)?)?;
+                Ok(Field::new(name, data_type).with_nullable(true))
+            };
+            DataType::Struct(parameters.iter().map(field).collect::<Result<_>>()?)
+        }
+        LogicalTypeID::Map => match parameters.as_slice() {
+            [(_, key), (_, value)] => {
+                let (key, value) = (inside(key)?, not_interval(column, logical_type, inside(value)?)?);
+                DataType::map(not_interval(column, logical_type, key)?, value, true)
+            }
+            _ => return Err(untyped(column, logical_type, "")),
+        },
+        LogicalTypeID::SqlNull => return Err(untyped(column, logical_type, ": give it a type, as in NULL::BIGINT")),
+        _ => return Err(untyped(column, logical_type, ": cast it to another type, such as VARCHAR")),
+    })
+}
+
+fn untyped(column: &str, logical_type: &LogicalType, hint: &str) -> duckdb_neo::Error {
+    invalid(format!("a store has no type for the column \"{column}\" of type {logical_type}{hint}"))
+}
+
+/// Intervals come as months, days and nanoseconds, of which [`durations`] makes microseconds in whole columns only.
+fn not_interval(column: &str, logical_type: &LogicalType, inside: DataType) -> Result<DataType> {
+    match inside {
+        DataType::Duration => Err(untyped(column, logical_type, ": intervals inside others are not written")),
+        inside => Ok(inside),
+    }
+}
+
+/// The same rows, with DuckDB's intervals as durations.
+///
+/// # Errors
+///
+/// When one has months or days, which are of no fixed length, or is not whole microseconds.
+pub(crate) fn durations(batch: &RecordBatch) -> Result<RecordBatch> {
+    let mut fields = batch.schema_ref().fields().to_vec();
+    let mut columns = batch.columns().to_vec();
+    for (field, column) in fields.iter_mut().zip(&mut columns) {
+        let Some(intervals) = column.as_primitive_opt::<IntervalMonthDayNanoType>() else { continue };
+        let name = field.name();
+        let microseconds = intervals.try_unary::<_, DurationMicrosecondType, _>(|interval| {
+            match (interval.months, interval.days, interval.nanoseconds % 1_000) {
+                (0, 0, 0) => Ok(interval.nanoseconds / 1_000),
+                _ => Err(arrow::error::ArrowError::CastError(format!(
+                    "the interval {} months {} days {} ns in \"{name}\" is no number of microseconds, as which a store keeps it; \
+                     months and days have no fixed length",
+                    interval.months, interval.days, interval.nanoseconds
+                ))),
+            }
+        });
+        *column = Arc::new(microseconds.map_err(|error| invalid(error.to_string()))?);
+        *field = Arc::new(field.as_ref().clone().with_data_type(column.data_type().clone()));
+    }
+    let schema = Arc::new(arrow::datatypes::Schema::new(fields));
+    RecordBatch::try_new(schema, columns).map_err(|error| invalid(format!("rows cannot be put together: {error}")))
 }
 
 /// Whether two schemas look the same to DuckDB: a longer list of an enum's variants makes no difference.

@@ -84,8 +84,8 @@ def test_segments(con, new_store):
     store.commit(table, options=("--partition-by", "place"))
     rows = con.execute(f"FROM soa_segments({store.sql}) ORDER BY path").fetchall()
     assert sorted(str(row[5]) for row in rows) == ["{'place': 'a'}", "{'place': 'b'}", "{'place': None}"]
-    for path, count, form, parquet_bytes, arrow_bytes, _ in rows:
-        assert count == 2 and form == "arrow"
+    for path, count, form, parquet_bytes, arrow_bytes, _, deleted, least, most in rows:
+        assert (count, form, deleted) == (2, "arrow", 0) and int(most["id"]) - int(least["id"]) == 3 and len(least) == 1
         assert parquet_bytes == (store.path / path).stat().st_size and arrow_bytes > 0
     assert con.execute(f"SELECT count(*) FROM soa_segments({store.sql}) WHERE partition['place'] = 'a'").fetchone() == (1,)
     for arrow in (store.path / "_soa" / "arrow").iterdir():

@@ -1,15 +1,19 @@
-//! Arrow arrays as DuckDB's vectors, without copying their values, through the importer of the C API.
+//! Arrow arrays as DuckDB's vectors, without copying their values, through the importer of the C API; and DuckDB's rows as
+//! arrays, through its exporter.
 //!
 //! Two things come of that which writing into a vector cannot give: enum columns become dictionary vectors, whose few
 //! entries DuckDB groups and compares instead of every row; and values that nobody looks at are not read either.
 
-use std::ptr;
 use std::sync::Arc;
+use std::{mem, ptr};
 
-use arrow::array::{Array, ArrayRef, StructArray};
+use arrow::array::{Array, ArrayRef, RecordBatch, StructArray};
 use arrow::datatypes::{Field, Schema};
-use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema};
+use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
+use duckdb_neo::arrow::ArrowExporter;
+use duckdb_neo::column_data_collection::ColumnDataCollection;
 use duckdb_neo::connection::Context;
+use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::{AsRaw, ffi};
 
 use super::{CHUNK_ROWS, OutputVector, check};
@@ -66,6 +70,43 @@ impl ArrowFeed {
         referenced
     }
 }
+
+/// DuckDB's rows as record batches, whose memory is Arrow's. Which types they have follows from the session's settings.
+///
+/// # Errors
+///
+/// When DuckDB cannot make arrays of a column.
+pub(crate) fn arrow_batches(
+    context: &Context,
+    columns: &[(&str, LogicalType)],
+    rows: &ColumnDataCollection<'_>,
+) -> Result<Vec<RecordBatch>> {
+    let refused = |error| invalid(format!("DuckDB's rows are no record batch: {error}"));
+    let mut exporter = ArrowExporter::new(context, columns, None)?;
+    // SAFETY: both are the C data interface's struct (see the assertions below), which moves from one owner to the other.
+    let schema: FFI_ArrowSchema = unsafe { mem::transmute(exporter.schema()?.into_raw()) };
+    let mut chunks = rows.to_scan(context)?;
+    while let Some(chunk) = chunks.next_chunk()? {
+        exporter.append(&chunk, false)?;
+    }
+    exporter.flush()?;
+    let mut batches = Vec::new();
+    while let Some(array) = exporter.next_array()? {
+        // SAFETY: as above.
+        let array: FFI_ArrowArray = unsafe { mem::transmute(array.into_raw()) };
+        // SAFETY: the exporter has just made the array for this schema, as the C data interface wants it.
+        let rows = unsafe { from_ffi(array, &schema) }.map_err(refused)?;
+        // What others made is looked at before it is used: lengths and offsets.
+        rows.validate().map_err(refused)?;
+        batches.push(RecordBatch::from(StructArray::from(rows)));
+    }
+    Ok(batches)
+}
+
+const _: () = assert!(size_of::<FFI_ArrowArray>() == size_of::<ffi::ArrowArray>());
+const _: () = assert!(align_of::<FFI_ArrowArray>() == align_of::<ffi::ArrowArray>());
+const _: () = assert!(size_of::<FFI_ArrowSchema>() == size_of::<ffi::ArrowSchema>());
+const _: () = assert!(align_of::<FFI_ArrowSchema>() == align_of::<ffi::ArrowSchema>());
 
 /// Lets `vector` refer to the first column of `chunk`.
 fn reference_first(chunk: ffi::duckdb_v2_data_chunk_handle, vector: &mut OutputVector<'_>) -> Result<()> {

@@ -26,7 +26,7 @@ use duckdb_neo::{AsRaw, Error, FromRaw};
 
 use crate::error::{Result, invalid};
 
-pub(crate) use self::feed::ArrowFeed;
+pub(crate) use self::feed::{ArrowFeed, arrow_batches};
 pub(crate) use self::strings::{InlineOr, StringCell};
 
 /// The most rows a chunk may hold. DuckDB takes more for a defect of its own and refuses all further queries.

@@ -96,7 +96,8 @@ unsafe fn answer(call: pg_sys::FunctionCallInfo, right: Right, report: &Report) 
     // SAFETY: as the caller promises.
     let relation = unsafe { argument(call, 0) };
     let table = permitted_table(pg_sys::Oid::from(relation.value() as u32), right)?;
-    let rows = report.run(&table.open()?, &mut check_for_interrupts)?;
+    let store = table.open()?;
+    let rows = report.run(&store, &*store.snapshot()?, &mut check_for_interrupts)?;
     // What is expected: a function of one column has no row type of its own.
     // SAFETY: the call is of such a function.
     unsafe { pg_sys::InitMaterializedSRF(call, pg_sys::MAT_SRF_USE_EXPECTED_DESC) };

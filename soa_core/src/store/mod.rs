@@ -23,13 +23,16 @@
 //! ```
 
 mod append;
+mod creation;
 mod delta_schema;
+mod describe;
 mod edit;
 mod engine;
 mod guard;
 mod io;
 mod keys;
 mod live;
+mod load;
 mod log;
 mod log_entry;
 mod logged_stats;
@@ -64,10 +67,12 @@ use crate::error::{Error, Result};
 use crate::schema::Schema;
 
 pub use self::append::Appender;
+pub use self::creation::Creator;
 pub use self::edit::Edited;
 pub use self::io::{
     Backend, Disk, DiskFile, Entry, Item, ItemKind, LockGuard, LockMode, LogFile, OsBackend, ReadFile, Stat,
 };
+pub use self::load::{Layout, Loader};
 pub use self::log::Commit;
 pub use self::maintain::{Changes, CompactOptions, CompactProgress, Compacted, Compression, VacuumOptions, Vacuumed};
 pub(crate) use self::overlay::Overlay;

@@ -6,12 +6,16 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, Timestamp
 
 use crate::error::{Error, Result};
 use crate::schema::{DataType, Field, Schema, arrow_schema};
-use crate::store::{CompactOptions, Store, VacuumOptions};
+use crate::store::{CompactOptions, Snapshot, Store, VacuumOptions, describe};
 
 /// Something that a store is asked, or asked to do. The answer is rows.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Report {
+    /// A row for each column.
+    Columns,
+    /// A row for each segment: its files, rows and partition, and between what the values of its columns are.
+    Segments,
     /// A row for each commit that is in the log, the oldest first; see [`Store::history`].
     History,
     /// A row for each thing that is wrong; see [`Store::verify`].
@@ -31,6 +35,8 @@ impl Report {
     pub fn schema(&self) -> Result<Schema> {
         let number = |name: &str| Field::new(name, DataType::Int64);
         Schema::new(match self {
+            Self::Columns => describe::columns_schema(),
+            Self::Segments => describe::segments_schema(),
             Self::History => vec![
                 number("version"),
                 Field::new("timestamp", DataType::Timestamp { utc: true }),
@@ -60,13 +66,15 @@ impl Report {
         })
     }
 
-    /// Asks a store. `progress` is called now and then, so that whoever waits can be asked whether they still do.
+    /// Asks a store, of which `snapshot` is one. `progress` is called now and then, so that whoever waits can be asked whether they still do.
     ///
     /// # Errors
     ///
     /// Those of what is asked.
-    pub fn run(&self, store: &Store, progress: &mut dyn FnMut()) -> Result<RecordBatch> {
+    pub fn run(&self, store: &Store, snapshot: &Snapshot, progress: &mut dyn FnMut()) -> Result<RecordBatch> {
         let columns = match self {
+            Self::Columns => describe::columns(snapshot),
+            Self::Segments => describe::segments(snapshot)?,
             Self::History => history(store)?,
             Self::Verify => vec![texts(store.verify()?.problems)],
             Self::Compact(options) => {
@@ -118,11 +126,11 @@ fn history(store: &Store) -> Result<Vec<ArrayRef>> {
     ])
 }
 
-fn numbers(numbers: impl IntoIterator<Item = Option<u64>>) -> ArrayRef {
+pub(super) fn numbers(numbers: impl IntoIterator<Item = Option<u64>>) -> ArrayRef {
     let numbers = numbers.into_iter().map(|number| number.map(|number| i64::try_from(number).unwrap_or(i64::MAX)));
     Arc::new(numbers.collect::<Int64Array>())
 }
 
-fn texts(texts: impl IntoIterator<Item = String>) -> ArrayRef {
+pub(super) fn texts(texts: impl IntoIterator<Item = String>) -> ArrayRef {
     Arc::new(StringViewArray::from_iter_values(texts))
 }

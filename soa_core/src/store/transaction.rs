@@ -153,7 +153,7 @@ pub(super) fn commit(
         }
         check_added(store, &change)?;
         let version = base.version() + 1;
-        let (actions, file) = actions(store, &base, &change)?;
+        let (actions, file) = actions(store, Some(&base), &change)?;
         let outcome = log::commit(store.backend(), store.path(), version, change.operation, metrics(&change), &actions);
         // The file is of this attempt alone.
         let discard = || segment::remove(store.backend(), &file.into_iter().collect::<Vec<PathBuf>>());
@@ -189,7 +189,7 @@ pub(super) fn commit(
 /// # Errors
 ///
 /// When one is not.
-fn check_added(store: &Store, change: &Change) -> Result<()> {
+pub(super) fn check_added(store: &Store, change: &Change) -> Result<()> {
     for added in &change.added {
         let logged = added.action["add"]["path"].as_str().unwrap_or_default();
         let path = store.path().join(paths::decode(store.path(), logged)?);
@@ -204,8 +204,12 @@ fn check_added(store: &Store, change: &Change) -> Result<()> {
     Ok(())
 }
 
-/// The actions of a change on a version, and the file that was written for them, if any.
-pub(super) fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result<(Vec<Value>, Option<PathBuf>)> {
+/// The actions of a change on a version, or of a table's first one, and the file that was written for them, if any.
+pub(super) fn actions(
+    store: &Store,
+    base: Option<&Snapshot>,
+    change: &Change,
+) -> Result<(Vec<Value>, Option<PathBuf>)> {
     let now = log::now_ms();
     let mut actions = Vec::new();
     if let Some((app, version)) = &change.txn {
@@ -213,7 +217,10 @@ pub(super) fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result
     }
     actions.extend(change.table.iter().cloned());
     let vectors_come = !change.deletions.is_empty() || change.added.iter().any(|added| !added.deleted.is_empty());
-    if vectors_come && change.table.is_empty() {
+    if let Some(base) = base
+        && vectors_come
+        && change.table.is_empty()
+    {
         actions.extend(delta_schema::enable_deletion_vectors(base.delta())?);
     }
     for segment in &change.removed {
@@ -230,7 +237,8 @@ pub(super) fn actions(store: &Store, base: &Snapshot, change: &Change) -> Result
         actions.push(action);
     }
     // Readers put segments in the order of these times, so that rows come in the order of commits.
-    let newest = base.segments().iter().map(|segment| segment.modified_ms()).max().unwrap_or(0);
+    let segments = base.map_or(&[][..], Snapshot::segments);
+    let newest = segments.iter().map(|segment| segment.modified_ms()).max().unwrap_or(0);
     let first_ms = now.max(newest.saturating_add(1));
     for (added, time) in change.added.iter().zip(first_ms..) {
         let mut action = added.action.clone();

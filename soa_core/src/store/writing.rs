@@ -52,14 +52,19 @@ struct Pending {
 impl SegmentWriter {
     /// For rows of the columns that `base` has, in files as it wants them.
     pub(super) fn new(store: &Store, base: &Snapshot) -> Self {
+        Self::of(store, base.schema().clone(), Compression::of(base))
+    }
+
+    /// For rows of these columns.
+    pub(super) fn of(store: &Store, schema: Schema, compression: Compression) -> Self {
         Self {
             store: store.clone(),
-            schema: base.schema().clone(),
+            schema,
             pending: HashMap::new(),
             pending_bytes: 0,
             written: Vec::new(),
             names: Names::new(),
-            compression: Compression::of(base),
+            compression,
             segment_bytes_max: SEGMENT_BYTES_MAX,
             pending_bytes_max: PENDING_BYTES_MAX,
         }

@@ -12,7 +12,7 @@ use soa_core::arrow::datatypes::{Int64Type, UInt64Type};
 use soa_core::predicate::{CompareOp, Predicate, Scalar};
 use soa_core::scan::ScanRequest;
 use soa_core::schema::{DataType, Field, Schema};
-use soa_core::store::{At, Form, Snapshot, Store, UNIT_ROWS};
+use soa_core::store::{At, Form, Layout, Loader, Snapshot, Store, UNIT_ROWS};
 use soa_core::{Error, ErrorKind};
 use tempfile::TempDir;
 
@@ -62,6 +62,68 @@ fn files(dir: &Path) -> BTreeSet<PathBuf> {
         found.insert(path);
     }
     found
+}
+
+#[test]
+fn a_store_is_made_with_its_rows_or_not_at_all() {
+    let (dir, path) = folder();
+    let keyed = || schema().with_key("id").unwrap().with_partition_by(&["city"]).unwrap();
+    // Nothing is left of one that is given up, or gets a key twice.
+    let mut creator = Store::creator(&path, keyed()).unwrap();
+    creator.write(&rows(0..100)).unwrap();
+    assert!(matches!(Store::open(&path), Err(Error::NotAStore { .. })));
+    let error = creator.write(&rows(99..101)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DuplicateKey, "{error}");
+    drop(creator);
+    assert_eq!(files(dir.path()), BTreeSet::new());
+    // Two at once: the second one is told, and takes its files away, not those of the first.
+    let mut first = Store::creator(&path, keyed()).unwrap();
+    let mut second = Store::creator(&path, keyed()).unwrap();
+    first.write(&rows(0..10)).unwrap();
+    first.write(&rows(10..20)).unwrap();
+    second.write(&rows(20..30)).unwrap();
+    assert_eq!((first.row_count(), first.schema()), (20, &keyed()));
+    let store = first.commit().unwrap();
+    let before = files(&path);
+    assert!(matches!(second.commit(), Err(Error::AlreadyExists { .. })));
+    assert_eq!(files(&path), before);
+    assert!(matches!(Store::creator(&path, keyed()), Err(Error::AlreadyExists { .. })));
+    let snapshot = store.snapshot().unwrap();
+    let mut ids = ids_of(&snapshot, None);
+    ids.sort_unstable();
+    assert_eq!((snapshot.version(), ids), (0, (0..20).collect()));
+    let commits = store.history().unwrap();
+    assert_eq!(
+        (commits.len(), commits[0].operation.as_str(), commits[0].rows_added),
+        (1, "CREATE TABLE AS SELECT", Some(20))
+    );
+    assert_eq!(store.get(&Scalar::Int(7)).unwrap().num_rows(), 1);
+    assert!(store.verify().unwrap().problems.is_empty());
+    assert_eq!(store.append(&[rows(20..25)]).unwrap(), 1);
+}
+
+#[test]
+fn a_loader_makes_what_is_not_there_and_adds_to_what_is() {
+    let (_dir, path) = folder();
+    let text = |columns: &[&str]| columns.iter().map(|&column| column.to_owned()).collect::<Vec<_>>();
+    let layout = Layout { key: Some("id".into()), partition_by: vec![], sort_by: text(&["heat", "id"]) };
+    let mut fields = schema().fields().to_vec();
+    fields[0] = fields[0].clone().with_nullable(true);
+    for version in 0..3 {
+        let layout = if version == 1 { Layout::default() } else { layout.clone() };
+        let mut loader = Loader::new(&path, &layout, fields.clone()).unwrap();
+        loader.write(&rows(version * 10..version * 10 + 10)).unwrap();
+        assert_eq!((loader.row_count(), loader.schema().key(), loader.commit().unwrap()), (10, Some(0), version));
+    }
+    assert_eq!(ids_of(&Store::open(&path).unwrap().snapshot().unwrap(), None).len(), 30);
+    for (layout, says) in [
+        (Layout { key: Some("city".into()), ..Layout::default() }, "the key city does not fit"),
+        (Layout { partition_by: text(&["city"]), ..Layout::default() }, "which has none"),
+        (Layout { sort_by: text(&["id"]), ..Layout::default() }, "heat, id; leave it out"),
+    ] {
+        let error = Loader::new(&path, &layout, fields.clone()).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }
 
 #[test]

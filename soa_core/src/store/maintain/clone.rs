@@ -168,7 +168,7 @@ impl Copy {
         let with_vectors = snapshot.segments().iter().any(|segment| segment.deleted_count() > 0);
         let with_vectors = with_vectors && !delta_schema::rewrites_files(snapshot.delta());
         change.table = delta_schema::copied_table(snapshot.delta(), with_vectors, log::now_ms())?;
-        let (actions, vectors) = transaction::actions(&self.to, snapshot, &change)?;
+        let (actions, vectors) = transaction::actions(&self.to, Some(snapshot), &change)?;
         self.files.extend(vectors);
         let metrics = transaction::metrics(&change);
         let outcome = log::commit(self.to.backend(), self.to.path(), 0, change.operation, metrics, &actions);

@@ -1,5 +1,6 @@
 //! Nothing that was acknowledged is lost and nothing is torn, whenever a process is killed or the power fails.
 
+mod creation;
 mod disk;
 mod kill;
 mod machine;
