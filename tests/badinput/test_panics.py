@@ -16,7 +16,7 @@ import pytest
 import support
 
 SESSION = """
-import os, sys
+import os, shutil, sys, tempfile
 sys.path.insert(0, sys.argv[1])
 import duckdb, support
 
@@ -40,27 +40,36 @@ connection.execute("SET enable_progress_bar_print = false")
 connection.execute("SET progress_bar_time = 0")
 sql = f"SELECT count(*), sum(v) FROM {support.quote(store)} WHERE id >= 0 AND s LIKE 's%'"
 ordered = f"CREATE OR REPLACE TABLE t AS SELECT id, o FROM {support.quote(store)} WHERE v > 1"
+written = os.path.join(tempfile.mkdtemp(), "written.soa")
+copied = f"COPY (FROM {support.quote(store)}) TO {support.quote(written)} (FORMAT soa)"
 right = connection.execute(sql).fetchall()
 connection.execute(ordered)
 os.environ["SOA_TEST_PANIC"] = step
 errors = 0
 for _ in range(3):
-    for statement in (sql, ordered):
+    for statement in (sql, ordered, copied):
         try:
             answer = connection.execute(statement).fetchall()
             if statement == sql:
                 assert answer == right, answer
+            if statement == copied:
+                shutil.rmtree(written)
         except duckdb.Error as error:
             errors += 1
             print("error:", error)
         assert connection.execute("SELECT 42").fetchone() == (42,)
 os.environ["SOA_TEST_PANIC"] = "nowhere"
 assert connection.execute(sql).fetchall() == right
+assert not os.path.exists(written), os.listdir(written)
+connection.execute(copied)
+assert connection.execute(sql.replace(support.quote(store), support.quote(written))).fetchall() == right
+shutil.rmtree(os.path.dirname(written))
 print("errors:", errors)
 """
 
 # DuckDB has no place for an error of the progress callback: the query goes on.
-STEPS = ["load", "bind", "filter", "init", "init_local", "scan", "partition", "replacement", "progress"]
+SCAN = ["load", "bind", "filter", "init", "init_local", "scan", "partition", "replacement", "progress"]
+STEPS = SCAN + ["copy_bind", "copy_init", "copy_batch", "copy_flush", "copy_finalize"]
 
 
 @pytest.mark.parametrize("step", STEPS)

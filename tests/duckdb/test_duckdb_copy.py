@@ -50,7 +50,8 @@ def test_rows_keep_their_order_whatever_the_number_of_threads(tmp_path: Path):
     with connect(threads=4) as con:
         con.execute("CREATE TABLE t AS SELECT i, hash(i) AS h FROM range(1_000_000) r(i)")
         copy(con, "FROM t", tmp_path / "t.soa")
-        assert con.execute(f"SELECT count(*) FROM (FROM t POSITIONAL JOIN (FROM {quote(tmp_path / 't.soa')}) s) WHERE t.h <> s.h").fetchone() == (0,)
+        differ = f"SELECT count(*) FROM t POSITIONAL JOIN (FROM {quote(tmp_path / 't.soa')}) s WHERE t.h <> s.h"
+        assert con.execute(differ).fetchone() == (0,)
         # From a store into a store.
         copy(con, f"FROM {quote(tmp_path / 't.soa')} WHERE i % 7 = 0", tmp_path / "u.soa")
         both = f"(FROM t WHERE i % 7 = 0) EXCEPT ALL FROM {quote(tmp_path / 'u.soa')}"
@@ -64,7 +65,7 @@ TYPES = """
         (i / 7)::DECIMAL(38, 10) AS large, 'Zeichenkette ' || i AS text, 'ä' AS short,
         (CASE i % 3 WHEN 0 THEN 'ok' WHEN 1 THEN 'sad' ELSE 'happy' END)::ENUM('sad', 'ok', 'happy') AS mood, encode('x' || i) AS raw,
         DATE '1900-01-01' + i::INTEGER AS day, TIME '00:00:01' + INTERVAL (i) SECOND AS clock,
-        TIMESTAMP '1969-12-31 23:59:59.999999' + INTERVAL (i) HOUR AS at, TIMESTAMPTZ '2024-01-01 00:00:00+02' + INTERVAL (i) HOUR AS instant,
+        TIMESTAMP '1969-12-31 23:59:59.999999' + INTERVAL (i) HOUR AS stamp, TIMESTAMPTZ '2024-01-01 00:00:00+02' + INTERVAL (i) HOUR AS instant,
         ('2024-01-01'::TIMESTAMP_S) AS seconds, ('2024-01-01 00:00:00.5'::TIMESTAMP_MS) AS millis, INTERVAL (i) MILLISECOND AS took,
         uuid_from(i) AS id, [i, NULL, i + 1] AS list, array_value(i, i + 1)::INTEGER[2] AS pair,
         {'x': i, 'y': {'z': 'n' || i, 'when': DATE '2020-01-01'}} AS place, MAP {'a': i, 'b': i + 1} AS numbers, [{'k': [1, i]}] AS deep
@@ -106,7 +107,6 @@ def test_every_type_comes_back_as_it_went_in(con, tmp_path: Path):
         ("SELECT NULL::BIGINT AS a", "KEY 'a'", "NULL"),
         ("SELECT 1.5::DOUBLE AS a", "KEY 'a'", '"a"'),
         ("SELECT 1 AS a UNION ALL SELECT 1", "KEY 'a'", "1"),
-        ("SELECT 1 AS a, 2 AS \"A\"", "", "upper and lower case"),
         ("SELECT NULL AS a", "", "give it a type"),
         ("SELECT '101'::BIT AS a", "", "cast it to another type"),
         ("SELECT INTERVAL 1 MONTH AS a", "", "no fixed length"),
