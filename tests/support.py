@@ -10,7 +10,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -115,6 +116,15 @@ def public_folder(prefix: str) -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o755)
         yield folder
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 20) -> None:
+    """Waits for something that comes a moment later; an error if it does not."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end:
+            raise TimeoutError(f"after {seconds} s it is not so")
+        time.sleep(0.01)
 
 
 def quote(value: object) -> str:

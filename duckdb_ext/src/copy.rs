@@ -9,11 +9,12 @@
 //! | flush | gives them to the store's segments, in the order of the query |
 //! | finalize | commits |
 //!
-//! DuckDB says nothing when a statement fails: it drops the state of `init`, and what has been written goes with it.
+//! DuckDB says nothing when a statement fails: it drops the state of `init`, and what has been written goes with it, as soon as
+//! the last thread lets go of the statement; that may be a moment after the error was shown.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use duckdb_neo::column_data_collection::ColumnDataCollection;
@@ -31,6 +32,7 @@ use soa_core::store::{Layout, Loader};
 use crate::error::{IntoDuckDb, Result, Step, guard, invalid};
 use crate::ffi::arrow_batches;
 use crate::location::locate;
+use crate::snapshots::Session;
 use crate::types::{durations, store_type};
 
 /// The format's name.
@@ -55,6 +57,9 @@ struct Bound {
     layout: Layout,
     types: Vec<LogicalType>,
     fields: Vec<Field>,
+    session: Arc<Session>,
+    /// How many scans of the connection had failed to begin until then.
+    failed_inits: u64,
 }
 
 /// What the threads of a statement share.
@@ -90,7 +95,9 @@ impl Bound {
             types.push(logical_type);
         }
         let expanded = FileSystem::new(context)?.expand(&info.file_path()?)?;
-        Ok(Self { expanded, layout, types, fields })
+        let session = Session::of(context)?;
+        let failed_inits = session.failed_inits();
+        Ok(Self { expanded, layout, types, fields, session, failed_inits })
     }
 
     fn run(&self, context: &Context, path: &str) -> Result<Running> {
@@ -103,6 +110,19 @@ impl Bound {
         let path = locate(context, path)?;
         let loader = Loader::new(&path, &self.layout, self.fields.clone()).into_duckdb()?;
         Ok(Running { loader: Mutex::new(Some(loader)), path, rows: Mutex::default() })
+    }
+
+    /// # Errors
+    ///
+    /// When a scan of the statement could not begin: DuckDB fails the statement, but not before it has had it finished without
+    /// that scan's rows. Which statement a scan belongs to is not known, so those of a statement that was prepared before count.
+    fn check_scans(&self) -> Result<()> {
+        match self.session.failed_inits() == self.failed_inits {
+            true => Ok(()),
+            false => Err(invalid(
+                "nothing is committed: a scan of this connection has failed since the statement was prepared; prepare it again",
+            )),
+        }
     }
 
     fn batches(&self, context: &Context, input: &ColumnDataCollection<'_>) -> Result<Vec<RecordBatch>> {
@@ -173,8 +193,11 @@ impl CopyToFunctionCallbacks for CopyToStore {
         guard(NAME, Step::CopyFlush, || running.write(&std::mem::take(batches)))
     }
 
-    fn finalize(&self, _context: &Context, _bound: &Bound, running: &Running) -> Result<()> {
-        guard(NAME, Step::CopyFinalize, || running.commit())
+    fn finalize(&self, _context: &Context, bound: &Bound, running: &Running) -> Result<()> {
+        guard(NAME, Step::CopyFinalize, || {
+            bound.check_scans()?;
+            running.commit()
+        })
     }
 }
 

@@ -167,7 +167,7 @@ impl TableFunctionCallbacks for ReportFunction {
         context: &Context,
         _columns: InitColumnData<'_>,
     ) -> Result<(Option<Running>, Option<usize>)> {
-        guard(self.name, Step::Init, || {
+        let init = || {
             let schema = bound.report.schema().into_duckdb()?;
             let types = schema.fields().iter().map(|field| logical_type(context, field.data_type()));
             let running = Running {
@@ -177,7 +177,8 @@ impl TableFunctionCallbacks for ReportFunction {
                 answer: Mutex::default(),
             };
             Ok((Some(running), Some(1)))
-        })
+        };
+        bound.session.init(|| guard(self.name, Step::Init, init))
     }
 
     fn exec(

@@ -395,13 +395,14 @@ impl TableFunctionCallbacks for SoaScan {
         context: &Context,
         columns: InitColumnData<'_>,
     ) -> Result<(Option<Running>, Option<usize>)> {
-        guard(NAME, Step::Init, || {
+        let init = || {
             let columns =
                 (0..columns.count()?).map(|index| columns.get_column_index(index)).collect::<Result<Vec<_>>>()?;
             let running = bound.run(context, columns)?;
             let threads = running.plan.units().len().max(1);
             Ok((Some(running), Some(threads)))
-        })
+        };
+        bound.session.init(|| guard(NAME, Step::Init, init))
     }
 
     fn init_local_state(
@@ -430,12 +431,14 @@ impl TableFunctionCallbacks for SoaScan {
     }
 
     fn progress(&self, _bound: &Bound, running: Option<&Running>, _context: &Context) -> Result<Option<f64>> {
-        guard(NAME, Step::Progress, || {
+        // A query must not fail for what a bar shows: after a commit it would seem to have done nothing.
+        Ok(guard(NAME, Step::Progress, || {
             let Some(running) = running else { return Ok(None) };
             let units = running.plan.units().len();
             let claimed = running.next_unit.load(Ordering::Relaxed).min(units);
             Ok(Some(if units == 0 { 1.0 } else { claimed as f64 / units as f64 }))
         })
+        .unwrap_or(None))
     }
 }
 

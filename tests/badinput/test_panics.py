@@ -60,14 +60,15 @@ for _ in range(3):
         assert connection.execute("SELECT 42").fetchone() == (42,)
 os.environ["SOA_TEST_PANIC"] = "nowhere"
 assert connection.execute(sql).fetchall() == right
-assert not os.path.exists(written), os.listdir(written)
+# DuckDB's threads let go of a statement a moment after it has failed.
+support.wait_until(lambda: not os.path.exists(written))
 connection.execute(copied)
 assert connection.execute(sql.replace(support.quote(store), support.quote(written))).fetchall() == right
 shutil.rmtree(os.path.dirname(written))
 print("errors:", errors)
 """
 
-# DuckDB has no place for an error of the progress callback: the query goes on.
+# No query fails for what a progress bar shows.
 SCAN = ["load", "bind", "filter", "init", "init_local", "scan", "partition", "replacement", "progress"]
 STEPS = SCAN + ["copy_bind", "copy_init", "copy_batch", "copy_flush", "copy_finalize"]
 
@@ -79,5 +80,7 @@ def test_panic_becomes_an_error(step: str, stores: Path):
     environment = os.environ | {"RUST_BACKTRACE": "0"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, f"the session did not go on:\n{done.stdout}{done.stderr}"
-    if step != "progress":
+    if step == "progress":
+        assert "errors: 0" in done.stdout, done.stdout
+    else:
         assert "SOA_TEST_PANIC" in done.stdout and "errors: 0" not in done.stdout, done.stdout

@@ -1,8 +1,8 @@
 //! A store that is made with its first rows, in one commit.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 
@@ -34,9 +34,22 @@ pub struct Creator {
 #[derive(Debug)]
 struct Place {
     store: Store,
-    /// The folders in it that were there before; `None` if it was not there itself.
-    there: Option<BTreeSet<String>>,
     is_store: bool,
+}
+
+/// A folder in which this process makes a store.
+#[derive(Debug)]
+struct Site {
+    /// What was in it before; `None` if it was not there itself.
+    there: Option<BTreeSet<String>>,
+    creators: usize,
+}
+
+/// One creator must not take folders away that another one is about to use: the last one to leave does that.
+static SITES: LazyLock<Mutex<HashMap<PathBuf, Site>>> = LazyLock::new(Mutex::default);
+
+fn sites() -> MutexGuard<'static, HashMap<PathBuf, Site>> {
+    SITES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
@@ -56,8 +69,7 @@ impl Store {
     /// As [`creator`](Self::creator).
     pub fn creator_on(backend: Arc<dyn Backend>, path: impl AsRef<Path>, schema: Schema) -> Result<Creator> {
         let path = path.as_ref();
-        let folders = backend.list_all(path).map(|items| items.into_iter().map(|item| item.name).collect());
-        let place = Place { store: Self::prepare(backend, path)?, there: folders.ok(), is_store: false };
+        let place = Place::new(backend, path)?;
         let writer = SegmentWriter::of(&place.store, schema.clone(), Compression::default());
         Ok(Creator { writer, keys: KeySet::new(&schema), rows: 0, schema, place })
     }
@@ -114,6 +126,15 @@ impl Creator {
 }
 
 impl Place {
+    fn new(backend: Arc<dyn Backend>, path: &Path) -> Result<Self> {
+        let mut sites = sites();
+        let there = backend.list_all(path).map(|items| items.into_iter().map(|item| item.name).collect());
+        let store = Store::prepare(backend, path)?;
+        let site = sites.entry(store.path().to_owned()).or_insert(Site { there: there.ok(), creators: 0 });
+        site.creators += 1;
+        Ok(Self { store, is_store: false })
+    }
+
     fn publish(&self, change: &Change) -> Result<(), Failure> {
         let store = &self.store;
         transaction::check_added(store, change)?;
@@ -133,12 +154,20 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.is_store {
+        let (backend, root) = (self.store.backend(), self.store.path());
+        let mut sites = sites();
+        let Some(site) = sites.get_mut(root) else { return };
+        site.creators -= 1;
+        if site.creators > 0 {
             return;
         }
-        let (backend, root) = (self.store.backend(), self.store.path());
-        remove_empty(backend, root, &|name| self.there.as_ref().is_some_and(|there| there.contains(name)));
-        if self.there.is_none() {
+        let Some(Site { there, .. }) = sites.remove(root) else { return };
+        // The folders of a store stay, whoever has made it.
+        if self.is_store || Store::open_on(Arc::clone(&self.store.backend), root).is_ok() {
+            return;
+        }
+        remove_empty(backend, root, &|name| there.as_ref().is_some_and(|there| there.contains(name)));
+        if there.is_none() {
             let _ = backend.remove_dir(root);
         }
     }
