@@ -5,12 +5,13 @@
 //! |---|---|
 //! | bind | reads the options and finds a type for each column |
 //! | init | opens the store, or prepares a new one |
-//! | batch | makes Arrow's arrays of DuckDB's rows, in every thread |
+//! | batch | makes Arrow's arrays of DuckDB's rows |
 //! | flush | gives them to the store's segments, in the order of the query |
 //! | finalize | commits |
 //!
 //! DuckDB says nothing when a statement fails: it drops the state of `init`, and what has been written goes with it, as soon as
-//! the last thread lets go of the statement; that may be a moment after the error was shown.
+//! the last thread lets go of the statement; that may be a moment after the error was shown, or when the connection is asked for
+//! something else.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -31,15 +32,16 @@ use soa_core::store::{Layout, Loader};
 
 use crate::error::{IntoDuckDb, Result, Step, guard, invalid};
 use crate::ffi::arrow_batches;
-use crate::location::locate;
+use crate::location::place;
 use crate::snapshots::Session;
 use crate::types::{durations, store_type};
 
 /// The format's name.
 const NAME: &str = "soa";
 
-/// How many rows a thread makes arrays of at once: what a scan's unit has.
-const BATCH_ROWS: NonZeroUsize = NonZeroUsize::new(122_880).expect("it is not zero");
+/// DuckDB hands over at least so many rows at once. With more than one it would keep what is left of each part of a UNION ALL
+/// back until the end.
+const BATCH_ROWS: NonZeroUsize = NonZeroUsize::MIN;
 
 /// Registers the format.
 pub(crate) fn register(extension: &Extension) -> Result<()> {
@@ -107,7 +109,7 @@ impl Bound {
                  files of DuckDB's own, are not for the format soa; PARTITION_KEY names the columns of its partitions",
             ));
         }
-        let path = locate(context, path)?;
+        let path = place(context, path)?;
         let loader = Loader::new(&path, &self.layout, self.fields.clone()).into_duckdb()?;
         Ok(Running { loader: Mutex::new(Some(loader)), path, rows: Mutex::default() })
     }

@@ -21,15 +21,8 @@ use crate::error::{Result, invalid};
 /// When the path is remote, or DuckDB may not read a store there.
 pub(crate) fn locate(context: &Context, path: &str) -> Result<PathBuf> {
     let files = FileSystem::new(context)?;
-    if path.is_empty() {
-        return Err(invalid("the path of the store is empty"));
-    }
-    if files.is_remote(path)? {
-        return Err(invalid(format!("\"{path}\" is remote; a store is read from a local folder")));
-    }
-    let expanded = files.expand(path)?;
-    let local = expanded.strip_prefix("file://").unwrap_or(&expanded);
-    let found = allowed_folder(&files, local)?;
+    let found = place(context, path)?;
+    let local = found.to_string_lossy();
     if found.is_absolute() || found.exists() {
         return Ok(found);
     }
@@ -43,6 +36,23 @@ pub(crate) fn locate(context: &Context, path: &str) -> Result<PathBuf> {
         }
     }
     Ok(found)
+}
+
+/// The folder that `path` names for DuckDB where a store is written: it is looked for nowhere else.
+///
+/// # Errors
+///
+/// As those of [`locate`].
+pub(crate) fn place(context: &Context, path: &str) -> Result<PathBuf> {
+    let files = FileSystem::new(context)?;
+    if path.is_empty() {
+        return Err(invalid("the path of the store is empty"));
+    }
+    if files.is_remote(path)? {
+        return Err(invalid(format!("\"{path}\" is remote; a store is a local folder")));
+    }
+    let expanded = files.expand(path)?;
+    allowed_folder(&files, expanded.strip_prefix("file://").unwrap_or(&expanded))
 }
 
 /// The folder, once DuckDB's file system has agreed to look into it.

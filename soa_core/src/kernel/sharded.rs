@@ -85,7 +85,7 @@ struct Settled<R: KeyedRecord> {
     spare: Vec<Stored<R>>,
 }
 
-/// As many records are put into the columns together.
+/// When as many records wait they are put into the columns together, unless somebody has the columns just then.
 const INBOX_ROWS: usize = 512;
 
 impl<R: KeyedRecord> Inbox<R> {
@@ -94,7 +94,7 @@ impl<R: KeyedRecord> Inbox<R> {
     }
 
     fn is_empty(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) == 0
+        self.waiting.load(Ordering::SeqCst) == 0
     }
 
     /// Takes a record in, unless there may be no room for it. Returns how many wait.
@@ -105,7 +105,7 @@ impl<R: KeyedRecord> Inbox<R> {
         }
         arrived.room -= 1;
         arrived.records.push(stored);
-        self.waiting.store(arrived.records.len(), Ordering::Release);
+        self.waiting.store(arrived.records.len(), Ordering::SeqCst);
         Ok(arrived.records.len())
     }
 }
@@ -116,7 +116,7 @@ impl<R: KeyedRecord> Settled<R> {
         self.store.reserve(arrived.records.len());
         let records = mem::replace(&mut arrived.records, mem::take(&mut self.spare));
         arrived.room = ROWS_MAX.saturating_sub(self.store.len() + records.len());
-        inbox.waiting.store(0, Ordering::Release);
+        inbox.waiting.store(0, Ordering::SeqCst);
         records
     }
 
@@ -149,7 +149,10 @@ impl<R: KeyedRecord> Shard<R> {
     }
 
     fn write(&self) -> Writing<'_, R> {
-        let mut settled = self.lock();
+        self.writing(self.lock())
+    }
+
+    fn writing<'a>(&'a self, mut settled: RwLockWriteGuard<'a, Settled<R>>) -> Writing<'a, R> {
         if !self.inbox.is_empty() {
             let records = settled.take(&self.inbox, &mut self.inbox.lock());
             settled.settle(records);
@@ -160,9 +163,13 @@ impl<R: KeyedRecord> Shard<R> {
 
     fn add(&self, stored: Stored<R>) -> Result<()> {
         match self.inbox.push(stored) {
-            Ok(waiting) if waiting < INBOX_ROWS => Ok(()),
-            Ok(_) => {
-                drop(self.write());
+            Ok(waiting) => {
+                // Who adds does not wait for a reader, who may be the same thread: the next one tries again.
+                if waiting >= INBOX_ROWS
+                    && let Ok(settled) = self.settled.0.try_write()
+                {
+                    drop(self.writing(settled));
+                }
                 Ok(())
             }
             Err(stored) => self.write().put_stored(stored),

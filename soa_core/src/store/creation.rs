@@ -107,7 +107,8 @@ impl Creator {
     /// When somebody else made one in the folder meanwhile, or a file cannot be written. Nothing is left behind then, unless
     /// the error is one of I/O after which the outcome is not known.
     pub fn commit(self) -> Result<Store> {
-        let Self { mut writer, mut place, rows, schema, .. } = self;
+        // In this order: what is bound last is dropped first, and the folders are to be empty by then.
+        let Self { mut place, mut writer, rows, schema, .. } = self;
         writer.finish()?;
         let change = Change {
             operation: "CREATE TABLE AS SELECT",

@@ -273,6 +273,21 @@ fn whoever_adds_finds_what_was_added() {
 }
 
 #[test]
+fn who_reads_a_shard_can_add_to_it() {
+    let store = OrderShardedStore::with_shards(1).unwrap();
+    store.add_batch(orders(10)).unwrap();
+    let mut next = 10;
+    store.for_each_shard(|shard| {
+        assert_eq!(shard.len(), 10);
+        while next < 3_000 {
+            store.add(order(next, 3_000)).unwrap();
+            next += 1;
+        }
+    });
+    assert_eq!(store.len(), 3_000);
+}
+
+#[test]
 fn a_snapshot_has_what_was_added_before_and_nothing_after() {
     let store = OrderShardedStore::new();
     let done = AtomicBool::new(false);
