@@ -10,8 +10,8 @@
 //! | finalize | commits |
 //!
 //! DuckDB says nothing when a statement fails: it drops the state of `init`, and what has been written goes with it, as soon as
-//! the last thread lets go of the statement; that may be a moment after the error was shown, or when the connection is asked for
-//! something else.
+//! the last thread lets go of the statement; that may be a moment after the error was shown, and the plan of a prepared
+//! statement keeps its last state.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
