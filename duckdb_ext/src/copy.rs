@@ -9,13 +9,15 @@
 //! | flush | gives them to the store's segments, in the order of the query |
 //! | finalize | commits |
 //!
-//! DuckDB says nothing when a statement fails: it drops the state of `init`, and what has been written goes with it, as soon as
-//! the last thread lets go of the statement; that may be a moment after the error was shown, and the plan of a prepared
-//! statement keeps its last state.
+//! DuckDB says nothing when a statement fails. Where a part of it could not begin, say a scan of a file that is gone, that part
+//! counts as finished, and finalize is called (`Event::CompleteDependency`): so finalize asks first whether the statement has
+//! failed. After an error it drops the state of `init`, and what has been written goes with it, as soon as the last thread lets
+//! go of the statement; that may be a moment after the error was shown, and the plan of a prepared statement keeps its last
+//! state.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use duckdb_neo::column_data_collection::ColumnDataCollection;
@@ -32,8 +34,7 @@ use soa_core::store::{Layout, Loader};
 
 use crate::error::{IntoDuckDb, Result, Step, guard, invalid};
 use crate::ffi::arrow_batches;
-use crate::location::place;
-use crate::snapshots::Session;
+use crate::location::{check_not_failed, place};
 use crate::types::{durations, store_type};
 
 /// The format's name.
@@ -59,9 +60,6 @@ struct Bound {
     layout: Layout,
     types: Vec<LogicalType>,
     fields: Vec<Field>,
-    session: Arc<Session>,
-    /// How many scans of the connection had failed to begin until then.
-    failed_inits: u64,
 }
 
 /// What the threads of a statement share.
@@ -97,9 +95,7 @@ impl Bound {
             types.push(logical_type);
         }
         let expanded = FileSystem::new(context)?.expand(&info.file_path()?)?;
-        let session = Session::of(context)?;
-        let failed_inits = session.failed_inits();
-        Ok(Self { expanded, layout, types, fields, session, failed_inits })
+        Ok(Self { expanded, layout, types, fields })
     }
 
     fn run(&self, context: &Context, path: &str) -> Result<Running> {
@@ -112,19 +108,6 @@ impl Bound {
         let path = place(context, path)?;
         let loader = Loader::new(&path, &self.layout, self.fields.clone()).into_duckdb()?;
         Ok(Running { loader: Mutex::new(Some(loader)), path, rows: Mutex::default() })
-    }
-
-    /// # Errors
-    ///
-    /// When a scan of the statement could not begin: DuckDB fails the statement, but not before it has had it finished without
-    /// that scan's rows. Which statement a scan belongs to is not known, so those of a statement that was prepared before count.
-    fn check_scans(&self) -> Result<()> {
-        match self.session.failed_inits() == self.failed_inits {
-            true => Ok(()),
-            false => Err(invalid(
-                "nothing is committed: a scan of this connection has failed since the statement was prepared; prepare it again",
-            )),
-        }
     }
 
     fn batches(&self, context: &Context, input: &ColumnDataCollection<'_>) -> Result<Vec<RecordBatch>> {
@@ -195,9 +178,9 @@ impl CopyToFunctionCallbacks for CopyToStore {
         guard(NAME, Step::CopyFlush, || running.write(&std::mem::take(batches)))
     }
 
-    fn finalize(&self, _context: &Context, bound: &Bound, running: &Running) -> Result<()> {
+    fn finalize(&self, context: &Context, _bound: &Bound, running: &Running) -> Result<()> {
         guard(NAME, Step::CopyFinalize, || {
-            bound.check_scans()?;
+            check_not_failed(context, &running.path)?;
             running.commit()
         })
     }

@@ -21,7 +21,7 @@ use crate::error::{Result, invalid};
 /// When the path is remote, or DuckDB may not read a store there.
 pub(crate) fn locate(context: &Context, path: &str) -> Result<PathBuf> {
     let files = FileSystem::new(context)?;
-    let found = place(context, path)?;
+    let found = named_folder(&files, path)?;
     let local = found.to_string_lossy();
     if found.is_absolute() || found.exists() {
         return Ok(found);
@@ -42,9 +42,18 @@ pub(crate) fn locate(context: &Context, path: &str) -> Result<PathBuf> {
 ///
 /// # Errors
 ///
-/// As those of [`locate`].
+/// When the path is remote, or DuckDB may not write a store there.
 pub(crate) fn place(context: &Context, path: &str) -> Result<PathBuf> {
     let files = FileSystem::new(context)?;
+    let folder = named_folder(&files, path)?;
+    // The names of what will be written are not known yet: any in the folders of a store must be allowed, not only some files.
+    for file in ["part.parquet", "_soa/lock", "_soa/arrow/part.arrow"] {
+        check_file(&files, &folder.join(file))?;
+    }
+    Ok(folder)
+}
+
+fn named_folder(files: &FileSystem<'_>, path: &str) -> Result<PathBuf> {
     if path.is_empty() {
         return Err(invalid("the path of the store is empty"));
     }
@@ -52,7 +61,18 @@ pub(crate) fn place(context: &Context, path: &str) -> Result<PathBuf> {
         return Err(invalid(format!("\"{path}\" is remote; a store is a local folder")));
     }
     let expanded = files.expand(path)?;
-    allowed_folder(&files, expanded.strip_prefix("file://").unwrap_or(&expanded))
+    allowed_folder(files, expanded.strip_prefix("file://").unwrap_or(&expanded))
+}
+
+/// # Errors
+///
+/// When the statement that `context` belongs to has failed or was interrupted, of which the C API says nothing itself. DuckDB's
+/// search for files tells: it ends with an error then (`LazyMultiFileList::ExpandNextPathInternal`), and a failed statement
+/// counts as interrupted (`Executor::PushError`). `folder` is any that DuckDB may read.
+pub(crate) fn check_not_failed(context: &Context, folder: &Path) -> Result<()> {
+    let file = folder.join("_delta_log").join("00000000000000000000.json");
+    let Some(text) = file.to_str() else { return Ok(()) };
+    FileSystem::new(context)?.glob(text).map(|_| ()).map_err(without_kind)
 }
 
 /// The folder, once DuckDB's file system has agreed to look into it.

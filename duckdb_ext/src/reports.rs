@@ -178,7 +178,7 @@ impl TableFunctionCallbacks for ReportFunction {
             };
             Ok((Some(running), Some(1)))
         };
-        bound.session.init(|| guard(self.name, Step::Init, init))
+        guard(self.name, Step::Init, init)
     }
 
     fn exec(

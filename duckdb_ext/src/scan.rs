@@ -402,7 +402,7 @@ impl TableFunctionCallbacks for SoaScan {
             let threads = running.plan.units().len().max(1);
             Ok((Some(running), Some(threads)))
         };
-        bound.session.init(|| guard(NAME, Step::Init, init))
+        guard(NAME, Step::Init, init)
     }
 
     fn init_local_state(

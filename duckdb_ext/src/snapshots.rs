@@ -82,7 +82,6 @@ impl ConnectionId {
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     pins: Mutex<HashMap<PathBuf, Weak<Pin>>>,
-    failed_inits: AtomicU64,
 }
 
 /// Holds a query to a snapshot for as long as one of its scans holds this.
@@ -109,19 +108,6 @@ impl Session {
         let session = Arc::new(Self::default());
         sessions.insert(connection, Arc::downgrade(&session));
         Ok(session)
-    }
-
-    /// Makes a scan's state, and remembers if that failed: DuckDB goes on to finish a pipeline whose source could not be made,
-    /// as if it had no rows (`Event::CompleteDependency` finishes an event that has no tasks, whatever the reason).
-    pub(crate) fn init<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
-        make().inspect_err(|_| {
-            self.failed_inits.fetch_add(1, Ordering::SeqCst);
-        })
-    }
-
-    /// How many scans of this connection could not begin.
-    pub(crate) fn failed_inits(&self) -> u64 {
-        self.failed_inits.load(Ordering::SeqCst)
     }
 
     /// The snapshot of a store that the running query sees: the one it has seen already, or the newest.

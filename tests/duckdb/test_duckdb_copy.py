@@ -172,19 +172,56 @@ def test_nothing_is_committed_when_a_scan_cannot_begin(con, new_store, tmp_path:
     """DuckDB finishes a statement whose second scan could not begin, without its rows, before it fails."""
     store = new_store()
     store.commit(ids(0, 1000))
-    path = tmp_path / "copied.soa"
+    path = tmp_path / "copied [1]*.soa"
     first = f"SELECT i AS id FROM range(10) r(i) UNION ALL SELECT id FROM {store.sql}"
     con.execute(f"PREPARE copying AS COPY ({first}) TO {quote(path)} (FORMAT soa)")
     # What the statement was prepared for is another store now.
-    shutil.rmtree(store.path)
+    kept = tmp_path / "kept"
+    store.path.rename(kept)
     con.execute(f"COPY (SELECT 'text' AS id) TO {store.sql} (FORMAT soa)")
     for _ in range(30):
-        with pytest.raises(duckdb.Error):
+        with pytest.raises(duckdb.Error, match="have changed since"):
+            con.execute("EXECUTE copying")
+        assert not [file for file in path.rglob("*") if file.is_file()]
+    # What failed does not keep the statement from its work.
+    shutil.rmtree(store.path)
+    kept.rename(store.path)
+    con.execute("EXECUTE copying")
+    assert con.execute(f"SELECT count(*) FROM soa_scan({quote(path)})").fetchone() == (1010,)
+
+
+@pytest.mark.parametrize("source", ["parquet", "csv"])
+def test_nothing_is_committed_when_a_file_of_another_format_is_gone(con, tmp_path: Path, source: str):
+    file, path = tmp_path / f"rows.{source}", tmp_path / "copied.soa"
+    con.execute(f"COPY (SELECT i AS id FROM range(1000) r(i)) TO {quote(file)} (FORMAT {source})")
+    first = f"SELECT i AS id FROM range(10) r(i) UNION ALL SELECT id FROM {quote(file)}"
+    con.execute(f"PREPARE copying AS COPY ({first}) TO {quote(path)} (FORMAT soa)")
+    file.rename(tmp_path / "kept")
+    for _ in range(30):
+        with pytest.raises(duckdb.Error, match="rows"):
             con.execute("EXECUTE copying")
         assert not [file for file in path.rglob("*") if file.is_file()]
     # The plan of a prepared statement keeps the state of its last execution, and with it an empty folder.
     con.execute("DEALLOCATE copying")
     wait_until(lambda: not path.exists())
+
+
+def test_only_some_allowed_files_are_no_place_for_a_store(tmp_path: Path):
+    path = tmp_path / "t.soa"
+    with connect() as con:
+        con.execute(f"SET allowed_paths = [{quote(path / '_delta_log' / '00000000000000000000.json')}]")
+        con.execute("SET enable_external_access = false")
+        with pytest.raises(duckdb.Error, match="[Pp]ermission"):
+            copy(con, "SELECT 1 AS a", path)
+    left_in(tmp_path, [])
+
+
+def test_a_copy_works_where_only_its_folder_is_allowed(tmp_path: Path):
+    with connect() as con:
+        con.execute(f"SET allowed_directories = [{quote(tmp_path / 'mine')}]")
+        con.execute("SET enable_external_access = false")
+        assert copy(con, "SELECT 1 AS a", tmp_path / "mine" / "t.soa") == 1
+        assert con.execute(f"FROM {quote(tmp_path / 'mine' / 't.soa')}").fetchall() == [(1,)]
 
 
 def test_no_rows_make_a_store_without_rows(con, tmp_path: Path):
