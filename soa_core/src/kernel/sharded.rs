@@ -1,5 +1,6 @@
 //! Records in memory that many threads add to.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::mem;
@@ -42,7 +43,8 @@ type Key<R> = <<R as KeyedRecord>::KeyColumn as KeyColumn>::Key;
 /// ```
 ///
 /// All methods take `&self`. A record's shard follows from its key, so an operation on one record takes
-/// one lock.
+/// one lock. A closure that is given to one of them runs under it: it may [`add`](Self::add) records, but must not read the
+/// store or change other records, for it could wait for itself.
 pub struct ShardedStore<R: KeyedRecord> {
     shards: Box<[Shard<R>]>,
     hasher: DefaultHashBuilder,
@@ -74,15 +76,32 @@ struct Inbox<R: KeyedRecord> {
 }
 
 struct Arrived<R: KeyedRecord> {
-    records: Vec<Stored<R>>,
+    records: VecDeque<Stored<R>>,
     /// For how many more the store has room, if each has a key of its own.
     room: usize,
 }
 
 struct Settled<R: KeyedRecord> {
     store: MemoryStore<R>,
-    /// An empty vector, with its memory: the inbox's next one.
-    spare: Vec<Stored<R>>,
+    /// An empty queue, with its memory: the inbox's next one.
+    spare: VecDeque<Stored<R>>,
+}
+
+/// Records on their way from an inbox into the columns. Those that a panic (there is no memory for one's text) keeps from that
+/// go back.
+struct Settling<'a, R: KeyedRecord> {
+    inbox: &'a Inbox<R>,
+    records: VecDeque<Stored<R>>,
+}
+
+impl<R: KeyedRecord> Drop for Settling<'_, R> {
+    fn drop(&mut self) {
+        if !self.records.is_empty() {
+            let mut arrived = self.inbox.lock();
+            self.records.append(&mut arrived.records);
+            self.inbox.put_back(&mut arrived, mem::take(&mut self.records));
+        }
+    }
 }
 
 /// When as many records wait they are put into the columns together, unless somebody has the columns just then.
@@ -104,34 +123,42 @@ impl<R: KeyedRecord> Inbox<R> {
             return Err(stored);
         }
         arrived.room -= 1;
-        arrived.records.push(stored);
+        arrived.records.push_back(stored);
         self.waiting.store(arrived.records.len(), Ordering::SeqCst);
         Ok(arrived.records.len())
+    }
+
+    fn put_back(&self, arrived: &mut Arrived<R>, records: VecDeque<Stored<R>>) {
+        arrived.records = records;
+        self.waiting.store(arrived.records.len(), Ordering::SeqCst);
     }
 }
 
 impl<R: KeyedRecord> Settled<R> {
-    /// Takes out what waits, once the columns have room for it: should there be no memory, nothing is lost.
-    fn take(&mut self, inbox: &Inbox<R>, arrived: &mut Arrived<R>) -> Vec<Stored<R>> {
-        self.store.reserve(arrived.records.len());
+    fn memory_bytes(&self) -> usize {
+        self.store.memory_bytes() + self.spare.capacity() * size_of::<Stored<R>>()
+    }
+
+    /// Takes out what waits, for which the columns have [room](MemoryStore::reserve) already.
+    fn take<'a>(&mut self, inbox: &'a Inbox<R>, arrived: &mut Arrived<R>) -> Settling<'a, R> {
         let records = mem::replace(&mut arrived.records, mem::take(&mut self.spare));
         arrived.room = ROWS_MAX.saturating_sub(self.store.len() + records.len());
         inbox.waiting.store(0, Ordering::SeqCst);
-        records
+        Settling { inbox, records }
     }
 
-    fn settle(&mut self, mut records: Vec<Stored<R>>) {
-        for record in records.drain(..) {
+    fn settle(&mut self, mut settling: Settling<'_, R>) {
+        while let Some(record) = settling.records.pop_front() {
             self.store.put_stored(record).expect("an inbox takes no more than there is room for");
         }
-        self.spare = records;
+        self.spare = mem::take(&mut settling.records);
     }
 }
 
 impl<R: KeyedRecord> Shard<R> {
     fn new() -> Self {
-        let arrived = Mutex::new(Arrived { records: Vec::new(), room: ROWS_MAX });
-        let settled = RwLock::new(Settled { store: MemoryStore::new(), spare: Vec::new() });
+        let arrived = Mutex::new(Arrived { records: VecDeque::new(), room: ROWS_MAX });
+        let settled = RwLock::new(Settled { store: MemoryStore::new(), spare: VecDeque::new() });
         Self { inbox: Inbox { arrived, waiting: AtomicUsize::new(0) }, settled: Apart(settled) }
     }
 
@@ -154,11 +181,23 @@ impl<R: KeyedRecord> Shard<R> {
 
     fn writing<'a>(&'a self, mut settled: RwLockWriteGuard<'a, Settled<R>>) -> Writing<'a, R> {
         if !self.inbox.is_empty() {
-            let records = settled.take(&self.inbox, &mut self.inbox.lock());
+            let mut arrived = self.inbox.lock();
+            settled.store.reserve(arrived.records.len());
+            let records = settled.take(&self.inbox, &mut arrived);
+            drop(arrived);
             settled.settle(records);
         }
         let rows = settled.store.len();
+        if rows > ROWS_MAX / 2 {
+            // How much room there is follows from what is written now: who adds waits for that.
+            self.inbox.lock().room = 0;
+        }
         Writing { inbox: &self.inbox, settled, rows }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let arrived = self.inbox.lock().records.capacity();
+        self.read().0.memory_bytes() + arrived * size_of::<Stored<R>>()
     }
 
     fn add(&self, stored: Stored<R>) -> Result<()> {
@@ -219,7 +258,7 @@ impl<R: KeyedRecord> Drop for Writing<'_, R> {
     /// Tells the inbox how much room is left.
     fn drop(&mut self) {
         let rows = self.settled.store.len();
-        if rows != self.rows {
+        if rows != self.rows || rows > ROWS_MAX / 2 {
             let mut arrived = self.inbox.lock();
             arrived.room = ROWS_MAX.saturating_sub(rows + arrived.records.len());
         }
@@ -231,6 +270,8 @@ fn all_at_once<R: KeyedRecord>(shards: &[Shard<R>]) -> Vec<RwLockWriteGuard<'_, 
     // Only here does a thread wait for one lock while it has others of its kind, and always for the next one.
     let mut locked: Vec<_> = shards.iter().map(Shard::lock).collect();
     let mut inboxes: Vec<_> = shards.iter().map(|shard| shard.inbox.lock()).collect();
+    // For all of them first: should there be no memory, what waits is still where it is.
+    locked.iter_mut().zip(&inboxes).for_each(|(settled, arrived)| settled.store.reserve(arrived.records.len()));
     let waiting = locked.iter_mut().zip(shards).zip(&mut inboxes);
     let waiting: Vec<_> = waiting.map(|((settled, shard), arrived)| settled.take(&shard.inbox, arrived)).collect();
     drop(inboxes);
@@ -405,9 +446,9 @@ impl<R: KeyedRecord> ShardedStore<R> {
         self.shards.iter().filter_map(batch_of).collect()
     }
 
-    /// Bytes allocated for columns and indices.
+    /// Bytes allocated for columns, indices and records that are to be put into the columns.
     pub fn memory_bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().memory_bytes()).sum()
+        self.shards.iter().map(Shard::memory_bytes).sum()
     }
 
     fn shard_of(&self, key: &Key<R>) -> usize {
