@@ -35,7 +35,7 @@ use soa_core::store::{Layout, Loader};
 use crate::error::{IntoDuckDb, Result, Step, guard, invalid};
 use crate::ffi::arrow_batches;
 use crate::location::{check_not_failed, place};
-use crate::types::{durations, store_type};
+use crate::types::{check_intervals, durations, store_type};
 
 /// The format's name.
 const NAME: &str = "soa";
@@ -113,12 +113,12 @@ impl Bound {
     fn batches(&self, context: &Context, input: &ColumnDataCollection<'_>) -> Result<Vec<RecordBatch>> {
         let columns: Vec<(&str, LogicalType)> =
             self.fields.iter().map(|field| field.name()).zip(self.types.iter().cloned()).collect();
-        let batches = arrow_batches(context, &columns, input)?;
         let is_duration = |field: &Field| *field.data_type() == DataType::Duration;
-        match self.fields.iter().any(is_duration) {
-            true => batches.iter().map(durations).collect(),
-            false => Ok(batches),
+        if !self.fields.iter().any(is_duration) {
+            return arrow_batches(context, &columns, input, |_| Ok(()));
         }
+        let batches = arrow_batches(context, &columns, input, |chunk| check_intervals(&columns, chunk))?;
+        batches.iter().map(durations).collect()
     }
 }
 

@@ -37,9 +37,10 @@ use arrow::datatypes::{
     UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use duckdb_neo::connection::{Context, FFILink};
+use duckdb_neo::data_chunk::DataChunkRef;
 use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
 use duckdb_neo::types::{
-    BlobValue, DateValue, DecimalValue, TimeValue, TimestampTzValue, TimestampValue, UuidValueRaw,
+    BlobValue, DateValue, DecimalValue, IntervalValue, TimeValue, TimestampTzValue, TimestampValue, UuidValueRaw,
 };
 use duckdb_neo::value::Value;
 use duckdb_neo::{Parameters, QueryParameter};
@@ -207,6 +208,30 @@ fn not_interval(column: &str, logical_type: &LogicalType, inside: DataType) -> R
         DataType::Duration => Err(untyped(column, logical_type, ": intervals inside others are not written")),
         inside => Ok(inside),
     }
+}
+
+/// DuckDB hands intervals over as nanoseconds, and does not look whether there are so many.
+///
+/// # Errors
+///
+/// When an interval is of more than 2^63 nanoseconds, about 292 years.
+pub(crate) fn check_intervals(columns: &[(&str, LogicalType)], chunk: &DataChunkRef<'_>) -> Result<()> {
+    for (index, (name, logical_type)) in columns.iter().enumerate() {
+        if logical_type.id()? != LogicalTypeID::Interval {
+            continue;
+        }
+        for interval in chunk.get_vector_at::<IntervalValue>(index)?.reader()?.iter() {
+            if let Some(interval) = interval
+                && interval.micros.checked_mul(1_000).is_none()
+            {
+                return Err(invalid(format!(
+                    "an interval of {} microseconds in \"{name}\" is longer than the 292 years that DuckDB hands over",
+                    interval.micros
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The same rows, with DuckDB's intervals as durations.

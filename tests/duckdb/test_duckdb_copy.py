@@ -74,7 +74,7 @@ TYPES = """
         (CASE i % 3 WHEN 0 THEN 'ok' WHEN 1 THEN 'sad' ELSE 'happy' END)::ENUM('sad', 'ok', 'happy') AS mood, encode('x' || i) AS raw,
         DATE '1900-01-01' + i::INTEGER AS day, TIME '00:00:01' + INTERVAL (i) SECOND AS clock,
         TIMESTAMP '1969-12-31 23:59:59.999999' + INTERVAL (i) HOUR AS stamp, TIMESTAMPTZ '2024-01-01 00:00:00+02' + INTERVAL (i) HOUR AS instant,
-        ('2024-01-01'::TIMESTAMP_S) AS seconds, ('2024-01-01 00:00:00.5'::TIMESTAMP_MS) AS millis, INTERVAL (i) MILLISECOND AS took,
+        ('2024-01-01'::TIMESTAMP_S) AS seconds, ('2024-01-01 00:00:00.5'::TIMESTAMP_MS) AS millis, INTERVAL (i) MILLISECOND AS took, to_microseconds(9223372036854775 - i) AS long,
         uuid_from(i) AS id, [i, NULL, i + 1] AS list, array_value(i, i + 1)::INTEGER[2] AS pair,
         {'x': i, 'y': {'z': 'n' || i, 'when': DATE '2020-01-01'}} AS place, MAP {'a': i, 'b': i + 1} AS numbers, [{'k': [1, i]}] AS deep
     FROM range(150) r(i)
@@ -118,6 +118,8 @@ def test_every_type_comes_back_as_it_went_in(con, tmp_path: Path):
         ("SELECT NULL AS a", "", "give it a type"),
         ("SELECT '101'::BIT AS a", "", "cast it to another type"),
         ("SELECT INTERVAL 1 MONTH AS a", "", "no fixed length"),
+        ("SELECT to_microseconds(9223372036854776) AS a", "", "292 years"),
+        ("FROM (VALUES (NULL), (INTERVAL 1 SECOND), (to_microseconds(-9223372036854776))) t(a)", "", "292 years"),
         ("SELECT [INTERVAL 1 SECOND] AS a", "", "intervals inside"),
         ("SELECT 170141183460469231731687303715884105727::HUGEINT AS a", "", '"a"'),
         ("SELECT TIMESTAMP_NS '2024-01-01 00:00:00.000000001' AS a", "", '"a"'),

@@ -13,6 +13,7 @@ use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
 use duckdb_neo::arrow::ArrowExporter;
 use duckdb_neo::column_data_collection::ColumnDataCollection;
 use duckdb_neo::connection::Context;
+use duckdb_neo::data_chunk::DataChunkRef;
 use duckdb_neo::logical_type::LogicalType;
 use duckdb_neo::{AsRaw, ffi};
 
@@ -71,15 +72,17 @@ impl ArrowFeed {
     }
 }
 
-/// DuckDB's rows as record batches, whose memory is Arrow's. Which types they have follows from the session's settings.
+/// DuckDB's rows as record batches, whose memory is Arrow's. Which types they have follows from the session's settings. `look`
+/// sees the rows before.
 ///
 /// # Errors
 ///
-/// When DuckDB cannot make arrays of a column.
+/// When DuckDB cannot make arrays of a column, and those of `look`.
 pub(crate) fn arrow_batches(
     context: &Context,
     columns: &[(&str, LogicalType)],
     rows: &ColumnDataCollection<'_>,
+    look: impl Fn(&DataChunkRef<'_>) -> Result<()>,
 ) -> Result<Vec<RecordBatch>> {
     let refused = |error| invalid(format!("DuckDB's rows are no record batch: {error}"));
     let mut exporter = ArrowExporter::new(context, columns, None)?;
@@ -87,6 +90,7 @@ pub(crate) fn arrow_batches(
     let schema: FFI_ArrowSchema = unsafe { mem::transmute(exporter.schema()?.into_raw()) };
     let mut chunks = rows.to_scan(context)?;
     while let Some(chunk) = chunks.next_chunk()? {
+        look(&chunk)?;
         exporter.append(&chunk, false)?;
     }
     exporter.flush()?;
