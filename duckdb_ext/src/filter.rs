@@ -14,6 +14,7 @@ use soa_core::predicate::{CompareOp, Predicate, Scalar};
 use soa_core::schema::{DataType, Schema};
 
 use crate::error::Result;
+use crate::scan::column_of;
 use crate::types;
 
 /// What the filters above a scan say about its rows, as far as it can be said.
@@ -176,8 +177,8 @@ impl Reader<'_> {
         if expression.expression_type()? != ExpressionType::BoundColumnRef {
             return Ok(None);
         }
-        let column = self.filters.get_column_index(expression.reference_index()?)?;
-        Ok((column < self.schema.len()).then_some(column))
+        let column = column_of(self.filters.get_column_index(expression.reference_index()?)?);
+        Ok(column.filter(|column| *column < self.schema.len()))
     }
 
     fn constant(&self, column: usize, expression: &Expression<'_>) -> Result<Option<Scalar>> {

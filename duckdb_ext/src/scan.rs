@@ -1,4 +1,8 @@
-//! `soa_scan(path, version := …, timestamp := …)`: the rows of a store.
+//! `soa_scan(path, version := …, timestamp := …, enums := …)`: the rows of a store.
+//!
+//! It is a macro over the table function `soa_rows`, which has one column more, the first: [`MARK`]. Where a query wants rows
+//! but none of their values, say `count(*)`, DuckDB asks a table function for the first column it has declared, and nothing
+//! tells that from a query of this column. So the first one is a column that costs nothing, and that nobody else asks for.
 //!
 //! | callback | does |
 //! |---|---|
@@ -16,11 +20,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter, filter_record_batch};
+use duckdb_neo::Parameters;
 use duckdb_neo::bind_arguments::BindArgument;
 use duckdb_neo::connection::Context;
 use duckdb_neo::data_chunk::DataChunkRef;
 use duckdb_neo::extension::Extension;
-use duckdb_neo::logical_type::LogicalType;
+use duckdb_neo::logical_type::{LogicalType, LogicalTypeID};
+use duckdb_neo::macro_function::{MacroBody, MacroFunctionBuilder};
 use duckdb_neo::signature::{FunctionDocumentationBuilder, FunctionParameter, FunctionParameterKind, SignatureBuilder};
 use duckdb_neo::table_function::{
     BindFunctionHandle, ExecColumnInfo, InitColumnData, PartitionData, PushdownData, TableFilterPushdownCallbacks,
@@ -29,7 +35,7 @@ use duckdb_neo::table_function::{
 use duckdb_neo::types::TimestampTzValue;
 use soa_core::predicate::Predicate;
 use soa_core::scan::{ScanPlan, ScanRequest};
-use soa_core::schema::Schema;
+use soa_core::schema::{DataType, Schema};
 use soa_core::store::{At, Form, Snapshot, Store};
 
 use crate::error::{IntoDuckDb, Result, Step, guard, invalid};
@@ -37,29 +43,52 @@ use crate::ffi::{CHUNK_ROWS, OutputChunk};
 use crate::filter::predicate_of;
 use crate::location::{check_segments, locate};
 use crate::snapshots::{Pin, Session};
-use crate::types::{Column, Rows, logical_type, look_the_same};
+use crate::types::{Column, Rows, enum_type, logical_type, look_the_same};
 
-/// The function's name.
+/// The macro's name.
 pub(crate) const NAME: &str = "soa_scan";
 
-/// Registers the function.
+/// The function's name.
+const ROWS: &str = "soa_rows";
+
+/// The name of the column that stands for a row.
+const MARK: &str = "is a row of soa_scan";
+
+/// Registers the function and the macro.
 pub(crate) fn register(extension: &Extension) -> Result<()> {
     let documentation = FunctionDocumentationBuilder::new()
         .description("Reads the rows of a store, as of now or as of a version or a time")
         .add_example("", "soa_scan('orders.soa')")
-        .add_example("", "soa_scan('orders.soa', version := 3)");
+        .add_example("", "soa_scan('orders.soa', version := 3)")
+        .add_example("enums as DuckDB's ENUM instead of text", "soa_scan('orders.soa', enums := true)");
+    let path = || FunctionParameter::new::<String>("path");
     let named = FunctionParameterKind::Named;
-    let signature = SignatureBuilder::new()
-        .param(FunctionParameter::new::<String>("path").kind(FunctionParameterKind::PositionalOnly))
+    let rows = SignatureBuilder::new()
+        .param(path().kind(FunctionParameterKind::PositionalOnly))
         .param(FunctionParameter::with_default("version", None::<i64>).kind(named))
         .param(FunctionParameter::with_default("timestamp", None::<TimestampTzValue>).kind(named))
-        .documentation(documentation);
-    TableFunctionBuilder::new(NAME, signature, SoaScan)
+        .param(FunctionParameter::with_default("enums", false).kind(named))
+        .documentation(FunctionDocumentationBuilder::new().description(
+            "What soa_scan is made of: its rows, with a first column that costs nothing, for queries that only count",
+        ));
+    TableFunctionBuilder::new(ROWS, rows, SoaScan)
         .with_projection_pushdown(true)
         .with_filter_pushdown()
         .with_partitioning()
         .with_progress()
-        .register(extension)
+        .register(extension)?;
+    // Without a type, so that the function casts what it is given: a macro takes no text for a time.
+    let any = LogicalType::create_from_id(extension, LogicalTypeID::Any, Parameters::None)?;
+    let scan = SignatureBuilder::new()
+        .param(path())
+        .param(FunctionParameter::with_default("version", None::<i64>))
+        .param(FunctionParameter::with_type("timestamp", any).default_value(None::<TimestampTzValue>))
+        .param(FunctionParameter::with_default("enums", false))
+        .documentation(documentation);
+    let body = format!(
+        "SELECT * EXCLUDE (\"{MARK}\") FROM {ROWS}(path, version := version, timestamp := timestamp, enums := enums)"
+    );
+    MacroFunctionBuilder::new(NAME, scan, MacroBody::Table(body)).register(extension)
 }
 
 /// After so many units without a row that matches, a thread hands over some that do not.
@@ -83,18 +112,38 @@ struct Bound {
     path: PathBuf,
     at: Option<At>,
     schema: Schema,
+    /// Whether enums are DuckDB's, instead of text.
+    enums: bool,
     session: Arc<Session>,
     /// What the filters above this scan rule out. Replaced whenever DuckDB offers filters, and never added to:
     /// an earlier offer may have been moved elsewhere since.
     predicate: Mutex<Option<Predicate>>,
 }
 
+/// The store's column that the function has declared as number `declared`; `None` for [`MARK`].
+pub(crate) fn column_of(declared: usize) -> Option<usize> {
+    declared.checked_sub(1)
+}
+
+/// The bytes of [`MARK`] in a chunk.
+const TRUE: [u8; CHUNK_ROWS] = [1; CHUNK_ROWS];
+
+fn mark_type(context: &Context) -> Result<LogicalType> {
+    logical_type(context, &DataType::Bool)
+}
+
 /// What all threads of one scan share.
 struct Running {
     plan: ScanPlan,
     schema: Schema,
+    /// What the statement was bound to, if it wants DuckDB's enums: their variants are those of that time.
+    enums: Option<Schema>,
     /// The columns of the store, in the order of the output.
     columns: Vec<usize>,
+    /// Where each of them is in the output.
+    places: Vec<usize>,
+    /// Where [`MARK`] is in the output.
+    marks: Vec<usize>,
     types: Vec<LogicalType>,
     next_unit: AtomicUsize,
     /// What the rows of a unit are filtered by, if at all. Its columns are among those of the output.
@@ -122,9 +171,10 @@ struct Worker {
 
 impl Bound {
     fn new(context: &Context, arguments: &[BindArgument]) -> Result<Self> {
-        let [path, version, timestamp] = arguments else {
-            return Err(invalid(format!("{NAME} takes a path, a version and a timestamp")));
+        let [path, version, timestamp, enums] = arguments else {
+            return Err(invalid(format!("{NAME} takes a path, a version, a timestamp and whether enums are wanted")));
         };
+        let enums = bool_argument(enums)?;
         let path = text_argument(path)?;
         let at = match (integer_argument(version)?, timestamp_argument(timestamp)?) {
             (None, None) => None,
@@ -139,14 +189,23 @@ impl Bound {
         // A time may be in the future, where the version that it means changes: it is settled here, for all executions.
         let at = at.map(|_| At::Version(snapshot.version()));
         let schema = snapshot.schema().clone();
-        Ok(Self { store, path, at, schema, session, predicate: Mutex::default() })
+        Ok(Self { store, path, at, schema, enums, session, predicate: Mutex::default() })
     }
 
     fn snapshot(&self) -> Result<(Arc<Snapshot>, Option<Arc<Pin>>)> {
         take_snapshot(&self.store, self.at, &self.session)
     }
 
-    fn run(&self, context: &Context, columns: Vec<usize>) -> Result<Running> {
+    /// DuckDB's type of a column.
+    fn output_type(&self, context: &Context, column: usize) -> Result<LogicalType> {
+        match self.schema.field(column).data_type() {
+            DataType::Enum(variants) if self.enums => enum_type(context, variants),
+            other => logical_type(context, other),
+        }
+    }
+
+    /// Begins a scan whose output has the function's columns `declared`.
+    fn run(&self, context: &Context, declared: &[usize]) -> Result<Running> {
         let (snapshot, pin) = self.snapshot()?;
         if !look_the_same(&self.schema, snapshot.schema()) {
             return Err(invalid(format!(
@@ -156,10 +215,20 @@ impl Bound {
         }
         check_segments(context, &self.path, &snapshot)?;
         let schema = snapshot.schema().clone();
-        let types = columns
-            .iter()
-            .map(|&column| logical_type(context, schema.field(column).data_type()))
-            .collect::<Result<Vec<_>>>()?;
+        let (mut columns, mut places, mut marks, mut types) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (place, declared) in declared.iter().enumerate() {
+            match column_of(*declared) {
+                Some(column) => {
+                    columns.push(column);
+                    places.push(place);
+                    types.push(self.output_type(context, column)?);
+                }
+                None => {
+                    marks.push(place);
+                    types.push(mark_type(context)?);
+                }
+            }
+        }
         let predicate = self.predicate.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let request = ScanRequest { columns: columns.clone(), predicate: predicate.clone(), limit: None };
         let plan = snapshot.plan(&request).into_duckdb()?;
@@ -170,7 +239,10 @@ impl Bound {
         Ok(Running {
             plan,
             schema,
+            enums: self.enums.then(|| self.schema.clone()),
             columns,
+            places,
+            marks,
             types,
             next_unit,
             predicate,
@@ -206,8 +278,11 @@ impl Running {
                 return chunk.set_empty();
             }
         };
-        for (index, column) in worker.columns.iter_mut().enumerate() {
-            column.write(&rows, &mut chunk.column(index, rows.count)?)?;
+        for (column, &place) in worker.columns.iter_mut().zip(&self.places) {
+            column.write(&rows, &mut chunk.column(place, rows.count)?)?;
+        }
+        for &place in &self.marks {
+            chunk.column(place, rows.count)?.write_bytes(&TRUE[..rows.count], 1, None)?;
         }
         Ok(())
     }
@@ -295,13 +370,14 @@ impl Running {
                     Some(live) => filter(array, live).map_err(unfiltered),
                     None => Ok(Arc::clone(array)),
                 };
-                // `count(*)` asks for the first declared column, and nothing tells it from a query of that column.
-                match self.columns.as_slice() {
-                    [0] if live.is_none() => Column::in_place_or_new(context, field.name(), field.data_type(), array),
-                    _ if Column::is_in_place(field.data_type(), array) => {
-                        Column::new(context, field.name(), field.data_type(), &left(array)?)
-                    }
-                    _ => Column::new(context, field.name(), field.data_type(), array),
+                if let Some(schema) = &self.enums
+                    && let DataType::Enum(variants) = schema.field(column).data_type()
+                {
+                    return Column::ranks(field.name(), variants, array);
+                }
+                match Column::is_in_place(field.data_type(), array) {
+                    true => Column::new(context, field.name(), field.data_type(), &left(array)?),
+                    false => Column::new(context, field.name(), field.data_type(), array),
                 }
             })
             .collect()
@@ -378,8 +454,14 @@ impl TableFunctionCallbacks for SoaScan {
     fn bind(&self, context: &Context, arguments: Vec<BindArgument>, result: BindFunctionHandle<'_>) -> Result<Bound> {
         guard(NAME, Step::Bind, || {
             let bound = Bound::new(context, &arguments)?;
-            for field in bound.schema.fields() {
-                result.add_result_column(field.name(), &logical_type(context, field.data_type())?)?;
+            result.add_result_column(MARK, &mark_type(context)?)?;
+            for (column, field) in bound.schema.fields().iter().enumerate() {
+                if field.name().eq_ignore_ascii_case(MARK) {
+                    return Err(invalid(format!(
+                        "a column of the store is named \"{MARK}\", as the scan's own column is"
+                    )));
+                }
+                result.add_result_column(field.name(), &bound.output_type(context, column)?)?;
             }
             // Exact for a fixed version. Otherwise the statement may run on a later version with more rows, and DuckDB
             // would take an exact number for a promise.
@@ -398,7 +480,7 @@ impl TableFunctionCallbacks for SoaScan {
         let init = || {
             let columns =
                 (0..columns.count()?).map(|index| columns.get_column_index(index)).collect::<Result<Vec<_>>>()?;
-            let running = bound.run(context, columns)?;
+            let running = bound.run(context, &columns)?;
             let threads = running.plan.units().len().max(1);
             Ok((Some(running), Some(threads)))
         };
@@ -475,6 +557,13 @@ pub(crate) fn text_argument(argument: &BindArgument) -> Result<String> {
     match &argument.value {
         Some(value) => value.get::<String>()?.ok_or_else(|| invalid("the path of the store is NULL")),
         None => Err(invalid("the path of the store must be a constant")),
+    }
+}
+
+fn bool_argument(argument: &BindArgument) -> Result<bool> {
+    match &argument.value {
+        Some(value) => Ok(value.get::<bool>()?.unwrap_or_default()),
+        None => Err(invalid("whether enums are wanted must be a constant")),
     }
 }
 

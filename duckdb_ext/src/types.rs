@@ -92,6 +92,12 @@ pub(crate) fn logical_type<C: FFILink + ?Sized>(link: &C, data_type: &DataType) 
     LogicalType::create_from_id(link, id, Parameters::None)
 }
 
+/// DuckDB's own enum with these variants.
+pub(crate) fn enum_type<C: FFILink + ?Sized>(link: &C, variants: &Variants) -> Result<LogicalType> {
+    let names: Vec<&dyn QueryParameter> = variants.names().iter().map(|name| name as &dyn QueryParameter).collect();
+    LogicalType::create_from_id(link, LogicalTypeID::Enum, Parameters::positional(&names))
+}
+
 /// DuckDB's type for a column whose values have others inside.
 fn nested_type<C: FFILink + ?Sized>(link: &C, data_type: &DataType) -> Result<LogicalType> {
     let inside = |field: &Field| Value::from_logical_type(link, &logical_type(link, field.data_type())?);
@@ -433,8 +439,7 @@ enum Values {
     },
     Text(StringViewArray),
     Bytes(BinaryViewArray),
-    /// In place: an enum as DuckDB's dictionary vectors, lists, structs and maps, or a column of which only the rows may be
-    /// wanted.
+    /// In place: an enum as DuckDB's dictionary vectors, lists, structs and maps.
     InPlace(ArrowFeed),
     /// An index per value, and what stands behind each index.
     Names {
@@ -447,51 +452,6 @@ impl Column {
     /// Whether a column is handed over in place by [`new`](Self::new): then it must have no other rows than those wanted.
     pub(crate) fn is_in_place(data_type: &DataType, array: &ArrayRef) -> bool {
         data_type.is_nested() || (matches!(data_type, DataType::Enum(_)) && is_small(array))
-    }
-
-    /// The same as [`new`](Self::new), for a column whose values are perhaps not looked at: handing it over in place
-    /// costs a little more than copying it if they are, and much less if they are not.
-    ///
-    /// # Errors
-    ///
-    /// When the array is not of the type that [`DataType`] documents; the error names the column.
-    pub(crate) fn in_place_or_new(
-        context: &Context,
-        name: &str,
-        data_type: &DataType,
-        array: &ArrayRef,
-    ) -> Result<Self> {
-        // What the importer takes as it is. It would convert the others.
-        let as_it_is = match data_type {
-            DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::UInt8
-            | DataType::UInt16
-            | DataType::UInt32
-            | DataType::UInt64
-            | DataType::Float32
-            | DataType::Float64
-            | DataType::Date
-            | DataType::Timestamp { .. }
-            | DataType::Time => *array.data_type() == data_type.to_arrow(),
-            DataType::Bool
-            | DataType::Decimal { .. }
-            | DataType::Utf8
-            | DataType::Binary
-            | DataType::Enum(_)
-            | DataType::Duration
-            | DataType::Uuid
-            | DataType::List(_)
-            | DataType::FixedList(..)
-            | DataType::Struct(_)
-            | DataType::Map { .. } => false,
-        };
-        match as_it_is {
-            true => Ok(Self { nulls: None, values: Values::InPlace(ArrowFeed::new(context, array)?) }),
-            false => Self::new(context, name, data_type, array),
-        }
     }
 
     /// Chooses the way for a column that the store has declared as `data_type`.
@@ -532,6 +492,45 @@ impl Column {
         // What is handed over in place has its own, of fewer rows perhaps.
         let own = !matches!(values, Values::InPlace(_));
         let nulls = array.nulls().filter(|nulls| own && nulls.null_count() > 0).cloned();
+        Ok(Self { nulls, values })
+    }
+
+    /// An enum as DuckDB's with `variants`: numbers, of one byte unless there are too many for DuckDB's.
+    ///
+    /// # Errors
+    ///
+    /// When the array is no enum's, or has a variant that is not one of `variants`; the error names the column.
+    pub(crate) fn ranks(name: &str, variants: &Variants, array: &ArrayRef) -> Result<Self> {
+        let other = || invalid(format!("column \"{name}\", an enum, came as {}", array.data_type()));
+        let dictionary = array.as_dictionary_opt::<UInt8Type>().ok_or_else(other)?;
+        let names: &StringArray = dictionary.values().as_string_opt().ok_or_else(other)?;
+        let rank_of = |name: Option<&str>| variants.index_of(name?).and_then(|rank| u16::try_from(rank).ok());
+        let ranks: Vec<Option<u16>> = names.iter().map(rank_of).collect();
+        let keys = dictionary.keys();
+        let nulls = keys.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
+        let is_narrow = variants.len() <= usize::from(u8::MAX);
+        if is_narrow && ranks.iter().enumerate().all(|(key, rank)| rank.is_some_and(|rank| usize::from(rank) == key)) {
+            let bytes = keys.values().inner().clone();
+            return Ok(Self { nulls, values: Values::Fixed { bytes, width: 1 } });
+        }
+        let rank = |key: Option<u8>| match key {
+            // Nobody looks at it.
+            None => Ok(0),
+            Some(key) => ranks.get(usize::from(key)).copied().flatten().ok_or_else(|| {
+                let variant = names.value(usize::from(key));
+                invalid(format!(
+                    "\"{name}\" has got the variant \"{variant}\" since the statement was prepared; prepare it again"
+                ))
+            }),
+        };
+        let ranks = keys.iter().map(rank).collect::<Result<Vec<u16>>>()?;
+        let values = match is_narrow {
+            true => {
+                let bytes: Vec<u8> = ranks.iter().map(|rank| rank.to_le_bytes()[0]).collect();
+                Values::Fixed { bytes: Buffer::from_vec(bytes), width: 1 }
+            }
+            false => Values::Fixed { bytes: Buffer::from_vec(ranks), width: size_of::<u16>() },
+        };
         Ok(Self { nulls, values })
     }
 
