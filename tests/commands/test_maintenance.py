@@ -62,12 +62,12 @@ def keyed(tmp_path: Path) -> Path:
 def test_compact_joins_segments_and_changes_no_row(store: Path, duck):
     before = contents(duck, store)
     done = told("compact", store)
-    assert (done["segments_removed"], done["segments_added"], done["rows_written"], done["version"]) == (5, 1, 500, 6)
+    assert (done["segments_removed"], done["segments_added"], done["rows_written"], done["version"]) == (5, 1, 500, 5)
     assert told("info", store)["segments"] == 1
     assert contents(duck, store) == before
-    assert versions(store)[-1] == (6, "OPTIMIZE")
+    assert versions(store)[-1] == (5, "OPTIMIZE")
     again = support.soa("compact", store).stdout
-    assert again.startswith("0 segments (0 B) became 0 (0 B): 0 rows written") and "(version 6)" in again
+    assert again.startswith("0 segments (0 B) became 0 (0 B): 0 rows written") and "(version 5)" in again
     assert support.soa("compact", store, "--quiet").stdout == ""
     support.soa("verify", store)
 
@@ -121,17 +121,17 @@ def test_delete_by_a_condition(store: Path, duck):
     ).fetchone()[0]
     assert right > 50
     tried = told("delete", store, "--where", condition, "--dry-run")
-    assert tried == {"dry_run": True, "version": 5, "rows_deleted": right}
-    assert support.soa("delete", store, "--where", condition, "-n").stdout == f"{right} rows would be deleted (version 5)\n"
+    assert tried == {"dry_run": True, "version": 4, "rows_deleted": right}
+    assert support.soa("delete", store, "--where", condition, "-n").stdout == f"{right} rows would be deleted (version 4)\n"
     assert told("info", store)["rows"] == 500
-    assert support.soa("delete", store, "--where", condition).stdout == f"{right} rows deleted (version 6)\n"
-    assert told("delete", store, "--where", condition) == {"dry_run": False, "version": 6, "rows_deleted": 0}
+    assert support.soa("delete", store, "--where", condition).stdout == f"{right} rows deleted (version 5)\n"
+    assert told("delete", store, "--where", condition) == {"dry_run": False, "version": 5, "rows_deleted": 0}
     assert len(contents(duck, store)) == 500 - right
     support.soa("verify", store)
 
 
 def test_delete_by_keys(keyed: Path, store: Path, duck):
-    assert support.soa("delete", keyed, "--key", 7, 8, -9, 7).stdout == "2 rows deleted (version 2)\n"
+    assert support.soa("delete", keyed, "--key", 7, 8, -9, 7).stdout == "2 rows deleted (version 1)\n"
     assert [row[0] for row in contents(duck, keyed)[5:9]] == [5, 6, 9, 10]
     refuse(keyed, "delete", keyed, "--key", "seven", says='"seven" is no value of type i64')
     refuse(store, "delete", store, "--key", 7, says="the store has no key; say with --where")
@@ -161,11 +161,11 @@ def test_delete_wants_to_be_told_which_rows(store: Path):
 def test_restore_brings_a_version_back(store: Path, duck):
     before = contents(duck, store)
     support.soa("delete", store, "--where", "id >= 50")
-    assert support.soa("restore", store, "--version", 5).stdout == "450 rows are back, 0 are gone (version 7)\n"
+    assert support.soa("restore", store, "--version", 4).stdout == "450 rows are back, 0 are gone (version 6)\n"
     assert contents(duck, store) == before
-    assert support.soa("restore", store, "--version", 7).stdout == "version 7 has these rows already\n"
-    assert told("restore", store, "--version", 2) == {"version": 8, "rows_added": 0, "rows_deleted": 300}
-    assert versions(store)[-1] == (8, "RESTORE")
+    assert support.soa("restore", store, "--version", 6).stdout == "version 6 has these rows already\n"
+    assert told("restore", store, "--version", 1) == {"version": 7, "rows_added": 0, "rows_deleted": 300}
+    assert versions(store)[-1] == (7, "RESTORE")
     refuse(store, "restore", store, "--version", 99, says="99")
     refuse(store, "restore", store, says="--version", code=2)
 
@@ -176,7 +176,7 @@ def test_restore_takes_a_time(store: Path, duck):
     time.sleep(0.01)
     support.soa("delete", store, "--where", "id >= 50")
     done = told("restore", store, "--timestamp", moment.isoformat(timespec="milliseconds"))
-    assert (done["version"], done["rows_added"]) == (7, 450)
+    assert (done["version"], done["rows_added"]) == (6, 450)
     refuse(store, "restore", store, "--timestamp", "2001-01-01", says="no version of 2001-01-01T00:00:00Z or before: the oldest")
     refuse(store, "restore", store, "--timestamp", "yesterday", says='"yesterday" is no time')
 
@@ -196,7 +196,7 @@ def test_clone_is_a_store_of_its_own(keyed: Path, tmp_path: Path, duck):
 
 def test_alter_adds_columns_and_variants(store: Path, tmp_path: Path, duck):
     done = told("alter", store, "--add-column", "grade:enum(low,high)", "--add-column", "price: decimal(9,2)")
-    assert done == {"version": 6} and versions(store)[-1] == (6, "ADD COLUMNS")
+    assert done == {"version": 5} and versions(store)[-1] == (5, "ADD COLUMNS")
     columns = {column["name"]: column for column in told("info", store)["columns"]}
     assert columns["grade"] == {"name": "grade", "type": "enum", "nullable": True}
     assert columns["price"] == {"name": "price", "type": "decimal(9,2)", "nullable": True}
@@ -205,7 +205,7 @@ def test_alter_adds_columns_and_variants(store: Path, tmp_path: Path, duck):
     support.soa("import", write_table(graded, tmp_path / "graded.arrow"), store)
     top = new.append_column("grade", pa.array(["top"] * 10))
     refuse(store, "import", write_table(top, tmp_path / "top.arrow"), store, says="top")
-    assert "(version 8)" in support.soa("alter", store, "--add-variant", "grade=top").stdout
+    assert "(version 7)" in support.soa("alter", store, "--add-variant", "grade=top").stdout
     support.soa("import", tmp_path / "top.arrow", store)
     counts = f"SELECT grade::VARCHAR, count(*), count(price) FROM soa_scan({support.quote(store)}) GROUP BY 1 ORDER BY 1"
     assert duck.execute(counts).fetchall() == [("high", 5, 0), ("low", 5, 0), ("top", 10, 0), (None, 500, 0)]

@@ -73,7 +73,7 @@ def test_dumped_definitions_are_restored(all_stores: Database, stores: Path):
     server = all_stores.server
     server.execute(
         "CREATE FOREIGN TABLE renamed (number bigint OPTIONS (column_name 'order_id') NOT NULL, old int)"
-        " SERVER stores OPTIONS (path 'orders_keyed.soa', version '1')",
+        " SERVER stores OPTIONS (path 'orders_keyed.soa', version '0')",
         all_stores.name,
     )
     try:

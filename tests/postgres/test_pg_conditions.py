@@ -757,7 +757,7 @@ def test_explain_names_what_it_uses(session):
     )
     assert scan["SoA Columns"] == "order_id, status, quantity, note"
     assert scan["SoA Filter"] == "order_id < 100 AND note IS NULL"
-    assert scan["SoA Snapshot"] == 3 and scan["SoA Form"] == "arrow" and scan["SoA Rows Read"] == 4000
+    assert scan["SoA Snapshot"] == 2 and scan["SoA Form"] == "arrow" and scan["SoA Rows Read"] == 4000
     assert scan["SoA Store"].endswith("/orders.soa")
     (scan,) = scans(plan(session, "SELECT count(*) FROM orders", analyze=False))
     assert "SoA Filter" not in scan and "SoA Rows Read" not in scan and scan["SoA Columns"] == ""
