@@ -20,6 +20,24 @@ COMMENT ON FOREIGN DATA WRAPPER soa_fdw IS 'reads SoA stores in place';
 CREATE SCHEMA soa;
 GRANT USAGE ON SCHEMA soa TO PUBLIC;
 
+CREATE FUNCTION soa.schema(store regclass)
+    RETURNS TABLE (column_name text, column_type text, is_nullable boolean, is_key boolean, partition_position bigint,
+                   sort_position bigint, variants text[])
+    AS 'MODULE_PATHNAME', 'soa_schema'
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+
+COMMENT ON FUNCTION soa.schema(regclass) IS
+    'the columns of the store behind a foreign table: their types as the store names them, and what they are for it';
+
+CREATE FUNCTION soa.segments(store regclass)
+    RETURNS TABLE (path text, row_count bigint, form text, parquet_bytes bigint, arrow_bytes bigint, partition jsonb,
+                   deleted_count bigint, min jsonb, max jsonb)
+    AS 'MODULE_PATHNAME', 'soa_segments'
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 100;
+
+COMMENT ON FUNCTION soa.segments(regclass) IS
+    'the segments of the store behind a foreign table: their files, rows, bytes and partitions, and the bounds of their values';
+
 CREATE FUNCTION soa.history(store regclass)
     RETURNS TABLE (version bigint, "timestamp" timestamptz, operation text, engine text, rows_added bigint, rows_deleted bigint,
                    files_added bigint, files_removed bigint)

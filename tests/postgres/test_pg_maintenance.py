@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+import pyarrow as pa
 import pytest
 
 import support
@@ -58,6 +59,43 @@ def test_history(things: Database):
         names = ["version", "timestamp_ms", "operation", "engine", "rows_added", "rows_deleted", "files_added", "files_removed"]
         assert [dict(zip(names, row)) for row in found] == told and len(told) == 5
         assert rows(session, "SELECT count(*) FROM soa.history('things') WHERE timestamp > now() - interval '1 hour'") == [(5,)]
+
+
+def test_segments(things: Database):
+    with things.connect() as session:
+        found = rows(session, "SELECT path, row_count, form, partition, deleted_count, min, max FROM soa.segments('things') ORDER BY path")
+        assert sorted(row[0] for row in found) == sorted(files(things))
+        assert sorted((row[1], row[4]) for row in found) == [(400, 100)] + [(500, 0)] * 3
+        assert {row[2] for row in found} == {"arrow"} and {str(row[3]) for row in found} == {"{}"}
+        assert sorted(int(row[5]["id"]) for row in found) == [0, 500, 1000, 1500]
+        bytes_of = "SELECT sum(parquet_bytes), count(arrow_bytes) FROM soa.segments('things')"
+        on_disk = sum(path.stat().st_size for path in (things.root / "things.soa").glob("*.parquet"))
+        assert rows(session, bytes_of) == [(on_disk, 4)]
+        assert rows(session, "SELECT count(*) FROM soa.segments('things') WHERE (max->>'id')::int < 1000") == [(2,)]
+        session.execute("ALTER FOREIGN TABLE things OPTIONS (ADD version '1')")
+        assert rows(session, "SELECT count(*) FROM soa.segments('things')") == [(2,)]
+
+
+def test_segments_of_partitions(database: Database, tmp_path: Path):
+    table = pa.table({"place": ["a", "ö", None], "n": pa.array([1, 2, 3], pa.int32())})
+    path = database.root / "places.soa"
+    support.soa("import", write_table(table, tmp_path / "places.arrow"), path, "--partition-by", "place")
+    database.import_all()
+    found = database.execute("SELECT partition, min, max FROM soa.segments('places') ORDER BY (min->>'n')::int")
+    assert found == [({"place": name}, {"n": n}, {"n": n}) for name, n in (("a", "1"), ("ö", "2"), (None, "3"))]
+
+
+def test_schema(database: Database, tmp_path: Path):
+    table = pa.table({"id": pa.array([1], pa.int64()), "kind": pa.array(["x"]).dictionary_encode(), "v": pa.array([1.5])})
+    path = database.root / "kinds.soa"
+    support.soa("import", write_table(table, tmp_path / "kinds.arrow"), path, "--key", "id", "--sort-by", "v,id", "--partition-by", "kind")
+    support.soa("alter", path, "--add-column", "grade:enum(low,higher)")
+    database.import_all()
+    found = database.execute("SELECT * FROM soa.schema('kinds')")
+    told = {column["name"]: column["type"] for column in json.loads(support.soa("info", path, "--json").stdout)["columns"]}
+    assert {row[0]: row[1] for row in found} == told
+    assert [row[2:6] for row in found] == [(False, True, None, 2), (True, False, 1, None), (True, False, None, 1), (True, False, None, None)]
+    assert found[-1][6] == ["low", "higher"] and found[0][6] is None
 
 
 def test_verify(things: Database):
@@ -117,7 +155,7 @@ def test_who_may(things: Database, plain: str):
     things.execute(f"REVOKE SELECT ON things FROM {plain}")
     with things.connect(user=plain) as session:
         session.autocommit = True
-        for call in ("soa.history('things')", "soa.verify('things')"):
+        for call in ("soa.schema('things')", "soa.segments('things')", "soa.history('things')", "soa.verify('things')"):
             assert error(session, f"SELECT * FROM {call}").sqlstate == DENIED
     assert len(files(things)) == 4
     things.execute(f"ALTER FOREIGN TABLE things OWNER TO {plain}")

@@ -1,7 +1,8 @@
-//! `soa.history(regclass)`, `soa.verify(regclass)`, `soa.compact(regclass)` and `soa.vacuum(regclass, …)`: what is told of the
-//! store behind a foreign table, and what is done for it, as rows.
+//! `soa.schema(regclass)`, `soa.segments`, `soa.history`, `soa.verify`, `soa.compact` and `soa.vacuum(regclass, …)`: what is told
+//! of the store behind a foreign table, and what is done for it, as rows.
 
 use std::ffi::CStr;
+use std::ptr;
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -9,10 +10,13 @@ use arrow::datatypes::{DataType as ArrowType, Int64Type, TimestampMicrosecondTyp
 use pgrx::{PgSqlErrorCode, pg_sys};
 use soa_core::store::{CompactOptions, Report, VacuumOptions};
 
-use super::{argument, catalog, check_for_interrupts, compat, palloc_text, planner, run, text_of};
+use super::{argument, catalog, check_for_interrupts, compat, encoding, palloc_text, planner, run, text_of};
+use crate::array::{self, Elements};
 use crate::error::{PgError, Result, Step};
+use crate::jsonb;
 use crate::table::Table;
-use crate::types::EPOCH_MICROS;
+use crate::types::{EPOCH_MICROS, PgType};
+use crate::varlena::{Misfit, Texts, VARLENA_HEADER, header};
 
 /// What `relkind` is for a foreign table.
 const FOREIGN_TABLE: u8 = b'f';
@@ -29,11 +33,29 @@ enum Right {
     Own(&'static CStr),
 }
 
+/// `soa.schema(regclass)`.
+#[unsafe(no_mangle)]
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn soa_schema(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the function is declared with a table and the columns of this report.
+    run(Step::Report, || unsafe { answer(call, Right::Read, &Report::Columns) });
+    pg_sys::Datum::from(0)
+}
+
+/// `soa.segments(regclass)`.
+#[unsafe(no_mangle)]
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn soa_segments(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: as above.
+    run(Step::Report, || unsafe { answer(call, Right::Read, &Report::Segments) });
+    pg_sys::Datum::from(0)
+}
+
 /// `soa.history(regclass)`.
 #[unsafe(no_mangle)]
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn soa_history(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: the function is declared with a table and the columns of this report.
+    // SAFETY: as above.
     run(Step::Report, || unsafe { answer(call, Right::Read, &Report::History) });
     pg_sys::Datum::from(0)
 }
@@ -97,7 +119,8 @@ unsafe fn answer(call: pg_sys::FunctionCallInfo, right: Right, report: &Report) 
     let relation = unsafe { argument(call, 0) };
     let table = permitted_table(pg_sys::Oid::from(relation.value() as u32), right)?;
     let store = table.open()?;
-    let rows = report.run(&store, &*store.snapshot()?, &mut check_for_interrupts)?;
+    // A table that shows an older version has that one's columns and segments.
+    let rows = report.run(&store, &*table.newest()?, &mut check_for_interrupts)?;
     // What is expected: a function of one column has no row type of its own.
     // SAFETY: the call is of such a function.
     unsafe { pg_sys::InitMaterializedSRF(call, pg_sys::MAT_SRF_USE_EXPECTED_DESC) };
@@ -168,6 +191,7 @@ fn row_of(rows: &RecordBatch, row: usize) -> Result<(Vec<pg_sys::Datum>, Vec<boo
 
 fn value(column: &ArrayRef, row: usize) -> Result<pg_sys::Datum> {
     match column.data_type() {
+        ArrowType::Boolean => Ok(column.as_boolean().value(row).into()),
         ArrowType::Int64 => Ok(column.as_primitive::<Int64Type>().value(row).into()),
         ArrowType::Timestamp(..) => {
             Ok(column.as_primitive::<TimestampMicrosecondType>().value(row).saturating_sub(EPOCH_MICROS).into())
@@ -178,6 +202,26 @@ fn value(column: &ArrayRef, row: usize) -> Result<pg_sys::Datum> {
             let text: *mut pg_sys::text = unsafe { pg_sys::cstring_to_text(text) };
             Ok(pg_sys::Datum::from(text))
         }
+        ArrowType::Map(..) => varlena(jsonb::encode(column, row, Texts(&encoding()))),
+        ArrowType::List(..) => {
+            let elements = Elements { pg_type: PgType::Text, oid: pg_sys::TEXTOID.to_u32(), scale: 0 };
+            varlena(array::encode(&column.as_list::<i32>().value(row), elements, Texts(&encoding())))
+        }
         other => Err(PgError::internal(format!("a report has a column of type {other}"))),
     }
+}
+
+/// A value of variable length in Postgres' memory.
+fn varlena(content: std::result::Result<Vec<u8>, Misfit>) -> Result<pg_sys::Datum> {
+    let content = content.map_err(|misfit| PgError::internal(format!("a report has a value of no use: {misfit:?}")))?;
+    let size = VARLENA_HEADER + content.len();
+    let header = header(size).ok_or_else(|| PgError::internal(format!("a report has a value of {size} bytes")))?;
+    // SAFETY: it returns as many bytes, aligned for any type, or raises an error.
+    let value = unsafe { pg_sys::palloc(size) }.cast::<u8>();
+    // SAFETY: there is room for both, one behind the other, and nobody else has the memory.
+    unsafe {
+        ptr::copy_nonoverlapping(header.as_ptr(), value, VARLENA_HEADER);
+        ptr::copy_nonoverlapping(content.as_ptr(), value.add(VARLENA_HEADER), content.len());
+    }
+    Ok(pg_sys::Datum::from(value))
 }

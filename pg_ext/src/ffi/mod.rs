@@ -72,6 +72,8 @@ macro_rules! sql_function {
 
 sql_function!(pg_finfo_soa_fdw_handler);
 sql_function!(pg_finfo_soa_fdw_validator);
+sql_function!(pg_finfo_soa_schema);
+sql_function!(pg_finfo_soa_segments);
 sql_function!(pg_finfo_soa_history);
 sql_function!(pg_finfo_soa_verify);
 sql_function!(pg_finfo_soa_compact);
