@@ -216,12 +216,10 @@ fn varlena(content: std::result::Result<Vec<u8>, Misfit>) -> Result<pg_sys::Datu
     let content = content.map_err(|misfit| PgError::internal(format!("a report has a value of no use: {misfit:?}")))?;
     let size = VARLENA_HEADER + content.len();
     let header = header(size).ok_or_else(|| PgError::internal(format!("a report has a value of {size} bytes")))?;
+    let bytes = [header.as_slice(), &content].concat();
     // SAFETY: it returns as many bytes, aligned for any type, or raises an error.
-    let value = unsafe { pg_sys::palloc(size) }.cast::<u8>();
-    // SAFETY: there is room for both, one behind the other, and nobody else has the memory.
-    unsafe {
-        ptr::copy_nonoverlapping(header.as_ptr(), value, VARLENA_HEADER);
-        ptr::copy_nonoverlapping(content.as_ptr(), value.add(VARLENA_HEADER), content.len());
-    }
+    let value = unsafe { pg_sys::palloc(bytes.len()) }.cast::<u8>();
+    // SAFETY: there is room for all of them, and nobody else has the memory.
+    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), value, bytes.len()) };
     Ok(pg_sys::Datum::from(value))
 }
