@@ -39,6 +39,7 @@ def generate(folder: Path, scale: float = 1, tables: Iterable[str] = KEYS) -> No
 
 def import_stores(source: Path, folder: Path) -> None:
     """Makes a store of each table, in the order of its file's rows."""
+    folder.mkdir(parents=True, exist_ok=True)
     for table, key in KEYS.items():
         options = ["--key", key] if key else []
         support.soa("import", "--quiet", source / f"{table}.parquet", folder / f"{table}.soa", *options)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import support
@@ -38,24 +39,25 @@ def prepare(folder: Path, rows: int, fresh: bool, store: bool, parquet_only: boo
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     parquet = folder / "orders.parquet"
-    _make(parquet, "DuckDB writes the Parquet file", lambda path: _write_parquet(path, rows))
-    _make(folder / "orders.duckdb", "DuckDB fills its own table", lambda path: _fill_table(path, parquet))
+    make(parquet, "DuckDB writes the Parquet file", lambda path: _write_parquet(path, rows))
+    make(folder / "orders.duckdb", "DuckDB fills its own table", lambda path: _fill_table(path, parquet))
     source = folder / "orders.soa"
     if store or parquet_only:
-        _make(source, "orders_store fills the store", lambda path: _fill_store(path, parquet))
+        make(source, "orders_store fills the store", lambda path: _fill_store(path, parquet))
     if parquet_only:
         copy = folder / "parquet-only.soa"
-        _make(copy, "The store is copied without its Arrow form", lambda path: _without_arrow(source, path))
+        make(copy, "The store is copied without its Arrow form", lambda path: _without_arrow(source, path))
 
 
-def _make(path: Path, what: str, make) -> None:
+def make(path: Path, what: str, work: Callable[[Path], object]) -> None:
+    """Lets the work make something under another name, unless it is there, and gives it its name when it is whole."""
     if path.exists():
         return
     part = path.with_name("part-" + path.name)
     for left in (part, part.with_name(part.name + ".wal")):
         shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     start = time.perf_counter()
-    make(part)
+    work(part)
     part.rename(path)
     print(f"{what}: {time.perf_counter() - start:.1f} s", flush=True)
 

@@ -32,30 +32,38 @@ def run(folder: Path, threads: int, names: tuple[str, ...], rounds: int, seed: i
 
 def connect(folder: Path, threads: int, names: tuple[str, ...]):
     """A connection in which every side is the table `orders` of a schema of its own."""
-    connection = support.connect(threads=threads, load="store" in names or "store-parquet" in names)
-    connection.execute(f"ATTACH {support.quote(folder / 'orders.duckdb')} AS file (READ_ONLY)")
     sources = {
         "table": "file.orders",
         "parquet": f"read_parquet({support.quote(folder / 'orders.parquet')})",
         "store": f"soa_scan({support.quote(folder / 'orders.soa')})",
         "store-parquet": f"soa_scan({support.quote(folder / 'parquet-only.soa')})",
     }
-    for name in names:
+    return connect_sides(folder / "orders.duckdb", threads, {name: {"orders": sources[name]} for name in names})
+
+
+def connect_sides(database: Path, threads: int, sides: dict[str, dict[str, str]]):
+    """A connection in which every side is a schema of its own, in which its tables' sources have their names. Tables of
+    the database file are called `file.NAME`."""
+    sources = [source for tables in sides.values() for source in tables.values()]
+    connection = support.connect(threads=threads, load=any(source.startswith("soa_scan") for source in sources))
+    connection.execute(f"ATTACH {support.quote(database)} AS file (READ_ONLY)")
+    for name, tables in sides.items():
         connection.execute(f'CREATE SCHEMA "{name}"')
-        connection.execute(f'CREATE VIEW "{name}".orders AS FROM {sources[name]}')
+        for table, source in tables.items():
+            connection.execute(f'CREATE VIEW "{name}".{table} AS FROM {source}')
     return connection
 
 
 def side(connection, name: str, label: str | None = None) -> Side:
-    """A side with a cursor of its own, for which `orders` is its table."""
+    """A side with a cursor of its own, for which tables without a schema are those of its own."""
     cursor = connection.cursor()
     cursor.execute(f'USE memory."{name}"')
     return Side(label or name, lambda sql: cursor.execute(sql).fetchall())
 
 
-def check_types(connection, names: tuple[str, ...]) -> None:
+def check_types(connection, names: tuple[str, ...], table: str = "orders") -> None:
     """All sides must have the types of DuckDB's own table."""
-    types = {name: [row[:2] for row in side(connection, name).run("DESCRIBE orders")] for name in names}
+    types = {name: [row[:2] for row in side(connection, name).run(f"DESCRIBE {table}")] for name in names}
     for name in names:
         if types[name] != types["table"]:
             sys.exit(f"bench: the types of {name} are {types[name]}, those of DuckDB's own table {types['table']}")
