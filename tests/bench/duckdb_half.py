@@ -19,15 +19,16 @@ SIDES = ("table", "parquet", "store", "store-parquet")
 RATIOS = (("store", "table"), ("store", "parquet"), ("store-parquet", "parquet"), ("parquet", "table"))
 
 
-def run(folder: Path, threads: int, names: tuple[str, ...], rounds: int, seed: int) -> dict:
-    """Measures, prints and returns the results."""
+def run(folder: Path, file: str, threads: int, names: tuple[str, ...], rounds: int, seed: int) -> dict:
+    """Measures the queries of a file, prints and returns the results."""
+    all_queries = queries(file)
     connection = connect(folder, threads, names)
     (version,) = connection.execute("SELECT version()").fetchone()
     check_types(connection, names)
     print(f"\nDuckDB {version}, {threads} threads, medians of {rounds} rounds\n", flush=True)
-    times = measure([side(connection, name) for name in names], queries(), rounds, seed)
+    times = measure([side(connection, name) for name in names], all_queries, rounds, seed)
     connection.close()
-    return report(queries(), times, names) | {"seconds": times, "duckdb": version}
+    return report(all_queries, times, names) | {"seconds": times, "duckdb": version}
 
 
 def connect(folder: Path, threads: int, names: tuple[str, ...]):

@@ -3,9 +3,11 @@
 The rows are 10 million orders; status and payment method are enums in the store and appear as text on every side. The
 queries are in sql/bench/orders.sql. There are two halves, each measured on its own: DuckDB (duckdb_half.py) on a store,
 on a table of its own and on a Parquet file, and Postgres (postgres_half.py) on the store and on a heap table, beside
-DuckDB's own table. Writing (write_half.py) is measured beside SQLite and DuckDB. TPC-H (tpch_half.py) is measured in
-DuckDB, on stores and on tables of its own. `--engine kernel` runs the kernel's benchmarks instead (soa_core/bench),
-which no query needs.
+DuckDB's own table. With `--table text` DuckDB queries orders with texts and columns that may be NULL instead
+(sql/bench/text_orders.sql).
+
+TPC-H (tpch_half.py) is measured in DuckDB, on stores and on tables of its own, and writing (write_half.py) beside
+SQLite and DuckDB. `--engine kernel` runs the kernel's benchmarks instead (soa_core/bench), which no query needs.
 
 Each query and side of a half runs once per round, in an order that is shuffled for every round, after one round that is
 not measured and in which the sides' results are compared. Shown are the medians over the rounds and their ratios. A
@@ -44,7 +46,8 @@ WRITE_ROUNDS = 5
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measures DuckDB and Postgres on a store and on tables of their own.")
     parser.add_argument("--engine", choices=(*PARTS, "kernel", "all"), default="all", help="what is measured")
-    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--table", choices=data.TABLES, default="orders", help="what DuckDB's half queries")
+    parser.add_argument("--rows", type=int, help="of the table")
     parser.add_argument("--scale", type=float, default=1, help="of TPC-H")
     parser.add_argument("--rounds", type=int, default=9, help="measured rounds, at least 7")
     parser.add_argument("--threads", type=int, default=2, help="of DuckDB")
@@ -52,6 +55,9 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="make the data again")
     parser.add_argument("--sides", default=",".join(duckdb_half.SIDES), help="of DuckDB's half; `table` always is one")
     arguments = parser.parse_args()
+    if arguments.table != "orders" and arguments.engine != "duckdb":
+        parser.error(f"only DuckDB's half has queries on {arguments.table}: give --engine duckdb")
+    arguments.rows = arguments.rows or data.TABLES[arguments.table].rows
     if arguments.engine == "kernel":
         command = ["cargo", "bench", "--manifest-path", str(support.ROOT / "soa_core/bench/Cargo.toml")]
         return subprocess.run(command, env=os.environ | {"SOA_BENCH_ROWS": str(arguments.rows)}).returncode
@@ -69,7 +75,7 @@ def main() -> int:
         results = write_half.run(support.DATA.resolve() / "bench" / "writing", arguments.rows, WRITE_ROUNDS)
         write("write", f"orders-{arguments.rows}", arguments, results)
     if "duckdb" in parts or "postgres" in parts:
-        measure_orders(folder / f"orders-{arguments.rows}", arguments, sides, parts)
+        measure_orders(folder / f"{arguments.table}-{arguments.rows}", arguments, sides, parts)
     if "tpch" in parts:
         measure_tpch(folder / f"tpch-{arguments.scale:g}", arguments)
     return 0
@@ -77,11 +83,13 @@ def main() -> int:
 
 def measure_orders(folder: Path, arguments: argparse.Namespace, sides: tuple[str, ...], parts: tuple[str, ...]) -> None:
     """The two halves with queries on orders."""
+    table = data.TABLES[arguments.table]
     needs_store = "postgres" in parts or "store" in sides
-    data.prepare(folder, arguments.rows, arguments.fresh, needs_store, "duckdb" in parts and "store-parquet" in sides)
+    needs_copy = "duckdb" in parts and "store-parquet" in sides
+    data.prepare(folder, table, arguments.rows, arguments.fresh, needs_store, needs_copy)
     print(f"\n{arguments.rows:,} orders", flush=True)
     if "duckdb" in parts:
-        results = duckdb_half.run(folder, arguments.threads, sides, arguments.rounds, arguments.seed)
+        results = duckdb_half.run(folder, table.queries, arguments.threads, sides, arguments.rounds, arguments.seed)
         results["bytes"] = data.sizes(folder)
         print("\nbytes on disk")
         for name, count in results["bytes"].items():
