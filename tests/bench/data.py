@@ -1,7 +1,7 @@
 """Makes the benchmark's rows: a Parquet file, DuckDB's own table and the store, kept for the next run.
 
-There are two tables to choose from, both called `orders`: one of numbers, enums and times, and one of texts and columns
-that may be NULL.
+There are three tables to choose from, all of them called `orders`: one of numbers, enums and times, the same in many
+small segments, and one of texts and columns that may be NULL.
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ FROM (SELECT range AS order_id,
                  + to_microseconds((range * 3000000 + hash(range, 13) % 3000000)::BIGINT) AS ordered_at
       FROM range({rows}))
 """
+
+
+# Of the table in many segments.
+SEGMENT_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,22 @@ def _fill_by_copy(path: Path, parquet: Path) -> None:
         connection.execute(f"COPY ({select}) TO {support.quote(path)} (FORMAT soa)")
 
 
+def _fill_by_many_copies(path: Path, parquet: Path) -> None:
+    """A segment, and a commit, for every SEGMENT_ROWS rows. Nobody joins them."""
+    with support.connect() as connection:
+        connection.execute(f"CREATE TABLE orders AS FROM read_parquet({support.quote(parquet)})")
+        (rows,) = connection.execute("SELECT count(*) FROM orders").fetchone()
+        for first in range(0, rows, SEGMENT_ROWS):
+            select = f"FROM orders WHERE order_id >= {first} AND order_id < {first + SEGMENT_ROWS}"
+            key = "" if first else ", KEY 'order_id'"
+            connection.execute(f"COPY ({select}) TO {support.quote(path)} (FORMAT soa{key})")
+            if first == 0:
+                support.soa("alter", path, "--auto-compact", "false")
+
+
 TABLES = {
     "orders": Table("orders", 10_000_000, ORDERS, _fill_by_example),
+    "segments": Table("segments", 1000 * SEGMENT_ROWS, ORDERS, _fill_by_many_copies),
     "text": Table("text_orders", 5_000_000, TEXT_ORDERS, _fill_by_copy),
 }
 

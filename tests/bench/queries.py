@@ -20,7 +20,7 @@ class Query:
     name: str
     kind: str  # scan (where the title has no brackets), pruned or top-n
     pushdown: str | None  # what Postgres could leave to the store beside the filter: aggregate or order
-    goal_ms: int | None  # how fast Postgres must answer it from the store; None: a part of the heap's time
+    goal_ms: int | None  # how fast it must be answered from the store; None: as orders.sql says
     sql: str = ""
 
 

@@ -4,7 +4,8 @@ The rows are 10 million orders; status and payment method are enums in the store
 queries are in sql/bench/orders.sql. There are two halves, each measured on its own: DuckDB (duckdb_half.py) on a store,
 on a table of its own and on a Parquet file, and Postgres (postgres_half.py) on the store and on a heap table, beside
 DuckDB's own table. With `--table text` DuckDB queries orders with texts and columns that may be NULL instead
-(sql/bench/text_orders.sql).
+(sql/bench/text_orders.sql), and with `--table segments` orders in 1,000 segments (sql/bench/segments.sql). What must be
+answered in some milliseconds is also asked in new processes.
 
 TPC-H (tpch_half.py) is measured in DuckDB, on stores and on tables of its own, and writing (write_half.py) beside
 SQLite and DuckDB. `--engine kernel` runs the kernel's benchmarks instead (soa_core/bench), which no query needs.
