@@ -10,6 +10,7 @@ import pytest
 
 import make_stores
 import support
+import tpch
 
 # Files that the tests make can be read by every user; see `support.public_folder`.
 os.umask(0o022)
@@ -35,6 +36,16 @@ def made() -> Iterator[Path]:
 def stores(made) -> Path:
     """The folder with the stores. Not to be changed."""
     return made / "stores"
+
+
+@pytest.fixture(scope="session")
+def tpch_made() -> Iterator[Path]:
+    """The folder with TPC-H's tables at scale factor 0.01 as stores, and as DuckDB's own in tpch.duckdb."""
+    with support.public_folder("soa-tpch-") as folder:
+        tpch.generate(folder / "parquet", 0.01)
+        tpch.import_stores(folder / "parquet", folder)
+        tpch.fill_database(folder / "parquet", folder / "tpch.duckdb")
+        yield folder
 
 
 @pytest.fixture

