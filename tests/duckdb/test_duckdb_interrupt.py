@@ -1,6 +1,7 @@
 """A query stops soon after it is interrupted, whatever it is doing. Wanted are 100 ms; a busy machine is given a second.
 
-`SOA_INTERRUPTS=20 pytest -s` shows the medians of twenty interrupts each.
+The interrupts come while the store is read: the last part of DuckDB's own sort, when all rows have come, goes on for seconds,
+on its own tables as well. `SOA_INTERRUPTS=20 pytest -s` shows the medians of twenty interrupts each.
 """
 
 from __future__ import annotations
