@@ -127,6 +127,35 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
+class LogWriter:
+    """A process that owns the log of a store of orders and does what it is told to (the example `write_log`)."""
+
+    def __init__(self, path: Path):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen([str(example("write_log")), str(path)], text=True, **pipes)
+
+    def tell(self, command: str) -> int:
+        """Sends one line; returns the number of the answer."""
+        assert self.process.stdin and self.process.stdout and self.process.stderr
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().split()
+        assert answer[:1] == ["ok"], f"{command}: {answer} {self.process.stderr.read()}"
+        return int(answer[1])
+
+    def abandon(self) -> None:
+        """Ends the process as a crash would."""
+        assert self.process.stdin
+        self.process.stdin.write("abandon\n")
+        self.process.stdin.flush()
+        assert self.process.wait(60) != 0
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
 def quote(value: object) -> str:
     """An SQL string literal."""
     return "'" + str(value).replace("'", "''") + "'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -88,6 +89,25 @@ def test_compact_and_vacuum(con, store):
     assert con.execute(f"SELECT count(*), sum(id) FROM {store.sql}").fetchone() == (1900, sum(range(1900)))
 
 
+@pytest.mark.parametrize("form", ["arrow", "parquet"])
+def test_who_reads_when_files_are_removed_is_told_so(con, new_store, form: str):
+    store, too_old = new_store(), "too old.*has been removed since by vacuum"
+    store.commit(*(ids(first, 200_000) for first in range(0, 2_000_000, 200_000)))
+    if form == "parquet":
+        shutil.rmtree(store.path / "_soa" / "arrow")
+    with connect(threads=2) as other:
+        open_result = other.execute(f"SELECT id FROM {store.sql}")
+        assert open_result.fetchone() == (0,)
+        soa("compact", store.path)
+        con.execute(f"FROM soa_vacuum({store.sql}, retention_hours := 0, force := true)").fetchall()
+        # A segment's file is opened when its turn comes.
+        with pytest.raises(duckdb.Error, match=too_old):
+            open_result.fetchall()
+        assert other.execute(f"SELECT count(*), sum(id) FROM {store.sql}").fetchone() == (2_000_000, sum(range(2_000_000)))
+        with pytest.raises(duckdb.Error, match=too_old):
+            other.execute(f"SELECT sum(id) FROM soa_scan({store.sql}, version := 3)").fetchall()
+
+
 def test_nothing_is_done_before_a_statement_is_executed(con, store):
     before = names(store)
     con.execute(f"EXPLAIN SELECT * FROM soa_compact({store.sql})")
@@ -122,5 +142,3 @@ def test_arguments_that_make_no_sense(con, store, tmp_path: Path):
     ]:
         with pytest.raises(duckdb.Error, match=says):
             con.execute(f"FROM {call}").fetchall()
-
-

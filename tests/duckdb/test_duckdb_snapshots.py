@@ -25,6 +25,26 @@ SELECT (SELECT count(*) FROM {0}),
        (SELECT count(*) FROM {0} a LEFT JOIN {0} b ON a.id = b.id + 1)
 """
 
+# The same, where a scan's rows are numbered, filtered in two ways, compared with themselves or read one by one.
+AGREEING_PARTS = """
+WITH once AS MATERIALIZED (SELECT id FROM {0} WHERE id % 2 = 0), twice AS (SELECT id FROM {0} WHERE id >= 0)
+SELECT (SELECT count(*) FROM {0}),
+       (SELECT max(n) FROM (SELECT row_number() OVER (ORDER BY id DESC) AS n FROM {0})),
+       (SELECT max(n) FROM (SELECT count(*) OVER () AS n FROM {0}) JOIN (SELECT count(*) AS n FROM {0}) USING (n)),
+       (SELECT count(*) FROM (SELECT id, lag(id) OVER (ORDER BY id) AS before FROM {0}) WHERE before IS NULL OR before = id - 1),
+       (SELECT count(*) FROM (FROM {0} WHERE id < 700 UNION ALL FROM {0} WHERE id >= 700)),
+       (SELECT 2 * count(*) FROM once a JOIN once b USING (id)),
+       (SELECT count(*) + 1 FROM twice a JOIN twice b ON a.id = b.id + 1),
+       (SELECT count(*) FROM once a RIGHT JOIN twice b USING (id)),
+       (SELECT count(*) FROM {0} a WHERE EXISTS (FROM {0} b WHERE b.id = a.id AND b.id >= 0)),
+       (SELECT count(*) + (SELECT count(*) FROM {0}) FROM {0} a WHERE NOT EXISTS (FROM {0} b WHERE b.id = a.id)),
+       (SELECT count(*) + (SELECT max(id) + 1 FROM {0}) FROM (FROM {0} EXCEPT FROM {0})),
+       (SELECT count(*) FROM (FROM {0} INTERSECT FROM {0} WHERE id >= 0)),
+       (SELECT id + 1 FROM {0} ORDER BY id DESC LIMIT 1),
+       (SELECT sum(n)::BIGINT FROM (SELECT id // 700, count(*) AS n FROM {0} GROUP BY ROLLUP (1)) WHERE n < (SELECT count(*) FROM {0})),
+       (SELECT count(*) FROM {0} a, LATERAL (SELECT max(b.id) AS m FROM {0} b WHERE b.id = a.id) WHERE m = a.id)
+"""
+
 
 class Writer(threading.Thread):
     """Appends to a store, commit after commit, until it is told to stop."""
@@ -54,8 +74,9 @@ def store(new_store):
     return store
 
 
+@pytest.mark.parametrize("query", [AGREEING, AGREEING_PARTS], ids=["whole", "parts"])
 @pytest.mark.parametrize("locked", [False, True])
-def test_a_query_agrees_with_itself_while_others_write(store, locked):
+def test_a_query_agrees_with_itself_while_others_write(store, locked, query):
     con = connect(threads=4)
     if locked:
         # No setting can be written then, and none is needed.
@@ -63,7 +84,7 @@ def test_a_query_agrees_with_itself_while_others_write(store, locked):
     seen = set()
     with Writer(store, 200) as writer:
         while writer.is_alive() and len(seen) < 12:
-            counts = con.execute(AGREEING.format(store.sql)).fetchone()
+            counts = con.execute(query.format(store.sql)).fetchone()
             assert len(set(counts)) == 1, counts
             assert counts[0] % ROWS == 0
             seen.add(counts[0])

@@ -4,7 +4,6 @@ their leader sees, statements and transactions keep what they have seen, and a k
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,37 +12,9 @@ import pytest
 
 import support
 from pg_support import PARALLEL, Database, error, nodes, paused, plan, rows
+from support import LogWriter
 
 STATE = "SELECT count(*), min(order_id), max(order_id), count(DISTINCT order_id) FROM orders"
-
-
-class Writer:
-    """A process that owns the log of a store of orders and does what it is told to (the example `write_log`)."""
-
-    def __init__(self, path: Path):
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen([str(support.example("write_log")), str(path)], text=True, **pipes)
-
-    def tell(self, command: str) -> int:
-        """Sends one line; returns the number of the answer."""
-        assert self.process.stdin and self.process.stdout and self.process.stderr
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline().split()
-        assert answer[:1] == ["ok"], f"{command}: {answer} {self.process.stderr.read()}"
-        return int(answer[1])
-
-    def abandon(self) -> None:
-        """Ends the process as a crash would."""
-        assert self.process.stdin
-        self.process.stdin.write("abandon\n")
-        self.process.stdin.flush()
-        assert self.process.wait(60) != 0
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
 
 
 @pytest.fixture
@@ -52,15 +23,15 @@ def store(root: Path) -> Path:
 
 
 @pytest.fixture
-def writer(store: Path) -> Iterator[Writer]:
-    started = Writer(store)
+def writer(store: Path) -> Iterator[LogWriter]:
+    started = LogWriter(store)
     started.tell("flush")
     yield started
     started.end()
 
 
 @pytest.fixture
-def session(database: Database, writer: Writer) -> Iterator[psycopg.Connection]:
+def session(database: Database, writer: LogWriter) -> Iterator[psycopg.Connection]:
     database.import_all()
     with database.connect(autocommit=True) as connection:
         yield connection
@@ -97,7 +68,7 @@ def test_what_a_writer_leaves_behind_is_seen_and_published_by_the_next(session, 
     assert both(session, duck, store) == (1000, 0, 999, 1000)
     (scan,) = [node for node in nodes(plan(session, "SELECT * FROM orders")) if node["Node Type"] == "Foreign Scan"]
     assert scan["SoA Log Rows"] == 1000
-    second = Writer(store)
+    second = LogWriter(store)
     try:
         second.tell("add 1000 1001")
         second.tell("flush")
