@@ -53,7 +53,7 @@ COLUMNS = [
     Column("p", "number", lambda chance: f"{number(chance) / 4}"),
     Column("w", "number", lambda chance: f"{number(chance)}000000000000000000.000001::DECIMAL(38, 6)"),
     Column("f", "float", lambda chance: chance.choice((str(number(chance) / 8), "'nan'::DOUBLE", "'-inf'::DOUBLE", "0.0"))),
-    Column("s", "text", lambda chance: quote(chance.choice(("", "ä", *(f"{letter}{chance.randrange(5)} of part 3" for letter in LETTERS))))),
+    Column("s", "text", lambda chance: quote(chance.choice(("", "ä", *(f"{first}{chance.randrange(5)} of part 3" for first in LETTERS))))),
     Column("e", "text", lambda chance: quote(chance.choice((*KINDS, "", "b", "zz")))),
     Column("d", "time", lambda chance: f"(DATE '1970-01-01' + {number(chance)})"),
     Column("ts", "time", lambda chance: f"make_timestamp({number(chance) * 3_600_000_019})"),
@@ -116,14 +116,12 @@ def make(kind: str, folder: Path, seed: int) -> Table:
     """Makes one of `TABLES`."""
     store = Store(folder / "rows.soa")
     con = connect(threads=4)
-    if kind == "log":
-        return with_log(con, store)
-    if kind == "big":
-        return big(con, store)
+    if kind in OTHERS:
+        return OTHERS[kind](con, store)
     chance = random.Random(seed)
     parts = [rows(part, chance) for part in range(PARTS)]
     native(con, parts)
-    TABLES[kind](store, parts)
+    FILLED[kind](store, parts)
     return Table(kind, con, forms(con, store), COLUMNS, in_order=kind not in ("partitioned", "keyed"))
 
 
@@ -157,12 +155,6 @@ def keyed(store: Store, parts: list[pa.Table]) -> None:
     options = ("--key", "id")
     store.commit(*(rows(part, random.Random(part)) for part in range(PARTS - 1)), options=options)
     fill(store, [parts[n] for n in (3, 1, 7, 0, 5, 2, 6, 4, 8)], ("--upsert",))
-
-
-TABLES = {
-    "segments": fill, "parquet": parquet, "mixed": mixed, "partitioned": partitioned, "compacted": compacted, "keyed": keyed,
-    "log": None, "big": None,
-}  # fmt: skip
 
 
 def with_log(con: duckdb.DuckDBPyConnection, store: Store) -> Table:
@@ -206,3 +198,8 @@ def big(con: duckdb.DuckDBPyConnection, store: Store) -> Table:
         Column("flag", "bool", lambda chance: chance.choice(("true", "false"))),
     ]
     return Table("big", con, forms(con, store), columns, joined=("id", "k"), is_big=True)
+
+
+FILLED = {"segments": fill, "parquet": parquet, "mixed": mixed, "partitioned": partitioned, "compacted": compacted, "keyed": keyed}
+OTHERS = {"log": with_log, "big": big}
+TABLES = [*FILLED, *OTHERS]

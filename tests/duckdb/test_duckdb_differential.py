@@ -16,7 +16,7 @@ import pytest
 from differential_tables import TABLES, Table, make
 from random_queries import TABLE, Query, RandomQueries
 
-QUERIES = int(os.environ.get("SOA_DIFFERENTIAL_QUERIES", "400"))
+QUERIES = int(os.environ.get("SOA_DIFFERENTIAL_QUERIES", "320"))
 SEED = int(os.environ.get("SOA_DIFFERENTIAL_SEED", "7"))
 # A query over many rows takes ten times as long.
 BIG_SHARE = 10
