@@ -1,14 +1,15 @@
 //! Evaluating a predicate on rows.
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, GenericByteViewArray, PrimitiveArray, RecordBatch,
+    StringArray, make_view,
 };
-use arrow::buffer::BooleanBuffer;
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::{and_kleene, is_null, not, or_kleene};
 use arrow::datatypes::{
-    DataType as ArrowType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    BinaryViewType, ByteViewType, DataType as ArrowType, Date32Type, Decimal128Type, DurationMicrosecondType,
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, StringViewType, Time64MicrosecondType,
+    TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
 use hashbrown::HashSet;
@@ -19,8 +20,20 @@ use crate::error::{Error, Result};
 /// So many constants of an `IN` are compared faster one by one than looked up by hash.
 const COMPARED_CONSTANTS_MAX: usize = 16;
 
-/// An operator on two columns of three-valued results.
-type KleeneOp = fn(&BooleanArray, &BooleanArray) -> Result<BooleanArray, arrow::error::ArrowError>;
+/// Of 64 rows so many are tested one by one; more of them are tested together with those between them.
+const SPARSE_ROWS_MAX: u32 = 16;
+
+/// The most bytes that are in a view itself.
+const INLINE_BYTES_MAX: usize = 12;
+
+/// The bytes of every text that are in its view, however long it is.
+const HEAD_BYTES: usize = 4;
+
+/// The most digits of decimals whose low 64 bits say it all.
+const DIGITS_IN_64_BITS: u8 = 18;
+
+/// The rows whose results are wanted; `None`: all. Those of the others may be anything.
+type Wanted<'a> = Option<&'a BooleanBuffer>;
 
 impl Predicate {
     /// Which rows of `batch` match: true where the predicate is true, false where it is false or NULL.
@@ -31,7 +44,7 @@ impl Predicate {
     ///
     /// When a column is not in the batch or of a type that its constant cannot be compared with.
     pub fn select(&self, batch: &RecordBatch, position: &dyn Fn(usize) -> Option<usize>) -> Result<BooleanArray> {
-        let result = self.evaluate(batch, position)?;
+        let result = self.evaluate(batch, position, None)?;
         Ok(match result.nulls() {
             None => result,
             Some(nulls) => BooleanArray::new(result.values() & nulls.inner(), None),
@@ -39,33 +52,60 @@ impl Predicate {
     }
 
     /// The predicate's three-valued result for each row.
-    fn evaluate(&self, batch: &RecordBatch, position: &dyn Fn(usize) -> Option<usize>) -> Result<BooleanArray> {
+    fn evaluate(
+        &self,
+        batch: &RecordBatch,
+        position: &dyn Fn(usize) -> Option<usize>,
+        wanted: Wanted<'_>,
+    ) -> Result<BooleanArray> {
         let column = |index: usize| -> Result<&ArrayRef> {
             position(index)
                 .and_then(|at| batch.columns().get(at))
                 .ok_or_else(|| Error::argument(format!("the predicate's column {index} is not among those read")))
         };
-        let combine = |parts: &[Self], empty: bool, op: KleeneOp| -> Result<BooleanArray> {
-            let mut result: Option<BooleanArray> = None;
-            for part in parts {
-                let next = part.evaluate(batch, position)?;
-                result = Some(match result {
-                    None => next,
-                    Some(so_far) => op(&so_far, &next).map_err(Error::arrow("cannot combine conditions"))?,
-                });
-            }
-            Ok(result.unwrap_or_else(|| all(empty, batch.num_rows())))
-        };
         match self {
-            Self::And(parts) => combine(parts, true, and_kleene),
-            Self::Or(parts) => combine(parts, false, or_kleene),
-            Self::Not(part) => not(&part.evaluate(batch, position)?).map_err(Error::arrow("cannot negate a condition")),
+            Self::And(parts) => Self::combine(parts, false, batch, position, wanted),
+            Self::Or(parts) => Self::combine(parts, true, batch, position, wanted),
+            Self::Not(part) => {
+                not(&part.evaluate(batch, position, wanted)?).map_err(Error::arrow("cannot negate a condition"))
+            }
             Self::IsNull(index) => is_null(column(*index)?).map_err(Error::arrow("cannot look for NULL")),
-            Self::Compare { column: index, op, value } => test(column(*index)?, &Test::Compare(*op, value)),
+            Self::Compare { column: index, op, value } => test(column(*index)?, &Test::Compare(*op, value), wanted),
             Self::In { values, .. } if values.is_empty() => Ok(all(false, batch.num_rows())),
-            Self::In { column: index, values } => test(column(*index)?, &Test::In(values)),
-            Self::StartsWith { column: index, prefix } => test(column(*index)?, &Test::StartsWith(prefix)),
+            Self::In { column: index, values } => test(column(*index)?, &Test::In(values), wanted),
+            Self::StartsWith { column: index, prefix } => test(column(*index)?, &Test::StartsWith(prefix), wanted),
         }
+    }
+
+    /// The parts joined by OR, of which one that is true decides, or by AND, of which one that is false does. Each part is
+    /// asked for the rows that those before it have left open.
+    fn combine(
+        parts: &[Self],
+        deciding: bool,
+        batch: &RecordBatch,
+        position: &dyn Fn(usize) -> Option<usize>,
+        wanted: Wanted<'_>,
+    ) -> Result<BooleanArray> {
+        let Some((first, others)) = parts.split_first() else { return Ok(all(!deciding, batch.num_rows())) };
+        let op = if deciding { or_kleene } else { and_kleene };
+        let mut result = first.evaluate(batch, position, wanted)?;
+        for part in others {
+            let decided = match deciding {
+                true => result.values().clone(),
+                false => !result.values(),
+            };
+            let open = match result.nulls() {
+                None => !&decided,
+                Some(nulls) => !&(&decided & nulls.inner()),
+            };
+            let open = wanted.map_or_else(|| open.clone(), |wanted| &open & wanted);
+            if !open.has_true() {
+                break;
+            }
+            let next = part.evaluate(batch, position, Some(&open))?;
+            result = op(&result, &next).map_err(Error::arrow("cannot combine conditions"))?;
+        }
+        Ok(result)
     }
 }
 
@@ -118,37 +158,35 @@ impl Test<'_> {
 }
 
 /// The test's result for each value of a column; NULL where the value is.
-fn test(array: &ArrayRef, test: &Test<'_>) -> Result<BooleanArray> {
+fn test(array: &ArrayRef, test: &Test<'_>, wanted: Wanted<'_>) -> Result<BooleanArray> {
     let result = match array.data_type() {
-        ArrowType::Boolean => bools(array.as_boolean(), test),
-        ArrowType::Int8 => ints::<Int8Type>(array, test),
-        ArrowType::Int16 => ints::<Int16Type>(array, test),
-        ArrowType::Int32 => ints::<Int32Type>(array, test),
-        ArrowType::Int64 => ints::<Int64Type>(array, test),
-        ArrowType::UInt8 => ints::<UInt8Type>(array, test),
-        ArrowType::UInt16 => ints::<UInt16Type>(array, test),
-        ArrowType::UInt32 => ints::<UInt32Type>(array, test),
-        ArrowType::UInt64 => ints::<UInt64Type>(array, test),
-        ArrowType::Date32 => ints::<Date32Type>(array, test),
-        ArrowType::Timestamp(TimeUnit::Microsecond, _) => ints::<TimestampMicrosecondType>(array, test),
-        ArrowType::Time64(TimeUnit::Microsecond) => ints::<Time64MicrosecondType>(array, test),
-        ArrowType::Duration(TimeUnit::Microsecond) => ints::<DurationMicrosecondType>(array, test),
-        ArrowType::Decimal128(_, _) => ints::<Decimal128Type>(array, test),
-        ArrowType::Float32 => floats(array.as_primitive::<Float32Type>(), test, f64::from),
-        ArrowType::Float64 => floats(array.as_primitive::<Float64Type>(), test, |value| value),
-        ArrowType::Utf8View => test.text().map(|matches| {
-            let array = array.as_string_view();
-            collect(array.len(), array.nulls(), |i| array.is_valid(i) && matches(array.value(i)))
-        }),
-        ArrowType::BinaryView => test.bytes().map(|matches| {
-            let array = array.as_binary_view();
-            collect(array.len(), array.nulls(), |i| array.is_valid(i) && matches(array.value(i)))
-        }),
+        ArrowType::Boolean => bools(array.as_boolean(), test, wanted),
+        ArrowType::Int8 => ints::<Int8Type>(array, test, wanted),
+        ArrowType::Int16 => ints::<Int16Type>(array, test, wanted),
+        ArrowType::Int32 => ints::<Int32Type>(array, test, wanted),
+        ArrowType::Int64 => ints::<Int64Type>(array, test, wanted),
+        ArrowType::UInt8 => ints::<UInt8Type>(array, test, wanted),
+        ArrowType::UInt16 => ints::<UInt16Type>(array, test, wanted),
+        ArrowType::UInt32 => ints::<UInt32Type>(array, test, wanted),
+        ArrowType::UInt64 => ints::<UInt64Type>(array, test, wanted),
+        ArrowType::Date32 => ints::<Date32Type>(array, test, wanted),
+        ArrowType::Timestamp(TimeUnit::Microsecond, _) => ints::<TimestampMicrosecondType>(array, test, wanted),
+        ArrowType::Time64(TimeUnit::Microsecond) => ints::<Time64MicrosecondType>(array, test, wanted),
+        ArrowType::Duration(TimeUnit::Microsecond) => ints::<DurationMicrosecondType>(array, test, wanted),
+        ArrowType::Decimal128(precision, _) if *precision <= DIGITS_IN_64_BITS => {
+            let values = array.as_primitive::<Decimal128Type>().values();
+            whole_numbers(array, test, wanted, |i| values[i] as i64)
+        }
+        ArrowType::Decimal128(_, _) => ints::<Decimal128Type>(array, test, wanted),
+        ArrowType::Float32 => floats(array.as_primitive::<Float32Type>(), test, wanted, f64::from),
+        ArrowType::Float64 => floats(array.as_primitive::<Float64Type>(), test, wanted, |value| value),
+        ArrowType::Utf8View => views::<StringViewType>(array.as_string_view(), test, wanted),
+        ArrowType::BinaryView => views::<BinaryViewType>(array.as_binary_view(), test, wanted),
         ArrowType::FixedSizeBinary(_) => test.bytes().map(|matches| {
             let array = array.as_fixed_size_binary();
-            collect(array.len(), array.nulls(), |i| array.is_valid(i) && matches(array.value(i)))
+            collect(array.len(), array.nulls(), wanted, |i| array.is_valid(i) && matches(array.value(i)))
         }),
-        ArrowType::Dictionary(_, _) => variants(array, test),
+        ArrowType::Dictionary(_, _) => variants(array, test, wanted),
         _ => None,
     };
     result.ok_or_else(|| {
@@ -159,59 +197,161 @@ fn test(array: &ArrayRef, test: &Test<'_>) -> Result<BooleanArray> {
     })
 }
 
-fn collect(len: usize, nulls: Option<&arrow::buffer::NullBuffer>, matches: impl FnMut(usize) -> bool) -> BooleanArray {
-    BooleanArray::new(BooleanBuffer::collect_bool(len, matches), nulls.cloned())
+fn collect(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    wanted: Wanted<'_>,
+    matches: impl FnMut(usize) -> bool,
+) -> BooleanArray {
+    BooleanArray::new(bits(len, wanted, matches), nulls.cloned())
 }
 
-fn bools(array: &BooleanArray, test: &Test<'_>) -> Option<BooleanArray> {
+/// A bit for each row: whether it matches.
+fn bits(len: usize, wanted: Wanted<'_>, mut matches: impl FnMut(usize) -> bool) -> BooleanBuffer {
+    let Some(wanted) = wanted else { return BooleanBuffer::collect_bool(len, matches) };
+    let of_word = |(index, word): (usize, u64)| {
+        let first = index * u64::BITS as usize;
+        let mut found = 0;
+        if word.count_ones() <= SPARSE_ROWS_MAX {
+            let mut rest = word;
+            while rest != 0 {
+                let bit = rest.trailing_zeros();
+                found |= u64::from(matches(first + bit as usize)) << bit;
+                rest &= rest - 1;
+            }
+        } else {
+            for bit in 0..(len - first).min(u64::BITS as usize) {
+                found |= u64::from(matches(first + bit)) << bit;
+            }
+        }
+        found
+    };
+    let words: Vec<u64> = wanted.bit_chunks().iter_padded().enumerate().map(of_word).collect();
+    BooleanBuffer::new(Buffer::from_vec(words), 0, len)
+}
+
+fn bytes_of(scalar: &Scalar, is_text: bool) -> Option<&[u8]> {
+    match scalar {
+        Scalar::Utf8(text) if is_text => Some(text.as_bytes()),
+        Scalar::Binary(bytes) if !is_text => Some(bytes.as_slice()),
+        _ => None,
+    }
+}
+
+/// Texts, or bytes. What a view holds of a text is compared first: its length and its beginning, or all of it.
+fn views<T: ByteViewType>(
+    array: &GenericByteViewArray<T>,
+    test: &Test<'_>,
+    wanted: Wanted<'_>,
+) -> Option<BooleanArray> {
+    let is_text = T::DATA_TYPE == ArrowType::Utf8View;
+    let (len, nulls, views) = (array.len(), array.nulls(), array.views());
+    // Behind a NULL there may be anything.
+    let value = |i: usize| array.is_valid(i).then(|| AsRef::<[u8]>::as_ref(array.value(i)));
+    let equal = |wanted: Wanted<'_>, constant: &[u8]| {
+        let view = make_view(constant, 0, 0);
+        if constant.len() <= INLINE_BYTES_MAX {
+            return bits(len, wanted, |i| views[i] == view);
+        }
+        bits(len, wanted, |i| views[i] as u64 == view as u64 && value(i) == Some(constant))
+    };
+    let found = match test {
+        Test::Compare(op, scalar) => {
+            let constant = bytes_of(scalar, is_text)?;
+            match op {
+                CompareOp::Eq => equal(wanted, constant),
+                CompareOp::NotEq => !&equal(wanted, constant),
+                _ => bits(len, wanted, |i| value(i).is_some_and(|value| op.holds(value.cmp(constant)))),
+            }
+        }
+        Test::In(scalars) => {
+            let constants = scalars.iter().map(|scalar| bytes_of(scalar, is_text));
+            let constants: HashSet<&[u8]> = constants.collect::<Option<_>>()?;
+            if constants.len() <= COMPARED_CONSTANTS_MAX {
+                let none = BooleanBuffer::new_unset(len);
+                constants.iter().fold(none, |found, constant| &found | &equal(wanted, constant))
+            } else {
+                bits(len, wanted, |i| value(i).is_some_and(|value| constants.contains(value)))
+            }
+        }
+        Test::StartsWith(prefix) if is_text => {
+            let prefix = prefix.as_bytes();
+            let head = &prefix[..prefix.len().min(HEAD_BYTES)];
+            // Behind the length, which is in the low half of the low half.
+            let mask = ((1_u64 << (8 * head.len())) - 1) << u32::BITS;
+            let begins = make_view(head, 0, 0) as u64 & mask;
+            let has_head = |i: usize| views[i] as u64 & mask == begins && views[i] as u32 as usize >= head.len();
+            match prefix.len() <= HEAD_BYTES {
+                true => bits(len, wanted, has_head),
+                false => bits(len, wanted, |i| has_head(i) && value(i).is_some_and(|value| value.starts_with(prefix))),
+            }
+        }
+        Test::StartsWith(_) => return None,
+    };
+    Some(BooleanArray::new(found, nulls.cloned()))
+}
+
+fn bools(array: &BooleanArray, test: &Test<'_>, wanted: Wanted<'_>) -> Option<BooleanArray> {
     let [when_false, when_true] = match test {
         Test::Compare(op, Scalar::Bool(value)) => [op.holds(false.cmp(value)), op.holds(true.cmp(value))],
         Test::In(values) => [values.contains(&Scalar::Bool(false)), values.contains(&Scalar::Bool(true))],
         Test::Compare(..) | Test::StartsWith(_) => return None,
     };
     let values = array.values();
-    Some(collect(array.len(), array.nulls(), |i| if values.value(i) { when_true } else { when_false }))
+    Some(collect(array.len(), array.nulls(), wanted, |i| if values.value(i) { when_true } else { when_false }))
 }
 
-fn ints<T>(array: &ArrayRef, test: &Test<'_>) -> Option<BooleanArray>
+fn ints<T>(array: &ArrayRef, test: &Test<'_>, wanted: Wanted<'_>) -> Option<BooleanArray>
 where
     T: ArrowPrimitiveType,
-    T::Native: Copy + Ord + std::hash::Hash + TryFrom<i128> + Into<i128>,
+    T::Native: Copy + Ord + std::hash::Hash + TryFrom<i128>,
 {
-    let array: &PrimitiveArray<T> = array.as_primitive();
-    let values = array.values();
+    let values = array.as_primitive::<T>().values();
+    whole_numbers(array, test, wanted, |i| values[i])
+}
+
+/// Integers, or what is compared as they are: `value` gives a row's.
+fn whole_numbers<N>(
+    array: &ArrayRef,
+    test: &Test<'_>,
+    wanted: Wanted<'_>,
+    value: impl Fn(usize) -> N,
+) -> Option<BooleanArray>
+where
+    N: Copy + Ord + std::hash::Hash + TryFrom<i128>,
+{
+    let (len, nulls) = (array.len(), array.nulls());
     let result = match test {
-        Test::Compare(op, Scalar::Int(constant)) => match T::Native::try_from(*constant) {
+        Test::Compare(op, Scalar::Int(constant)) => match N::try_from(*constant) {
             Ok(constant) => match op {
-                CompareOp::Eq => collect(array.len(), array.nulls(), |i| values[i] == constant),
-                CompareOp::NotEq => collect(array.len(), array.nulls(), |i| values[i] != constant),
-                CompareOp::Lt => collect(array.len(), array.nulls(), |i| values[i] < constant),
-                CompareOp::LtEq => collect(array.len(), array.nulls(), |i| values[i] <= constant),
-                CompareOp::Gt => collect(array.len(), array.nulls(), |i| values[i] > constant),
-                CompareOp::GtEq => collect(array.len(), array.nulls(), |i| values[i] >= constant),
+                CompareOp::Eq => collect(len, nulls, wanted, |i| value(i) == constant),
+                CompareOp::NotEq => collect(len, nulls, wanted, |i| value(i) != constant),
+                CompareOp::Lt => collect(len, nulls, wanted, |i| value(i) < constant),
+                CompareOp::LtEq => collect(len, nulls, wanted, |i| value(i) <= constant),
+                CompareOp::Gt => collect(len, nulls, wanted, |i| value(i) > constant),
+                CompareOp::GtEq => collect(len, nulls, wanted, |i| value(i) >= constant),
             },
             // A constant outside the type's range is on the same side of every value.
             Err(_) => {
                 let holds = op.holds(0.cmp(constant));
-                collect(array.len(), array.nulls(), |_| holds)
+                collect(len, nulls, wanted, |_| holds)
             }
         },
         Test::In(constants) => {
             let mut set = HashSet::with_capacity(constants.len());
             for constant in *constants {
                 let Scalar::Int(constant) = constant else { return None };
-                set.extend(T::Native::try_from(*constant).ok());
+                set.extend(N::try_from(*constant).ok());
             }
-            let few: Vec<T::Native> = set.iter().copied().collect();
-            if few.len() <= COMPARED_CONSTANTS_MAX {
+            if set.len() <= COMPARED_CONSTANTS_MAX {
                 // One pass a constant, which the compiler turns into vector instructions.
-                let mut found = BooleanBuffer::new_unset(array.len());
-                for constant in few {
-                    found = &found | &BooleanBuffer::collect_bool(array.len(), |i| values[i] == constant);
+                let mut found = BooleanBuffer::new_unset(len);
+                for constant in set {
+                    found = &found | &bits(len, wanted, |i| value(i) == constant);
                 }
-                BooleanArray::new(found, array.nulls().cloned())
+                BooleanArray::new(found, nulls.cloned())
             } else {
-                collect(array.len(), array.nulls(), |i| set.contains(&values[i]))
+                collect(len, nulls, wanted, |i| set.contains(&value(i)))
             }
         }
         Test::Compare(..) | Test::StartsWith(_) => return None,
@@ -222,13 +362,14 @@ where
 fn floats<T: ArrowPrimitiveType>(
     array: &PrimitiveArray<T>,
     test: &Test<'_>,
+    wanted: Wanted<'_>,
     widen: impl Fn(T::Native) -> f64,
 ) -> Option<BooleanArray> {
     let values = array.values();
     // A loop for each operator, which the compiler turns into vector instructions. NaN equals NaN and is above all.
     macro_rules! each {
         (|$value:ident| $matches:expr) => {
-            collect(array.len(), array.nulls(), |i| {
+            collect(array.len(), array.nulls(), wanted, |i| {
                 let $value = widen(values[i]);
                 $matches
             })
@@ -238,8 +379,8 @@ fn floats<T: ArrowPrimitiveType>(
         Test::Compare(op, Scalar::Float(constant)) if constant.is_nan() => Some(match op {
             CompareOp::Eq | CompareOp::GtEq => each!(|value| value.is_nan()),
             CompareOp::NotEq | CompareOp::Lt => each!(|value| !value.is_nan()),
-            CompareOp::LtEq => collect(array.len(), array.nulls(), |_| true),
-            CompareOp::Gt => collect(array.len(), array.nulls(), |_| false),
+            CompareOp::LtEq => collect(array.len(), array.nulls(), wanted, |_| true),
+            CompareOp::Gt => collect(array.len(), array.nulls(), wanted, |_| false),
         }),
         Test::Compare(op, Scalar::Float(constant)) => {
             let constant = *constant;
@@ -257,7 +398,7 @@ fn floats<T: ArrowPrimitiveType>(
                 .iter()
                 .map(|c| if let Scalar::Float(c) = c { Some(*c) } else { None })
                 .collect::<Option<_>>()?;
-            Some(collect(array.len(), array.nulls(), |i| {
+            Some(collect(array.len(), array.nulls(), wanted, |i| {
                 constants.iter().any(|constant| compare_floats(widen(values[i]), *constant).is_eq())
             }))
         }
@@ -266,7 +407,7 @@ fn floats<T: ArrowPrimitiveType>(
 }
 
 /// Tests each name of an enum's dictionary once, then looks the rows' answers up.
-fn variants(array: &ArrayRef, test: &Test<'_>) -> Option<BooleanArray> {
+fn variants(array: &ArrayRef, test: &Test<'_>, wanted: Wanted<'_>) -> Option<BooleanArray> {
     let dictionary = array.as_dictionary_opt::<UInt8Type>()?;
     let names: &StringArray = dictionary.values().as_string_opt()?;
     let matches = test.text()?;
@@ -275,14 +416,16 @@ fn variants(array: &ArrayRef, test: &Test<'_>) -> Option<BooleanArray> {
         *answer = name.is_some_and(&matches);
     }
     let keys = dictionary.keys().values();
-    Some(collect(dictionary.len(), dictionary.nulls(), |i| answers[usize::from(keys[i])]))
+    Some(collect(dictionary.len(), dictionary.nulls(), wanted, |i| answers[usize::from(keys[i])]))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float32Array, Float64Array, Int8Array, StringViewArray, UInt64Array};
+    use arrow::array::{
+        Decimal128Array, Float32Array, Float64Array, Int8Array, Int64Array, StringViewArray, UInt64Array,
+    };
 
     use super::*;
 
@@ -347,6 +490,115 @@ mod tests {
         assert_eq!(select(array(), &Predicate::StartsWith { column: 0, prefix: "ab".into() }), [false, true, true]);
         let listed = Predicate::In { column: 0, values: vec![Scalar::Utf8("".into()), Scalar::Utf8("x".into())] };
         assert_eq!(select(array(), &listed), [true, false, false]);
+    }
+
+    /// Texts that share lengths and beginnings, around the 4 bytes and the 12 that are in a view.
+    const TEXTS: [&str; 14] = [
+        "",
+        "a",
+        "ab",
+        "abc",
+        "abcd",
+        "abce",
+        "abcde",
+        "abcdefghijkl",
+        "abcdefghijkm",
+        "abcdefghijklm",
+        "abcdefghijkln",
+        "abcdxfghijklm",
+        "b",
+        "ä",
+    ];
+
+    #[test]
+    fn texts_compare_as_one_by_one() {
+        use CompareOp::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+        let texts = || TEXTS.iter().map(|text| Some(*text)).chain([None]);
+        let expect = |predicate: &Predicate, matches: &dyn Fn(&str) -> bool| {
+            let expected: Vec<bool> = texts().map(|text| text.is_some_and(matches)).collect();
+            assert_eq!(select(texts().collect::<StringViewArray>(), predicate), expected, "{predicate:?}");
+        };
+        for constant in TEXTS {
+            let scalar = || Scalar::Utf8(constant.to_owned());
+            for op in [Eq, NotEq, Lt, LtEq, Gt, GtEq] {
+                expect(&Predicate::compare(0, op, scalar()), &|text| op.holds(text.cmp(constant)));
+            }
+            expect(&Predicate::StartsWith { column: 0, prefix: constant.into() }, &|text| text.starts_with(constant));
+            for count in [1, 2, 20] {
+                let listed: Vec<String> =
+                    (0..count).map(|n| if n == 0 { constant.to_owned() } else { format!("{constant}{n}") }).collect();
+                let values = listed.iter().cloned().map(Scalar::Utf8).collect();
+                expect(&Predicate::In { column: 0, values }, &|text| listed.iter().any(|listed| listed == text));
+            }
+        }
+    }
+
+    /// A row is asked no further once it is decided: that changes no answer.
+    #[test]
+    fn conditions_of_conditions_are_those_of_all_rows() {
+        const ROWS: u64 = 700;
+        let random =
+            |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 40;
+        let some = |row: u64, of: u64| (random(row * 3 + of) % 5 != 0).then(|| random(row * 7 + of));
+        let decimals = (0..ROWS).map(|row| some(row, 0).map(|n| i128::from(n % 100) - 50)).collect::<Decimal128Array>();
+        let columns: [(&str, ArrayRef); 4] = [
+            ("i", Arc::new((0..ROWS).map(|row| some(row, 1).map(|n| (n % 40) as i64)).collect::<Int64Array>())),
+            ("d", Arc::new(decimals.with_precision_and_scale(15, 2).unwrap())),
+            (
+                "s",
+                Arc::new(
+                    (0..ROWS).map(|row| some(row, 2).map(|n| TEXTS[n as usize % 14])).collect::<StringViewArray>(),
+                ),
+            ),
+            ("f", Arc::new((0..ROWS).map(|row| some(row, 3).map(|n| (n % 9) as f64)).collect::<Float64Array>())),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let leaf = |n: u64| match n % 6 {
+            0 => Predicate::compare(0, CompareOp::Lt, Scalar::Int(i128::from(random(n) % 40))),
+            1 => Predicate::compare(1, CompareOp::GtEq, Scalar::Int(i128::from(random(n) % 100) - 50)),
+            2 => Predicate::eq(2, Scalar::Utf8(TEXTS[random(n) as usize % 14].into())),
+            3 => Predicate::compare(3, CompareOp::NotEq, Scalar::Float((random(n) % 9) as f64)),
+            4 => Predicate::In {
+                column: 0,
+                values: (0..random(n) % 20).map(|k| Scalar::Int(i128::from(k * 3))).collect(),
+            },
+            _ => Predicate::IsNull(random(n) as usize % 4),
+        };
+        fn tree(n: u64, depth: u64, random: &dyn Fn(u64) -> u64, leaf: &dyn Fn(u64) -> Predicate) -> Predicate {
+            let parts = || (0..1 + random(n) % 3).map(|part| tree(n * 5 + part + 1, depth - 1, random, leaf)).collect();
+            match random(n * 11 + depth) % 4 {
+                _ if depth == 0 => leaf(random(n)),
+                0 => Predicate::Not(Box::new(tree(n * 5 + 1, depth - 1, random, leaf))),
+                1 => Predicate::Or(parts()),
+                _ => Predicate::And(parts()),
+            }
+        }
+        /// Every part for every row.
+        fn whole(predicate: &Predicate, batch: &RecordBatch) -> BooleanArray {
+            let join = |parts: &[Predicate], op: fn(&BooleanArray, &BooleanArray) -> _| -> BooleanArray {
+                parts
+                    .iter()
+                    .map(|part| whole(part, batch))
+                    .reduce(|left, right| Result::unwrap(op(&left, &right)))
+                    .unwrap()
+            };
+            match predicate {
+                Predicate::And(parts) => join(parts, and_kleene),
+                Predicate::Or(parts) => join(parts, or_kleene),
+                Predicate::Not(part) => not(&whole(part, batch)).unwrap(),
+                leaf => leaf.evaluate(batch, &|column| Some(column), None).unwrap(),
+            }
+        }
+        let mut matching = 0;
+        for n in 1..2_000 {
+            let predicate = tree(n, 3, &random, &leaf);
+            let expected = whole(&predicate, &batch);
+            let expected: Vec<bool> = expected.iter().map(|result| result == Some(true)).collect();
+            let found = predicate.select(&batch, &|column| Some(column)).unwrap();
+            assert_eq!(found.values().iter().collect::<Vec<_>>(), expected, "{predicate:?}");
+            matching += expected.iter().filter(|matches| **matches).count();
+        }
+        assert!(matching > 100_000, "{matching}");
     }
 
     #[test]
