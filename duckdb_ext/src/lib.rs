@@ -23,11 +23,6 @@ use duckdb_neo::extension::Extension;
 
 use crate::error::{Step, arm_test_panics, guard};
 
-/// What a unit needs is a few large blocks, again and again; the C library would give them back to the operating system each time
-/// and get them anew, page by page. DuckDB has an allocator of its own for the same reason.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Registers everything.
 fn register(extension: &Extension) -> error::Result<()> {
     arm_test_panics();

@@ -77,11 +77,11 @@ pub(crate) fn register(extension: &Extension) -> Result<()> {
         .with_partitioning()
         .with_progress()
         .register(extension)?;
-    // Without a type, so that the function casts what it is given: a macro takes no text for a time.
+    // Without types, so that the function casts what it is given: a macro takes no text for a time.
     let any = LogicalType::create_from_id(extension, LogicalTypeID::Any, Parameters::None)?;
     let scan = SignatureBuilder::new()
         .param(path())
-        .param(FunctionParameter::with_default("version", None::<i64>))
+        .param(FunctionParameter::with_type("version", any.clone()).default_value(None::<i64>))
         .param(FunctionParameter::with_type("timestamp", any).default_value(None::<TimestampTzValue>))
         .param(FunctionParameter::with_default("enums", false))
         .documentation(documentation);

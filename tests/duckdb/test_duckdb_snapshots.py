@@ -154,6 +154,8 @@ def test_versions_and_times(con, store):
     assert counts == [0, ROWS, 2 * ROWS, 3 * ROWS]
     now = con.execute(f"SELECT count(*) FROM soa_scan({store.sql}, timestamp := TIMESTAMPTZ '2999-01-01 00:00:00+00')")
     assert now.fetchone() == (3 * ROWS,)
+    for one in ("'1'", "1::TINYINT", "1::UINTEGER"):
+        assert con.execute(f"SELECT count(*) FROM soa_scan({store.sql}, version := {one})").fetchone() == (ROWS,)
     both = f"SELECT (SELECT count(*) FROM soa_scan({store.sql}, version := 1)), (SELECT count(*) FROM {store.sql})"
     assert con.execute(both).fetchone() == (ROWS, 3 * ROWS)
     for arguments in ("version := 9", "version := -1", "timestamp := '1971-01-01'", "version := 1, timestamp := '2020-01-01'"):

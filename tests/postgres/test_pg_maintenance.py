@@ -74,6 +74,10 @@ def test_segments(things: Database):
         assert rows(session, "SELECT count(*) FROM soa.segments('things') WHERE (max->>'id')::int < 1000") == [(2,)]
         session.execute("ALTER FOREIGN TABLE things OPTIONS (ADD version '1')")
         assert rows(session, "SELECT count(*) FROM soa.segments('things')") == [(2,)]
+        # What is told of the whole store does not ask for that version.
+        session.execute("ALTER FOREIGN TABLE things OPTIONS (SET version '99')")
+        assert "has no version 99" in str(error(session, "SELECT * FROM soa.segments('things')"))
+        assert rows(session, "SELECT count(*) FROM soa.history('things')") == [(5,)]
 
 
 def test_segments_of_partitions(database: Database, tmp_path: Path):

@@ -119,8 +119,13 @@ unsafe fn answer(call: pg_sys::FunctionCallInfo, right: Right, report: &Report) 
     let relation = unsafe { argument(call, 0) };
     let table = permitted_table(pg_sys::Oid::from(relation.value() as u32), right)?;
     let store = table.open()?;
-    // A table that shows an older version has that one's columns and segments.
-    let rows = report.run(&store, &*table.newest()?, &mut check_for_interrupts)?;
+    let snapshot = match report {
+        // A table that shows an older version has that one's.
+        Report::Columns | Report::Segments => table.newest()?,
+        // These are for the whole store, whether it has the table's version or not.
+        _ => store.snapshot()?,
+    };
+    let rows = report.run(&store, &snapshot, &mut check_for_interrupts)?;
     // What is expected: a function of one column has no row type of its own.
     // SAFETY: the call is of such a function.
     unsafe { pg_sys::InitMaterializedSRF(call, pg_sys::MAT_SRF_USE_EXPECTED_DESC) };

@@ -16,10 +16,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Decoding and encoding need large blocks again and again, which the C library gives back to the operating system each time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Struct-of-arrays stores: open folders that DuckDB, Postgres and every reader of Delta Lake query in place.
 #[derive(Debug, Parser)]
 #[command(name = "soa", version, propagate_version = true, arg_required_else_help = true)]
