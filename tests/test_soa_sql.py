@@ -255,7 +255,8 @@ def test_errors_name_the_thing(stores: Path, tmp_path: Path):
     refuse(orders_store, "SELECT custmer_id FROM orders", says=["custmer_id", "customer_id"])
     refuse(orders_store, "SELECT )", says=["not SQL", "Line: 1"])
     refuse(orders_store, "SELECT sqroot(price) FROM orders", says=["sqroot"])
-    refuse(orders_store, "SELECT CAST(note AS INT) FROM orders", says=["note 01 of order"])
+    # Of all rows any may be the first: the segments are read at the same time.
+    refuse(orders_store, "SELECT CAST(note AS INT) FROM orders WHERE order_id = 1", says=["note 01 of order"])
     refuse(orders_store, "SELECT order_id / (order_id - order_id) FROM orders", says=["ivide by zero"])
     refuse(orders_store, "SELECT " + "(" * 3000 + "1" + ")" * 3000, says=["nested too deeply"])
     shouted = shutil.copytree(stores / "customers.soa", tmp_path / "Customers.soa")
