@@ -1,8 +1,8 @@
 //! Arrow arrays as DuckDB's vectors, without copying their values, through the importer of the C API; and DuckDB's rows as
 //! arrays, through its exporter.
 //!
-//! Two things come of that which writing into a vector cannot give: enum columns become dictionary vectors, whose few
-//! entries DuckDB groups and compares instead of every row; and values that nobody looks at are not read either.
+//! What comes of that and writing into a vector cannot give: enum columns become dictionary vectors, whose few entries DuckDB
+//! groups and compares instead of every row.
 
 use std::sync::Arc;
 use std::{mem, ptr};

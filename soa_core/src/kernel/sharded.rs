@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use arrow::record_batch::RecordBatch;
 use hashbrown::DefaultHashBuilder;
@@ -43,8 +43,8 @@ type Key<R> = <<R as KeyedRecord>::KeyColumn as KeyColumn>::Key;
 /// ```
 ///
 /// All methods take `&self`. A record's shard follows from its key, so an operation on one record takes
-/// one lock. A closure that is given to one of them runs under it: it may [`add`](Self::add) records, but must not read the
-/// store or change other records, for it could wait for itself.
+/// one lock. A closure that is given to one of them runs under it: it may [`add`](Self::add) records (to a shard that is
+/// not half full, of four billion), but must not read the store or change other records, for it could wait for itself.
 pub struct ShardedStore<R: KeyedRecord> {
     shards: Box<[Shard<R>]>,
     hasher: DefaultHashBuilder,
@@ -204,10 +204,12 @@ impl<R: KeyedRecord> Shard<R> {
         match self.inbox.push(stored) {
             Ok(waiting) => {
                 // Who adds does not wait for a reader, who may be the same thread: the next one tries again.
-                if waiting >= INBOX_ROWS
-                    && let Ok(settled) = self.settled.0.try_write()
-                {
-                    drop(self.writing(settled));
+                if waiting >= INBOX_ROWS {
+                    match self.settled.0.try_write() {
+                        Ok(settled) => drop(self.writing(settled)),
+                        Err(TryLockError::Poisoned(settled)) => drop(self.writing(settled.into_inner())),
+                        Err(TryLockError::WouldBlock) => {}
+                    }
                 }
                 Ok(())
             }
