@@ -32,9 +32,10 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowPrimitiveType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType as ArrowType, Date32Type, Decimal32Type, Decimal64Type, Decimal128Type,
+    DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    IntervalMonthDayNanoType, Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use duckdb_neo::connection::{Context, FFILink};
 use duckdb_neo::data_chunk::DataChunkRef;
@@ -437,9 +438,13 @@ enum Values {
         bytes: Buffer,
         width: usize,
     },
+    /// 32-bit decimals of which DuckDB keeps the low 16.
+    Half {
+        bytes: Buffer,
+    },
     Text(StringViewArray),
     Bytes(BinaryViewArray),
-    /// In place: an enum as DuckDB's dictionary vectors, lists, structs and maps.
+    /// In place: an enum or texts of few values as DuckDB's dictionary vectors, long texts, lists, structs and maps.
     InPlace(ArrowFeed),
     /// An index per value, and what stands behind each index.
     Names {
@@ -451,7 +456,7 @@ enum Values {
 impl Column {
     /// Whether a column is handed over in place by [`new`](Self::new): then it must have no other rows than those wanted.
     pub(crate) fn is_in_place(data_type: &DataType, array: &ArrayRef) -> bool {
-        data_type.is_nested() || (matches!(data_type, DataType::Enum(_)) && is_small(array))
+        data_type.is_nested() || (matches!(data_type, DataType::Enum(_) | DataType::Utf8) && is_shared(array))
     }
 
     /// Chooses the way for a column that the store has declared as `data_type`.
@@ -473,9 +478,11 @@ impl Column {
             DataType::Float32 => fixed::<Float32Type>(array),
             DataType::Float64 => fixed::<Float64Type>(array),
             DataType::Decimal { precision, .. } => decimal(array, *precision),
-            DataType::Utf8 => array.as_string_view_opt().cloned().map(Values::Text),
             DataType::Binary => array.as_binary_view_opt().cloned().map(Values::Bytes),
-            DataType::Enum(_) if is_small(array) => Some(Values::InPlace(ArrowFeed::new(context, array)?)),
+            DataType::Enum(_) | DataType::Utf8 if is_shared(array) => {
+                Some(Values::InPlace(ArrowFeed::new(context, array)?))
+            }
+            DataType::Utf8 => array.as_string_view_opt().cloned().map(Values::Text).or_else(|| names(array)),
             DataType::Enum(_) => names(array),
             DataType::Date => fixed::<Date32Type>(array),
             DataType::Timestamp { .. } => fixed::<TimestampMicrosecondType>(array),
@@ -549,6 +556,10 @@ impl Column {
             Values::Narrow { bytes, width } => {
                 let (values, _) = bytes.as_chunks::<{ size_of::<i128>() }>();
                 vector.write_narrowed(&rows.of(values), *width)?;
+            }
+            Values::Half { bytes } => {
+                let (values, _) = bytes.as_chunks::<{ size_of::<i32>() }>();
+                vector.write_narrowed(&rows.of(values), size_of::<i16>())?;
             }
             Values::Text(text) => vector.write_views(&rows.of(text.views()), text.data_buffers(), nulls.as_ref())?,
             Values::Bytes(bytes) => {
@@ -628,6 +639,16 @@ fn uuids(array: &ArrayRef) -> Option<Values> {
 }
 
 fn decimal(array: &ArrayRef, precision: u8) -> Option<Values> {
+    // In an Arrow form they may be shorter.
+    match array.data_type() {
+        ArrowType::Decimal32(_, _) if precision <= DIGITS_IN_16_BITS => {
+            let bytes = array.as_primitive::<Decimal32Type>().values().inner().clone();
+            return Some(Values::Half { bytes });
+        }
+        ArrowType::Decimal32(_, _) => return fixed::<Decimal32Type>(array),
+        ArrowType::Decimal64(_, _) => return fixed::<Decimal64Type>(array),
+        _ => {}
+    }
     let bytes = array.as_primitive_opt::<Decimal128Type>()?.values().inner().clone();
     Some(if precision <= DIGITS_IN_16_BITS {
         Values::Narrow { bytes, width: size_of::<i16>() }
@@ -640,8 +661,18 @@ fn decimal(array: &ArrayRef, precision: u8) -> Option<Values> {
     })
 }
 
-/// The most variants for which a dictionary vector pays: DuckDB makes each chunk's entries anew.
+/// The most variants or texts for which a dictionary vector pays: DuckDB makes each chunk's entries anew.
 const DICTIONARY_ENTRIES_MAX: usize = 64;
+
+/// Whether the texts of an array are handed over in place.
+fn is_shared(array: &ArrayRef) -> bool {
+    is_small(array) || has_long_texts(array)
+}
+
+/// Whether there are texts that are not in their views: referring to them takes less than copying them.
+fn has_long_texts(array: &ArrayRef) -> bool {
+    array.as_string_view_opt().is_some_and(|texts| !texts.data_buffers().is_empty())
+}
 
 fn is_small(array: &ArrayRef) -> bool {
     array.as_dictionary_opt::<UInt8Type>().is_some_and(|dictionary| dictionary.values().len() <= DICTIONARY_ENTRIES_MAX)

@@ -179,26 +179,26 @@ impl OutputVector<'_> {
         Ok(())
     }
 
-    /// Copies the low `width` bytes of 128-bit integers.
+    /// Copies the low `width` bytes of integers of `WIDE` bytes.
     ///
     /// # Panics
     ///
-    /// When there are not as many values as rows, or `width` is not 2, 4 or 8.
-    pub(crate) fn write_narrowed(&mut self, values: &[[u8; size_of::<i128>()]], width: usize) -> Result<()> {
+    /// When there are not as many values as rows, or `width` is not 2, 4 or 8, or not less than `WIDE`.
+    pub(crate) fn write_narrowed<const WIDE: usize>(&mut self, values: &[[u8; WIDE]], width: usize) -> Result<()> {
         assert_eq!(values.len(), self.rows, "one value per row");
         match width {
-            2 => self.write_low_bytes::<2>(values),
-            4 => self.write_low_bytes::<4>(values),
-            8 => self.write_low_bytes::<8>(values),
+            2 => self.write_low_bytes::<WIDE, 2>(values),
+            4 => self.write_low_bytes::<WIDE, 4>(values),
+            8 => self.write_low_bytes::<WIDE, 8>(values),
             _ => panic!("decimals have 2, 4, 8 or 16 bytes, not {width}"),
         }
     }
 
-    fn write_low_bytes<const WIDTH: usize>(&mut self, values: &[[u8; size_of::<i128>()]]) -> Result<()> {
+    fn write_low_bytes<const WIDE: usize, const WIDTH: usize>(&mut self, values: &[[u8; WIDE]]) -> Result<()> {
         let target = self.slots::<[u8; WIDTH]>()?;
         for (slot, value) in target.iter_mut().zip(values) {
             // Little-endian, as the assertion below requires: the low bytes come first.
-            let (low, _) = value.split_first_chunk::<WIDTH>().expect("16 bytes begin with up to 8 bytes");
+            let (low, _) = value.split_first_chunk::<WIDTH>().expect("wide integers begin with narrower ones");
             slot.write(*low);
         }
         Ok(())

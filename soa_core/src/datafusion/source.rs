@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
-use arrow::compute::filter_record_batch;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, Statistics};
@@ -351,9 +350,7 @@ impl Reader {
             Some(selected) if selected.true_count() == 0 => Ok(None),
             // Every row is tested again. To take out less than half of them beforehand costs more than it saves.
             Some(selected) if selected.true_count() < selected.len() / 2 => {
-                let rows = self.plan.read(unit)?;
-                let context = crate::error::Error::arrow("cannot filter rows");
-                filter_record_batch(&rows, &selected).map(Some).map_err(context)
+                self.plan.read_selected(unit, &selected).map(Some)
             }
             _ => self.plan.read(unit).map(Some),
         }

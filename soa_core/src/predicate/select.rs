@@ -9,9 +9,9 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::{and_kleene, is_null, not, or_kleene};
 use arrow::datatypes::{
-    BinaryViewType, ByteViewType, DataType as ArrowType, Date32Type, Decimal128Type, DurationMicrosecondType,
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, StringViewType, Time64MicrosecondType,
-    TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    BinaryViewType, ByteViewType, DataType as ArrowType, Date32Type, Decimal32Type, Decimal64Type, Decimal128Type,
+    DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, StringViewType,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
 use hashbrown::HashSet;
@@ -178,6 +178,8 @@ fn test(array: &ArrayRef, test: &Test<'_>, wanted: Wanted<'_>) -> Result<Boolean
         ArrowType::Timestamp(TimeUnit::Microsecond, _) => ints::<TimestampMicrosecondType>(array, test, wanted),
         ArrowType::Time64(TimeUnit::Microsecond) => ints::<Time64MicrosecondType>(array, test, wanted),
         ArrowType::Duration(TimeUnit::Microsecond) => ints::<DurationMicrosecondType>(array, test, wanted),
+        ArrowType::Decimal32(_, _) => ints::<Decimal32Type>(array, test, wanted),
+        ArrowType::Decimal64(_, _) => ints::<Decimal64Type>(array, test, wanted),
         ArrowType::Decimal128(precision, _) if *precision <= DIGITS_IN_64_BITS => {
             whole_numbers(array.as_primitive::<Decimal128Type>(), test, wanted, |value| value as i64)
         }
@@ -441,7 +443,7 @@ fn floats<T: ArrowPrimitiveType>(
     }
 }
 
-/// Tests each name of an enum's dictionary once, then looks the rows' answers up.
+/// Tests each text of a dictionary once, then looks the rows' answers up.
 fn variants(array: &ArrayRef, test: &Test<'_>, wanted: Wanted<'_>) -> Option<BooleanArray> {
     let dictionary = array.as_dictionary_opt::<UInt8Type>()?;
     let names: &StringArray = dictionary.values().as_string_opt()?;

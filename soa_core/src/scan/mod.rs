@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::filter_record_batch;
+use arrow::compute::FilterBuilder;
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::predicate::{Predicate, Scalar, Truth};
-use crate::schema::arrow_field;
-use crate::store::{Overlay, Segment, Snapshot, key_hashes};
+use crate::schema::{Schema, arrow_field};
+use crate::store::{Overlay, Segment, Snapshot, decoded, key_hashes};
 
 pub use crate::store::UNIT_ROWS;
 
@@ -46,9 +46,10 @@ enum Source {
 }
 
 impl Unit {
+    /// Columns of its rows, as its file has them.
     fn read(&self, columns: &[usize]) -> Result<Vec<ArrayRef>> {
         match &self.source {
-            Source::Segment { segment, ordinal } => segment.read(*ordinal, columns),
+            Source::Segment { segment, ordinal } => segment.read_encoded(*ordinal, columns),
             Source::Log { overlay, block } => overlay.read(*block, columns),
         }
     }
@@ -265,12 +266,22 @@ impl ScanPlan {
     /// When there is no such unit.
     pub fn read(&self, unit: usize) -> Result<RecordBatch> {
         let unit = &self.0.units[unit];
-        let arrays = unit.read(&self.0.request.columns)?;
-        batch(&self.0.schema, arrays, unit.rows)
+        self.decoded(&unit.read(&self.0.request.columns)?, unit.rows)
+    }
+
+    /// A batch of arrays as a file has them.
+    fn decoded(&self, arrays: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
+        let schema = self.0.snapshot.schema();
+        let columns = arrays.iter().zip(&self.0.request.columns);
+        let arrays = columns.map(|(array, column)| decoded(array, schema.field(*column).data_type()));
+        batch(&self.0.schema, arrays.collect::<Result<_>>()?, rows)
     }
 
     /// All rows of a unit as they lie in its files, deleted ones included, and which are not deleted; `None` if all are
     /// left. For hosts that copy rows anyway and can leave some out on the way.
+    ///
+    /// Two kinds of columns may come in another type than [`arrow_schema`](Self::arrow_schema) says, each batch in its own:
+    /// text of few values as `Dictionary(UInt8, Utf8)`, and decimals of up to 9 or 18 digits as `Decimal32` or `Decimal64`.
     ///
     /// # Errors
     ///
@@ -285,7 +296,7 @@ impl ScanPlan {
             Source::Segment { segment, ordinal } => {
                 let (arrays, live) = segment.read_in_place(*ordinal, &self.0.request.columns)?;
                 let rows = live.as_ref().map_or(planned.rows, BooleanBuffer::len);
-                Ok((batch(&self.0.schema, arrays, rows)?, live))
+                Ok((batch(&encoded_schema(&self.0.schema, &arrays), arrays, rows)?, live))
             }
             Source::Log { .. } => Ok((self.read(unit)?, None)),
         }
@@ -308,12 +319,28 @@ impl ScanPlan {
         if let Some(rows) = self.read_matching(planned, predicate)? {
             return Ok(rows);
         }
-        let rows = self.read(unit)?;
-        let selected = self.select(unit, predicate)?;
-        if selected.true_count() == rows.num_rows() {
-            return Ok(rows);
+        self.read_selected(unit, &self.select(unit, predicate)?)
+    }
+
+    /// Some of the rows that [`read`](Self::read) gives of a unit.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and when `selected` has another length than there are rows.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such unit.
+    pub fn read_selected(&self, unit: usize, selected: &BooleanArray) -> Result<RecordBatch> {
+        let rows = selected.true_count();
+        if rows == selected.len() {
+            return self.read(unit);
         }
-        filter_record_batch(&rows, &selected).map_err(Error::arrow("cannot filter rows"))
+        let arrays = self.0.units[unit].read(&self.0.request.columns)?;
+        let filter = FilterBuilder::new(selected).optimize().build();
+        let left = arrays.iter().map(|array| filter.filter(array));
+        let left = left.collect::<Result<Vec<_>, _>>().map_err(Error::arrow("cannot filter rows"))?;
+        self.decoded(&left, rows)
     }
 
     /// What `predicate`, which need not be the request's, can be for the rows of a unit, by metadata alone.
@@ -344,10 +371,7 @@ impl ScanPlan {
     pub fn select(&self, unit: usize, predicate: &Predicate) -> Result<BooleanArray> {
         let unit = &self.0.units[unit];
         let tested = predicate.columns();
-        let schema = self.0.snapshot.schema();
-        let fields: Vec<_> = tested.iter().map(|column| arrow_field(schema.field(*column))).collect();
-        let arrays = unit.read(&tested)?;
-        let tested_batch = batch(&Arc::new(ArrowSchema::new(fields)), arrays, unit.rows)?;
+        let tested_batch = tested_rows(self.0.snapshot.schema(), &tested, unit.read(&tested)?, unit.rows)?;
         predicate.select(&tested_batch, &|column| tested.iter().position(|tested| *tested == column))
     }
 
@@ -357,6 +381,31 @@ impl ScanPlan {
         let found = segment.read_matching(*ordinal, &self.0.request.columns, predicate)?;
         found.map(|(rows, arrays)| batch(&self.0.schema, arrays, rows)).transpose()
     }
+}
+
+/// Rows that a predicate is to be evaluated on, of these columns of a table, as its files have them.
+///
+/// # Errors
+///
+/// When the arrays are of different lengths.
+pub(crate) fn tested_rows(
+    schema: &Schema,
+    columns: &[usize],
+    arrays: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch> {
+    let fields: Vec<_> = columns.iter().map(|column| arrow_field(schema.field(*column))).collect();
+    batch(&encoded_schema(&Arc::new(ArrowSchema::new(fields)), &arrays), arrays, rows)
+}
+
+/// The schema with the types that the arrays have.
+fn encoded_schema(schema: &SchemaRef, arrays: &[ArrayRef]) -> SchemaRef {
+    if schema.fields().iter().zip(arrays).all(|(field, array)| field.data_type() == array.data_type()) {
+        return Arc::clone(schema);
+    }
+    let fields = schema.fields().iter().zip(arrays);
+    let fields = fields.map(|(field, array)| field.as_ref().clone().with_data_type(array.data_type().clone()));
+    Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()))
 }
 
 fn batch(schema: &SchemaRef, arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take};
-use arrow::datatypes::Schema as ArrowSchema;
 use roaring::RoaringBitmap;
 
 use super::guard::Guard;
@@ -20,8 +19,8 @@ use super::{Store, UNIT_ROWS, delta_schema, maintain};
 use crate::convert::{cast_batch, cast_column};
 use crate::error::{Error, Result};
 use crate::predicate::{Predicate, Scalar};
-use crate::scan::ScanRequest;
-use crate::schema::{Schema, arrow_field, arrow_schema};
+use crate::scan::{ScanRequest, tested_rows};
+use crate::schema::{Schema, arrow_schema};
 
 /// What came of an edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +60,6 @@ impl Condemned for Matching<'_> {
             return Ok(found);
         }
         let columns = self.predicate.columns();
-        let fields: Vec<_> = columns.iter().map(|column| arrow_field(self.schema.field(*column))).collect();
-        let fields = Arc::new(ArrowSchema::new(fields));
         let position = |column: usize| columns.iter().position(|known| *known == column);
         let mut start = 0_u64;
         for (unit, rows) in segment.units()?.iter().enumerate() {
@@ -83,9 +80,7 @@ impl Condemned for Matching<'_> {
                 continue;
             }
             let count = usize::try_from(*rows).map_err(|_| too_many())?;
-            let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(count));
-            let batch = RecordBatch::try_new_with_options(Arc::clone(&fields), file.read(unit, &columns)?, &options)
-                .map_err(Error::arrow("cannot put columns together"))?;
+            let batch = tested_rows(self.schema, &columns, file.read_encoded(unit, &columns)?, count)?;
             let selected = self.predicate.select(&batch, &position)?;
             found.extend(selected.values().set_indices_u32().map(|row| first + row));
         }

@@ -77,6 +77,7 @@ pub use self::log::Commit;
 pub use self::maintain::{Changes, CompactOptions, CompactProgress, Compacted, Compression, VacuumOptions, Vacuumed};
 pub(crate) use self::overlay::Overlay;
 pub use self::report::Report;
+pub(crate) use self::segment::decoded;
 pub use self::segment::{Form, Segment};
 pub use self::snapshot::{Snapshot, SnapshotId};
 pub use self::typed::TypedStore;

@@ -5,9 +5,9 @@
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use arrow::datatypes::{
-    DataType as ArrowType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    DataType as ArrowType, Date32Type, Decimal32Type, Decimal64Type, Decimal128Type, DurationMicrosecondType,
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
+    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use chrono::{DateTime, NaiveDate, SecondsFormat};
 use serde_json::{Map, Number, Value};
@@ -33,7 +33,7 @@ impl ColumnStats {
     /// Of no rows.
     pub(super) const EMPTY: Self = Self { nulls: 0, min: None, max: None, has_nan: false };
 
-    /// The statistics of an array in the Arrow type of its column.
+    /// The statistics of an array in the Arrow type of its column, or one in which an Arrow form may have it.
     pub(super) fn of(array: &ArrayRef) -> Self {
         let (min, max, has_nan) = match array.data_type() {
             ArrowType::Boolean => {
@@ -55,6 +55,8 @@ impl ColumnStats {
             ArrowType::Timestamp(_, _) => ints::<TimestampMicrosecondType>(array),
             ArrowType::Time64(_) => ints::<Time64MicrosecondType>(array),
             ArrowType::Duration(_) => ints::<DurationMicrosecondType>(array),
+            ArrowType::Decimal32(_, _) => ints::<Decimal32Type>(array),
+            ArrowType::Decimal64(_, _) => ints::<Decimal64Type>(array),
             ArrowType::Decimal128(_, _) => ints::<Decimal128Type>(array),
             ArrowType::Float32 => floats(array.as_primitive::<Float32Type>(), f64::from),
             ArrowType::Float64 => floats(array.as_primitive::<Float64Type>(), |value| value),

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{Float64Type, Int64Type};
+use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Decimal128Type, Float64Type, Int64Type};
 use soa_core::Result;
 use soa_core::predicate::{CompareOp, Predicate, Scalar};
 use soa_core::scan::ScanRequest;
@@ -27,7 +27,11 @@ const CASE_TIME_MAX: Duration = Duration::from_secs(20);
 /// No row has this key.
 const TWICE: i64 = i64::MIN;
 
-type Rows = BTreeMap<i64, (u64, String)>;
+/// By key: the bits of the price, the amount in cents, the city and the note.
+type Rows = BTreeMap<i64, (u64, i128, String, String)>;
+
+/// Few different texts: an Arrow form has a dictionary of them.
+const CITIES: [&str; 3] = ["Oslo", "Bern", "a city with a name of more than twelve bytes"];
 
 /// A store with files of every kind, and what it holds.
 struct Template {
@@ -42,7 +46,12 @@ fn batch(rows: &[(i64, f64, String)]) -> RecordBatch {
     let ids: ArrayRef = Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>());
     let prices: ArrayRef = Arc::new(rows.iter().map(|row| row.1).collect::<Float64Array>());
     let notes: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.2)));
-    RecordBatch::try_from_iter([("id", ids), ("price", prices), ("note", notes)]).unwrap()
+    let amounts = rows.iter().map(|row| i128::from(row.0) * 1_001).collect::<Decimal128Array>();
+    let amounts: ArrayRef = Arc::new(amounts.with_precision_and_scale(15, 2).unwrap());
+    let city = |row: &(i64, f64, String)| CITIES[usize::try_from(row.0).unwrap() % CITIES.len()];
+    let cities: ArrayRef = Arc::new(rows.iter().map(|row| Some(city(row))).collect::<StringArray>());
+    let columns = [("id", ids), ("price", prices), ("amount", amounts), ("city", cities), ("note", notes)];
+    RecordBatch::try_from_iter(columns).unwrap()
 }
 
 fn some_rows(ids: impl Iterator<Item = i64>, round: i64) -> Vec<(i64, f64, String)> {
@@ -52,17 +61,19 @@ fn some_rows(ids: impl Iterator<Item = i64>, round: i64) -> Vec<(i64, f64, Strin
 
 fn read(store: &Store) -> Result<Rows> {
     let snapshot = store.snapshot()?;
-    let plan = snapshot.plan(&ScanRequest { columns: vec![0, 1, 2], ..Default::default() })?;
+    let plan = snapshot.plan(&ScanRequest { columns: vec![0, 1, 2, 3, 4], ..Default::default() })?;
     let mut rows = Rows::new();
     for unit in 0..plan.units().len() {
         let batch = plan.read(unit)?;
         let (ids, prices) =
             (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_primitive::<Float64Type>());
-        for (row, note) in batch.column(2).as_string_view().iter().enumerate() {
-            let value = (prices.value(row).to_bits(), note.unwrap_or_default().to_owned());
+        let (amounts, cities) = (batch.column(2).as_primitive::<Decimal128Type>(), batch.column(3).as_string_view());
+        for (row, note) in batch.column(4).as_string_view().iter().enumerate() {
+            let note = note.unwrap_or_default().to_owned();
+            let value = (prices.value(row).to_bits(), amounts.value(row), cities.value(row).to_owned(), note);
             if rows.insert(ids.value(row), value).is_some() {
                 // Makes it another table than there was.
-                rows.insert(TWICE, (0, format!("key {} occurs twice", ids.value(row))));
+                rows.insert(TWICE, (0, 0, String::new(), format!("key {} occurs twice", ids.value(row))));
             }
         }
     }
@@ -74,6 +85,8 @@ fn template() -> Template {
     let fields = vec![
         Field::new("id", DataType::Int64),
         Field::new("price", DataType::Float64),
+        Field::new("amount", DataType::Decimal { precision: 15, scale: 2 }),
+        Field::new("city", DataType::Utf8),
         Field::nullable("note", DataType::Utf8),
     ];
     let store = Store::create(dir.path().join("store"), Schema::new(fields).unwrap().with_key("id").unwrap()).unwrap();

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema, SchemaRef};
 use arrow_ipc::reader::{RecordBatchDecoder, read_footer_length};
@@ -16,12 +16,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::checksum::column_checksum;
+use super::encoding::{encoded, encoded_type};
 use super::write::compact;
 use super::zone_map::{Zone, ZoneMap};
 use crate::convert::{null_column, remap_enums};
 use crate::error::{Error, Result};
 use crate::predicate::Bounds;
-use crate::schema::{Field, arrow_field};
+use crate::schema::{DataType, Field, arrow_field};
 use crate::store::io::Backend;
 use crate::store::stats::ColumnStats;
 use crate::store::{FORMAT_VERSION, UNIT_ROWS};
@@ -43,19 +44,22 @@ pub(super) fn write(
     batches: &[RecordBatch],
     out: &mut dyn Write,
 ) -> Result<Vec<ColumnStats>, arrow::error::ArrowError> {
-    let Some(first) = batches.first() else { return Ok(Vec::new()) };
+    let Some(declared) = batches.first().map(RecordBatch::schema) else { return Ok(Vec::new()) };
+    let batches = encoded(batches)?;
+    let first = &batches[0];
     let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)?;
     let buffered = BufWriter::with_capacity(WRITE_BUFFER_LEN, out);
     let mut writer = FileWriter::try_new_with_options(buffered, &first.schema(), options)?;
     let mut zones = Vec::with_capacity(batches.len() * first.num_columns());
     let mut totals = vec![ColumnStats::EMPTY; first.num_columns()];
     let mut rows = 0;
-    for batch in batches {
+    for batch in &batches {
         let batch = compact(batch);
         writer.write(&batch)?;
         rows += batch.num_rows();
-        for (array, total) in batch.columns().iter().zip(&mut totals) {
-            let zone = Zone { stats: ColumnStats::of(array), checksum: column_checksum(array) };
+        for ((array, field), total) in batch.columns().iter().zip(declared.fields()).zip(&mut totals) {
+            let checksum = column_checksum(array, field.data_type());
+            let zone = Zone { stats: ColumnStats::of(array), checksum };
             *total = std::mem::replace(total, ColumnStats::EMPTY).merge(zone.stats.clone());
             zones.push(zone);
         }
@@ -189,7 +193,7 @@ impl ArrowForm {
         }
     }
 
-    /// A column of a batch, in place. The first time, its checksum and its values are checked.
+    /// A column of a batch, in place and as it is encoded. The first time, its checksum and its values are checked.
     pub(super) fn column(&self, batch: usize, column: usize) -> Result<ArrayRef> {
         let slot = &self.arrays[batch * self.fields.len() + column];
         if let Some(array) = slot.get() {
@@ -225,10 +229,14 @@ impl ArrowForm {
             .read_record_batch()
             .map_err(|error| error.to_string())?;
         let array = Arc::clone(decoded.column(0));
-        if column_checksum(&array) != self.zones.get(batch, column).checksum {
+        if column_checksum(&array, arrow_field(field).data_type()) != self.zones.get(batch, column).checksum {
             return Err("it does not match its checksum".into());
         }
-        if array.logical_null_count() > 0 && !field.is_nullable() {
+        let nulls = array.logical_null_count();
+        if nulls > array.null_count() && *field.data_type() == DataType::Utf8 {
+            return Err("one of its texts is NULL".into());
+        }
+        if nulls > 0 && !field.is_nullable() {
             return Err("it holds NULL where there must be none".into());
         }
         remap_enums(&array, field).map_err(|error| error.to_string())
@@ -291,7 +299,8 @@ fn check_schema(schema: &ArrowSchema, fields: &[Field]) -> Result<usize, String>
     }
     for (found, field) in schema.fields().iter().zip(fields) {
         let expected = arrow_field(field);
-        if found.name() != expected.name() || found.data_type() != expected.data_type() {
+        let is_encoded = || encoded_type(expected.data_type()).as_ref() == Some(found.data_type());
+        if found.name() != expected.name() || (found.data_type() != expected.data_type() && !is_encoded()) {
             return Err(format!("its column \"{}\" is not the table's column \"{}\"", found.name(), field.name()));
         }
     }
@@ -359,8 +368,8 @@ impl Layout {
     }
 }
 
-/// Reads the dictionary of an enum column. Its names are matched to the table's when rows are read, so that
-/// damage to it shows as a name that the table does not know.
+/// Reads the dictionary of an enum column or of a text column. The names of an enum are matched to the table's when rows are
+/// read, so that damage to it shows as a name that the table does not know; texts are among what the checksum is of.
 fn read_dictionary(
     block: &Buffer,
     at: BlockAt,

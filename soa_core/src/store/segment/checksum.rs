@@ -4,11 +4,24 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::datatypes::{DataType as ArrowType, UInt8Type};
 
-/// CRC-32C over the validity bits, if any value is NULL, then each buffer of the array, and then the arrays inside it.
+/// CRC-32C over the validity bits, if any value is NULL, then each buffer of the array, and then the arrays inside it. Of a
+/// text column (`declared` says whether it is one) with a dictionary, then over this.
 ///
 /// The array must not be a slice of a larger one.
-pub(super) fn column_checksum(array: &ArrayRef) -> u32 {
-    append(0, array)
+pub(super) fn column_checksum(array: &ArrayRef, declared: &ArrowType) -> u32 {
+    let crc = append(0, array);
+    match (declared, array.as_dictionary_opt::<UInt8Type>()) {
+        (ArrowType::Utf8View, Some(dictionary)) => {
+            dictionary.values().as_string::<i32>().iter().flatten().fold(crc, append_text)
+        }
+        _ => crc,
+    }
+}
+
+/// Its length, so that no two lists of texts are the same bytes, and the text.
+fn append_text(crc: u32, text: &str) -> u32 {
+    let crc = crc32c::crc32c_append(crc, &(text.len() as u32).to_le_bytes());
+    crc32c::crc32c_append(crc, text.as_bytes())
 }
 
 fn append(mut crc: u32, array: &ArrayRef) -> u32 {

@@ -7,6 +7,7 @@ use arrow::array::ArrayRef;
 
 use super::Form;
 use super::arrow_form::{self, ArrowForm};
+use super::encoding::decoded;
 use super::key_index::KeyIndex;
 use super::parquet_form::{Checksums, ParquetForm};
 use super::partition::PartitionValue;
@@ -332,8 +333,16 @@ impl SegmentFile {
         Ok(form)
     }
 
-    /// Columns of a unit, in their Arrow types. A damaged Arrow form is read around where Parquet is good.
+    /// Columns of a unit, in their Arrow types.
     pub(in crate::store) fn read(&self, unit: usize, columns: &[usize]) -> Result<Vec<ArrayRef>> {
+        let arrays = self.read_encoded(unit, columns)?;
+        let fields = columns.iter().map(|column| self.table.schema.field(*column));
+        arrays.iter().zip(fields).map(|(array, field)| decoded(array, field.data_type())).collect()
+    }
+
+    /// Columns of a unit, in their Arrow types or those in which the file has them. A damaged Arrow form is read around where
+    /// Parquet is good.
+    pub(in crate::store) fn read_encoded(&self, unit: usize, columns: &[usize]) -> Result<Vec<ArrayRef>> {
         let units = self.units()?;
         let rows =
             usize::try_from(units[unit]).map_err(|_| Error::damaged(self.parquet_path(), "a unit is too large"))?;
@@ -464,6 +473,7 @@ impl SegmentFile {
                 totals[column] = totals[column].clone().merge(ColumnStats::of(array));
                 let differs = arrow
                     .and_then(|arrow| arrow.column(unit, column).ok())
+                    .and_then(|other| decoded(&other, self.table.stored[column].data_type()).ok())
                     .is_some_and(|other| !same_values(array, &other));
                 if differs {
                     let name = self.table.stored[column].name();

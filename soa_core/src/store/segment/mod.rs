@@ -2,6 +2,7 @@
 
 mod arrow_form;
 mod checksum;
+mod encoding;
 mod file;
 mod key_index;
 mod parquet_form;
@@ -24,6 +25,7 @@ use super::vector::DeletionVector;
 use crate::error::{Error, Result};
 use crate::predicate::{Bounds, Predicate, Scalar};
 
+pub(crate) use self::encoding::decoded;
 pub(super) use self::file::{SegmentFile, SegmentMeta, Table};
 pub(super) use self::key_index::{hash_of, hashes_of};
 pub(super) use self::partition::PartitionValue;
@@ -170,6 +172,13 @@ impl Segment {
 
     /// Columns of the rows of a unit that are left, in their Arrow types.
     pub(crate) fn read(&self, unit: usize, columns: &[usize]) -> Result<Vec<ArrayRef>> {
+        let schema = self.file.schema();
+        let arrays = self.read_encoded(unit, columns)?;
+        arrays.iter().zip(columns).map(|(array, column)| decoded(array, schema.field(*column).data_type())).collect()
+    }
+
+    /// Columns of the rows of a unit that are left, as the file has them.
+    pub(crate) fn read_encoded(&self, unit: usize, columns: &[usize]) -> Result<Vec<ArrayRef>> {
         let (arrays, live) = self.read_in_place(unit, columns)?;
         let Some(live) = live.map(|live| BooleanArray::new(live, None)) else { return Ok(arrays) };
         let filtered = arrays.iter().map(|array| filter(array, &live));
@@ -195,13 +204,13 @@ impl Segment {
         self.file.may_hold(unit, column, values)
     }
 
-    /// Columns of all rows of a unit, deleted ones included, and which are left; `None` if all are.
+    /// Columns of all rows of a unit, deleted ones included, as the file has them; and which are left, `None` if all are.
     pub(crate) fn read_in_place(
         &self,
         unit: usize,
         columns: &[usize],
     ) -> Result<(Vec<ArrayRef>, Option<BooleanBuffer>)> {
-        Ok((self.file.read(unit, columns)?, self.live(unit)?))
+        Ok((self.file.read_encoded(unit, columns)?, self.live(unit)?))
     }
 
     /// The units in which keys may be, of which these are the hashes; `None` if that is not known without reading keys.

@@ -59,8 +59,11 @@ impl SegmentFile {
     pub(in crate::store) fn arrow_bytes_min(&self) -> u64 {
         let bits = |data_type: &DataType| match data_type {
             DataType::Bool => 1,
-            DataType::Int8 | DataType::UInt8 | DataType::Enum(_) => 8,
+            // Text and decimals may be encoded.
+            DataType::Int8 | DataType::UInt8 | DataType::Enum(_) | DataType::Utf8 => 8,
             DataType::Int16 | DataType::UInt16 => 16,
+            DataType::Decimal { precision: ..=9, .. } => 32,
+            DataType::Decimal { precision: ..=18, .. } => 64,
             DataType::Int32 | DataType::UInt32 | DataType::Float32 | DataType::Date => 32,
             DataType::Int64
             | DataType::UInt64
@@ -68,7 +71,7 @@ impl SegmentFile {
             | DataType::Timestamp { .. }
             | DataType::Time
             | DataType::Duration => 64,
-            DataType::Decimal { .. } | DataType::Utf8 | DataType::Binary | DataType::Uuid => 128,
+            DataType::Decimal { .. } | DataType::Binary | DataType::Uuid => 128,
             // Where each list ends; or no list may be NULL, nor what is in it.
             DataType::List(_) | DataType::Map { .. } => 32,
             DataType::FixedList(..) | DataType::Struct(_) => 0,
