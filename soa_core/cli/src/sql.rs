@@ -188,7 +188,9 @@ impl Session {
 
     async fn run(&self, statement: Statement) -> CommandResult {
         check_reads(&statement)?;
-        let config = SessionConfig::new().with_target_partitions(self.threads).with_information_schema(true);
+        let mut config = SessionConfig::new().with_target_partitions(self.threads).with_information_schema(true);
+        // See `SnapshotTable`.
+        config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
         let context = SessionContext::new_with_config(config);
         for (name, store) in &self.stores {
             let table = Arc::new(SnapshotTable::new(store.snapshot()?));

@@ -4,7 +4,10 @@
 //! joins; that a query sees one version of each, however often it names it, follows from the snapshot. Projections, limits
 //! and filters reach the scan. Filters are only *used* there, to leave out segments, units and rows: DataFusion tests the
 //! rows that come again. Filters that a query finds while it runs (the least of the ten largest values so far, the keys of
-//! the other side of a join) are used likewise, unit by unit.
+//! the other side of a join) are used likewise, unit by unit, in sessions whose option
+//! `datafusion.optimizer.enable_aggregate_dynamic_filter_pushdown` is false. By default it is true, and then a filter may be
+//! one of an aggregation, which DataFusion 55.2 gets wrong: beside `min(b)` it takes `min(-a)` for nothing. A scan cannot tell
+//! them apart.
 //!
 //! Columns have the Arrow types of [`DataType`](crate::schema::DataType)'s table: enums are dictionaries, text is `Utf8View`.
 //!
@@ -63,6 +66,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use self::source::SnapshotSource;
 use crate::error::Error;
+use crate::predicate::Predicate;
 use crate::schema::arrow_schema;
 use crate::store::Snapshot;
 
@@ -70,13 +74,20 @@ use crate::store::Snapshot;
 pub struct SnapshotTable {
     snapshot: Arc<Snapshot>,
     schema: SchemaRef,
+    /// Which rows it has; all, if `None`.
+    rows: Option<Predicate>,
 }
 
 impl SnapshotTable {
     /// The rows of `snapshot`.
     pub fn new(snapshot: Arc<Snapshot>) -> Self {
         let schema = arrow_schema(snapshot.schema());
-        Self { snapshot, schema }
+        Self { snapshot, schema, rows: None }
+    }
+
+    /// The rows of `snapshot` for which `predicate` is true: those and no others, so that nothing above has to test them.
+    pub fn matching(snapshot: Arc<Snapshot>, predicate: Predicate) -> Self {
+        Self { rows: Some(predicate), ..Self::new(snapshot) }
     }
 
     /// The snapshot that is read.
@@ -121,7 +132,8 @@ impl TableProvider for SnapshotTable {
         let limit = limit.filter(|_| filters.is_empty());
         let filters = filters.iter().filter_map(|filter| self.understood(filter)).collect();
         let partitions = state.config_options().execution.target_partitions;
-        Ok(DataSourceExec::from_data_source(SnapshotSource::new(&self.snapshot, columns, filters, limit, partitions)?))
+        let source = SnapshotSource::new(&self.snapshot, self.rows.clone(), columns, filters, limit, partitions)?;
+        Ok(DataSourceExec::from_data_source(source))
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
@@ -134,7 +146,7 @@ impl TableProvider for SnapshotTable {
 
     fn statistics(&self) -> Option<Statistics> {
         let columns = (0..self.snapshot.schema().len()).collect();
-        let source = SnapshotSource::new(&self.snapshot, columns, Vec::new(), None, 1).ok()?;
+        let source = SnapshotSource::new(&self.snapshot, self.rows.clone(), columns, Vec::new(), None, 1).ok()?;
         Some(source.statistics())
     }
 }

@@ -29,6 +29,8 @@ use crate::store::Snapshot;
 #[derive(Debug, Clone)]
 pub(super) struct SnapshotSource {
     plan: ScanPlan,
+    /// Which rows there are; what does not match is nowhere else left out.
+    rows: Option<Predicate>,
     /// What is filtered by elsewhere and can be used here; columns are those of the table.
     filters: Vec<Arc<dyn PhysicalExpr>>,
     /// How many rows each partition gives at most.
@@ -39,33 +41,37 @@ pub(super) struct SnapshotSource {
 }
 
 impl SnapshotSource {
-    /// Plans a scan of `columns` in at most `partitions`; `filters` leave out what they can.
+    /// Plans a scan of `columns` of the rows that match `rows`, if given, in at most `partitions`; `filters` leave out what
+    /// they can.
     pub(super) fn new(
         snapshot: &Arc<Snapshot>,
+        rows: Option<Predicate>,
         columns: Vec<usize>,
         filters: Vec<Arc<dyn PhysicalExpr>>,
         fetch: Option<usize>,
         partitions: usize,
     ) -> Result<Self> {
-        let plan = Self::plan(snapshot, columns, &filters, fetch)?;
+        let plan = Self::plan(snapshot, rows.as_ref(), columns, &filters, fetch)?;
         let partitions = partitions.min(plan.units().len()).max(1);
-        Ok(Self { plan, filters, fetch, partitions, metrics: ExecutionPlanMetricsSet::new() })
+        Ok(Self { plan, rows, filters, fetch, partitions, metrics: ExecutionPlanMetricsSet::new() })
     }
 
     /// The same scan with other filters and another limit.
     fn replanned(&self, filters: Vec<Arc<dyn PhysicalExpr>>, fetch: Option<usize>) -> Result<Self> {
         let columns = self.plan.request().columns.clone();
-        let plan = Self::plan(self.plan.snapshot(), columns, &filters, fetch)?;
-        Ok(Self { plan, filters, fetch, partitions: self.partitions, metrics: ExecutionPlanMetricsSet::new() })
+        let rows = self.rows.clone();
+        let plan = Self::plan(self.plan.snapshot(), rows.as_ref(), columns, &filters, fetch)?;
+        Ok(Self { plan, rows, filters, fetch, partitions: self.partitions, metrics: ExecutionPlanMetricsSet::new() })
     }
 
     fn plan(
         snapshot: &Arc<Snapshot>,
+        rows: Option<&Predicate>,
         columns: Vec<usize>,
         filters: &[Arc<dyn PhysicalExpr>],
         fetch: Option<usize>,
     ) -> Result<ScanPlan> {
-        let mut parts: Vec<Predicate> = Vec::new();
+        let mut parts: Vec<Predicate> = rows.cloned().into_iter().collect();
         for filter in filters.iter().filter(|filter| !is_dynamic(filter)) {
             let part = filter::predicate_of(filter.as_ref(), snapshot.schema());
             parts.extend(part.filter(|part| !parts.contains(part)));
@@ -98,6 +104,7 @@ impl SnapshotSource {
     fn start(&self, partition: usize, claims: Claims) -> SendableRecordBatchStream {
         let reader = Reader {
             plan: self.plan.clone(),
+            is_exact: self.rows.is_some(),
             claims,
             dynamic: self.filters.iter().filter(|filter| is_dynamic(filter)).cloned().collect(),
             known: None,
@@ -200,11 +207,12 @@ impl DataSource for SnapshotSource {
         Ok(None)
     }
 
-    /// Takes every filter for a hint, and answers for none.
+    /// Takes every filter for a hint, and answers for none. One that a query makes while it runs is taken only where none can
+    /// be an aggregation's: of `min(-a), min(b)` DataFusion 55.2 makes the filter that `min(b)` alone would have.
     fn try_pushdown_filters(
         &self,
         filters: Vec<Arc<dyn PhysicalExpr>>,
-        _config: &ConfigOptions,
+        config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn DataSource>>> {
         let answer = FilterPushdownPropagation::with_parent_pushdown_result(vec![PushedDown::No; filters.len()]);
         // What is filtered after a limit must not be before it.
@@ -212,7 +220,8 @@ impl DataSource for SnapshotSource {
             return Ok(answer);
         }
         let mut all = self.filters.clone();
-        for filter in filters {
+        let may_be_wrong = config.optimizer.enable_aggregate_dynamic_filter_pushdown;
+        for filter in filters.into_iter().filter(|filter| !(may_be_wrong && is_dynamic(filter))) {
             let filter = self.on_table(filter)?;
             let is_known = all.contains(&filter);
             let is_understood = || filter::predicate_of(filter.as_ref(), self.plan.snapshot().schema()).is_some();
@@ -291,6 +300,8 @@ impl Rounds {
 #[derive(Debug)]
 struct Reader {
     plan: ScanPlan,
+    /// Whether no row may be given that does not match the plan's predicate.
+    is_exact: bool,
     claims: Claims,
     dynamic: Vec<Arc<dyn PhysicalExpr>>,
     /// The plan's predicate and what the dynamic filters were when they had this generation.
@@ -348,8 +359,8 @@ impl Reader {
         self.units_read.add(1);
         match selected {
             Some(selected) if selected.true_count() == 0 => Ok(None),
-            // Every row is tested again. To take out less than half of them beforehand costs more than it saves.
-            Some(selected) if selected.true_count() < selected.len() / 2 => {
+            // Unless the scan alone decides, every row is tested again. To take out less than half of them beforehand costs more than it saves.
+            Some(selected) if self.is_exact || selected.true_count() < selected.len() / 2 => {
                 self.plan.read_selected(unit, &selected).map(Some)
             }
             _ => self.plan.read(unit).map(Some),
