@@ -50,7 +50,14 @@ pub(crate) const MUST_READ: &str =
 
 impl From<Error> for PgError {
     fn from(error: Error) -> Self {
-        let reported = Self::new(code_of(&error), text_of(&error));
+        Self::from_store(&error)
+    }
+}
+
+impl PgError {
+    /// A store's error.
+    pub(crate) fn from_store(error: &Error) -> Self {
+        let reported = Self::new(code_of(error), text_of(error));
         match error.kind() {
             ErrorKind::NotFound => reported.with_hint(
                 "The option \"path\" of the foreign table is relative to the option \"root\" of its server, and \
@@ -122,6 +129,8 @@ pub(crate) enum Step {
     RelSize,
     /// Offering ways to read a table.
     Paths,
+    /// Offering ways to aggregate its rows.
+    UpperPaths,
     /// Making the plan's node.
     Plan,
     /// `EXPLAIN`.
@@ -158,6 +167,7 @@ impl Step {
             Self::Import => "import",
             Self::RelSize => "rel_size",
             Self::Paths => "paths",
+            Self::UpperPaths => "upper_paths",
             Self::Plan => "plan",
             Self::Explain => "explain",
             Self::Begin => "begin",

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use soa_core::predicate::{CompareOp, Predicate};
 use soa_core::schema::Schema;
 
+use crate::error::{PgError, Result};
 use crate::types::{self, PgValue};
 
 /// A condition as Postgres has it, as far as this extension understands it.
@@ -51,6 +52,40 @@ pub(crate) enum Condition {
     },
     /// Anything else.
     Unknown,
+}
+
+impl Condition {
+    /// Whether a predicate can say this for all values that the operands may have.
+    fn is_sayable(&self, constant: &dyn Fn(usize) -> Option<PgValue>, need: Need) -> bool {
+        // Beneath a NOT a NULL would have to make the predicate NULL, which none is for every row.
+        let is_known = |operand: &Operand| match constant(operand.index) {
+            None => need == Need::Same,
+            Some(PgValue::Null) => need == Need::Same,
+            Some(PgValue::Array(elements)) => elements.iter().all(|element| match element {
+                PgValue::Null => need == Need::Same,
+                PgValue::Other | PgValue::Array(_) => false,
+                _ => true,
+            }),
+            Some(value) => value != PgValue::Other,
+        };
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().all(|part| part.is_sayable(constant, need)),
+            Self::Not(part) => part.is_sayable(constant, Need::Exact),
+            Self::Compare { operand, .. } | Self::EqualsAny { operand, .. } => is_known(operand),
+            Self::DiffersFromAll { operand, .. } => {
+                constant(operand.index).is_some()
+                    && Self::EqualsAny { attribute: 0, operand: operand.clone() }.is_sayable(constant, Need::Exact)
+            }
+            // The store looks at what a text begins with.
+            Self::Like { operand, .. } => match constant(operand.index) {
+                Some(PgValue::Text(pattern)) => need == Need::Same && is_prefix(&pattern),
+                _ => false,
+            },
+            Self::IsNull(_) => true,
+            Self::IsBool { exact, .. } => *exact || need == Need::Same,
+            Self::Unknown => false,
+        }
+    }
 }
 
 /// An expression without columns: its place in the plan's list, and its text.
@@ -121,6 +156,8 @@ impl From<Op> for CompareOp {
 enum Need {
     /// True wherever the condition is true.
     Weaker,
+    /// True exactly where the condition is true.
+    Same,
     /// True, false and NULL exactly where the condition is.
     Exact,
 }
@@ -139,7 +176,10 @@ impl Filter {
             Condition::And(parts) => {
                 let read: Vec<Self> = parts.iter().filter_map(|part| Self::read(part, column, need)).collect();
                 let is_complete = read.len() == parts.len();
-                ((need == Need::Weaker || is_complete) && !read.is_empty()).then_some(Self::And(read))
+                match need {
+                    Need::Weaker => (!read.is_empty()).then_some(Self::And(read)),
+                    Need::Same | Need::Exact => is_complete.then_some(Self::And(read)),
+                }
             }
             Condition::Or(parts) => {
                 let read: Option<Vec<Self>> = parts.iter().map(|part| Self::read(part, column, need)).collect();
@@ -156,12 +196,12 @@ impl Filter {
                 let equals = Self::EqualsAny { column: column(*attribute)?, values: operand.index };
                 Some(Self::Not(Box::new(equals)))
             }
-            Condition::Like { attribute, operand } if need == Need::Weaker => {
+            Condition::Like { attribute, operand } if need != Need::Exact => {
                 Some(Self::Like { column: column(*attribute)?, pattern: operand.index })
             }
             Condition::IsNull(attribute) => Some(Self::IsNull { column: column(*attribute)? }),
             // As a condition to keep rows by, `flag` and `flag IS TRUE` are one; beneath a NOT they are not.
-            Condition::IsBool { attribute, value, exact } if *exact || need == Need::Weaker => {
+            Condition::IsBool { attribute, value, exact } if *exact || need != Need::Exact => {
                 Some(Self::IsBool { column: column(*attribute)?, value: *value })
             }
             Condition::Like { .. } | Condition::IsBool { .. } | Condition::Unknown => None,
@@ -174,6 +214,19 @@ impl Filter {
             Self::And(parts) => parts.iter().any(|part| part.names_one(wanted)),
             Self::Compare { column, op: Op::Eq, .. } => column == wanted,
             _ => false,
+        }
+    }
+
+    /// The columns that are tested.
+    pub(crate) fn columns(&self) -> Vec<&str> {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().flat_map(Self::columns).collect(),
+            Self::Not(part) => part.columns(),
+            Self::Compare { column, .. }
+            | Self::EqualsAny { column, .. }
+            | Self::Like { column, .. }
+            | Self::IsNull { column }
+            | Self::IsBool { column, .. } => vec![column],
         }
     }
 
@@ -213,6 +266,33 @@ impl Filter {
     /// stricter than the condition. Without one, nothing can be left out.
     pub(crate) fn resolve(&self, schema: &Schema, values: &[Option<PgValue>]) -> Option<Predicate> {
         Resolver { schema, values }.resolve(self, Need::Weaker)
+    }
+
+    /// What the conditions, all of which must be true, say: true exactly where they are, for all values that the operands
+    /// may have. `None` if that cannot be said; a filter without parts if there are no conditions.
+    ///
+    /// `constant` gives the values of the operands that are constants.
+    pub(crate) fn exact(
+        conditions: &[Condition],
+        column: &dyn Fn(i16) -> Option<String>,
+        constant: &dyn Fn(usize) -> Option<PgValue>,
+    ) -> Option<Self> {
+        let is_sayable = |condition: &Condition| condition.is_sayable(constant, Need::Same);
+        if !conditions.iter().all(is_sayable) {
+            return None;
+        }
+        let parts = conditions.iter().map(|condition| Self::read(condition, column, Need::Same));
+        Some(Self::And(parts.collect::<Option<_>>()?))
+    }
+
+    /// The predicate of an [`exact`](Self::exact) filter: true where the conditions are, and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// When an operand has no value that a column can be compared with.
+    pub(crate) fn resolve_exactly(&self, schema: &Schema, values: &[Option<PgValue>]) -> Result<Predicate> {
+        let resolved = Resolver { schema, values }.resolve(self, Need::Same);
+        resolved.ok_or_else(|| PgError::internal("a condition that was to be tested by the store cannot be"))
     }
 
     /// The text for `EXPLAIN`. `operands` are the texts of the operands.
@@ -266,7 +346,10 @@ impl Resolver<'_> {
             Filter::And(parts) => {
                 let read: Vec<Predicate> = parts.iter().filter_map(|part| self.resolve(part, need)).collect();
                 let is_complete = read.len() == parts.len();
-                ((need == Need::Weaker || is_complete) && !read.is_empty()).then_some(Predicate::And(read))
+                match need {
+                    Need::Weaker => (!read.is_empty()).then_some(Predicate::And(read)),
+                    Need::Same | Need::Exact => is_complete.then_some(Predicate::And(read)),
+                }
             }
             Filter::Or(parts) => {
                 let read: Option<Vec<Predicate>> = parts.iter().map(|part| self.resolve(part, need)).collect();
@@ -296,7 +379,7 @@ impl Resolver<'_> {
     fn compare(&self, column: &str, op: CompareOp, value: &PgValue, need: Need) -> Option<Predicate> {
         // Never true; but beneath a NOT it must be NULL, for which there is no predicate.
         if *value == PgValue::Null {
-            return (need == Need::Weaker).then(nothing);
+            return (need != Need::Exact).then(nothing);
         }
         let column = self.schema.index_of(column)?;
         types::compare(column, self.schema.field(column).data_type(), op, value)
@@ -304,23 +387,30 @@ impl Resolver<'_> {
 
     fn equals_any(&self, column: &str, values: &PgValue, need: Need) -> Option<Predicate> {
         let elements = match values {
-            PgValue::Null => return (need == Need::Weaker).then(nothing),
+            PgValue::Null => return (need != Need::Exact).then(nothing),
             PgValue::Array(elements) => elements,
             _ => return None,
         };
         let column = self.schema.index_of(column)?;
         let data_type = self.schema.field(column).data_type();
         let mut found = Vec::with_capacity(elements.len());
+        let mut impossible = None;
         for element in elements {
             match element {
                 // No row equals NULL; but with a NULL in the list no row surely differs from all either.
-                PgValue::Null if need == Need::Weaker => {}
+                PgValue::Null if need != Need::Exact => {}
                 PgValue::Null => return None,
                 element => match types::compare(column, data_type, CompareOp::Eq, element)? {
-                    Predicate::Compare { value, .. } => found.push(value),
+                    Predicate::Compare { op: CompareOp::Eq, value, .. } => found.push(value),
+                    // No value equals it.
+                    never @ Predicate::Compare { .. } => impossible = Some(never),
                     _ => return None,
                 },
             }
+        }
+        // Without any value NULL would not equal an empty list, but it is not known whether it equals these.
+        if let Some(never) = impossible.filter(|_| found.is_empty()) {
+            return Some(never);
         }
         Some(Predicate::In { column, values: found })
     }
@@ -329,6 +419,12 @@ impl Resolver<'_> {
 /// The predicate that no row satisfies.
 fn nothing() -> Predicate {
     Predicate::Or(Vec::new())
+}
+
+/// Whether a LIKE pattern says what a text begins with, and nothing else.
+fn is_prefix(pattern: &str) -> bool {
+    let prefix = like_prefix(pattern);
+    !prefix.is_empty() && !pattern.contains('\\') && pattern.len() == prefix.len() + 1 && pattern.ends_with('%')
 }
 
 /// What a text that matches a LIKE pattern begins with: all before the first `%` or `_`; `\` takes the next character as

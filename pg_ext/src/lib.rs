@@ -14,6 +14,7 @@
 
 mod analyze;
 mod array;
+mod compute;
 mod error;
 mod ffi;
 mod filter;
@@ -23,6 +24,7 @@ mod location;
 mod numeric;
 mod options;
 mod plan;
+mod query;
 mod rows;
 mod scan;
 mod snapshots;

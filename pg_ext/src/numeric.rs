@@ -8,6 +8,8 @@
 
 use std::ops::RangeInclusive;
 
+use arrow::datatypes::i256;
+
 /// The header's two highest bits: what kind of value it is.
 const KIND_MASK: u16 = 0xC000;
 const KIND_POSITIVE: u16 = 0x0000;
@@ -22,12 +24,18 @@ const SHORT_WEIGHT_MASK: u16 = 0x003F;
 const SHORT_SCALE_MAX: u16 = 0x003F;
 const SHORT_WEIGHTS: RangeInclusive<i16> = -64..=63;
 
+/// What NaN and the infinities have instead: the four highest bits.
+const SPECIAL_MASK: u16 = 0xF000;
+const SPECIAL_NEGATIVE_INFINITY: u16 = 0xF000;
+
 /// The most digits after the point that the long header can say.
 const LONG_SCALE_MAX: u16 = 0x3FFF;
 
 /// Decimal digits of a group, and how many values they have.
 const GROUP_DIGITS: u32 = 4;
 const GROUP_BASE: u64 = 10_000;
+/// The most digits after the point that an i128 is encoded with.
+const MAX_SCALE: u8 = 38;
 /// Groups of an i128: 39 digits, and the point may cut through one more.
 const GROUPS_MAX: usize = 11;
 /// The header and the groups, two bytes each.
@@ -86,6 +94,62 @@ pub(crate) fn encode(value: i128, scale: u8) -> Encoded {
     encoded
 }
 
+/// The bytes of `value / 10^scale`, shown with `scale` digits after the point, of a value of more digits than [`encode`] takes.
+pub(crate) fn encode_wide(value: i256, scale: u32) -> Vec<u8> {
+    if let (Some(value), Ok(scale @ ..=MAX_SCALE)) = (value.to_i128(), u8::try_from(scale)) {
+        return encode(value, scale).as_slice().to_vec();
+    }
+    let text = value.to_string();
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
+    let (first, others) = digits.split_at(1);
+    let exponent = others.len() as i64 - i64::from(scale);
+    // 78 digits, whatever the scale, are far from what a numeric cannot hold.
+    from_scientific(&format!("{sign}{first}.{others}e{exponent}")).unwrap_or_default()
+}
+
+/// The bytes of the average of `count` numbers, of which `sum / 10^scale` is the sum: as `numeric.c` divides (`div_var` with
+/// the digits that `select_div_scale` chooses), rounded half away from zero.
+pub(crate) fn average(sum: i256, scale: u32, count: i64) -> Vec<u8> {
+    let result_scale = division_scale(sum, scale, count).max(scale);
+    let count = i256::from_i128(count.into());
+    let ten = i256::from_i128(10);
+    // No sum of 10^12 rows has more digits than leave room for this.
+    let scaled = (scale..result_scale).fold(sum, |scaled, _| scaled.wrapping_mul(ten));
+    let (quotient, rest) = (scaled.wrapping_div(count), scaled.wrapping_rem(count));
+    let twice = rest.wrapping_abs().wrapping_mul(i256::from_i128(2));
+    let away = match (twice >= count, sum < i256::ZERO) {
+        (false, _) => i256::ZERO,
+        (true, false) => i256::ONE,
+        (true, true) => i256::MINUS_ONE,
+    };
+    encode_wide(quotient.wrapping_add(away), result_scale)
+}
+
+/// How many digits after the point Postgres gives to the quotient of `sum / 10^scale` and `count`: so many that there are
+/// about 16 significant ones.
+fn division_scale(sum: i256, scale: u32, count: i64) -> u32 {
+    const SIGNIFICANT_DIGITS_MIN: i32 = 16;
+    let (sum_weight, sum_first) = first_group(&sum.wrapping_abs().to_string(), scale);
+    let (count_weight, count_first) = first_group(&count.to_string(), 0);
+    let quotient_weight = sum_weight - count_weight - i32::from(sum_first <= count_first);
+    (SIGNIFICANT_DIGITS_MIN - quotient_weight * GROUP_DIGITS as i32).max(0).unsigned_abs()
+}
+
+/// The place of the first group that is not zero, counted from the point, and the group. Both are 0 for 0.
+fn first_group(digits: &str, scale: u32) -> (i32, u32) {
+    if digits == "0" {
+        return (0, 0);
+    }
+    let group = GROUP_DIGITS as i32;
+    // Of the first digit, in powers of ten.
+    let exponent = digits.len() as i32 - 1 - scale as i32;
+    let weight = exponent.div_euclid(group);
+    // So many of the digits are in the first group.
+    let count = (exponent.rem_euclid(group) + 1) as usize;
+    let first = digits.get(..count).map_or_else(|| format!("{digits:0<count$}"), str::to_owned);
+    (weight, first.parse().unwrap_or_default())
+}
+
 /// The bytes of a number in scientific notation, such as `-1.25e-7`, shown with all its digits; `None` if the text is none,
 /// or beyond what a numeric holds.
 pub(crate) fn from_scientific(text: &str) -> Option<Vec<u8>> {
@@ -133,18 +197,23 @@ fn short_header(is_negative: bool, scale: u16, weight: i16) -> u16 {
     KIND_SHORT | negative | (scale << SHORT_SCALE_SHIFT) | weight_sign | (weight.cast_unsigned() & SHORT_WEIGHT_MASK)
 }
 
-/// A finite numeric: `digits / 10^scale`.
+/// A finite numeric: `digits / 10^scale`, or a little more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Decimal {
-    /// The digits as one integer.
-    pub(crate) digits: i128,
+    /// The digits as one integer, rounded towards zero.
+    digits: i256,
     /// How many of them are after the point.
-    pub(crate) scale: u32,
+    scale: u32,
+    /// Whether there are digits behind these that are not zero. Then there are more of these than any column has.
+    has_more: bool,
 }
+
+/// The groups of a numeric that are looked at one by one: 72 digits, which leave room in 256 bits.
+const DECODED_GROUPS_MAX: usize = 18;
 
 /// Reads the bytes of a numeric (without the header of a variable-length value).
 ///
-/// `None` for NaN, for infinities and for what an i128 cannot hold.
+/// `None` for NaN, for infinities and for what has more digits before the point than any column.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Decimal> {
     let mut words = bytes.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]]));
     let header = words.next()?;
@@ -157,30 +226,69 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Decimal> {
         }
         _ => return None,
     };
-    let groups: Vec<u16> = words.collect();
-    let mut digits: i128 = 0;
-    for group in &groups {
-        digits = digits.checked_mul(i128::from(GROUP_BASE))?.checked_add(i128::from(*group))?;
-    }
+    let mut groups: Vec<u16> = words.collect();
+    // No group is zero at either end.
+    let has_more = groups.len() > DECODED_GROUPS_MAX;
+    groups.truncate(DECODED_GROUPS_MAX);
     // The value is digits * 10000^(weight - (groups - 1)).
     let exponent = weight - (groups.len() as i32 - 1);
-    let mut scale = 0;
-    match exponent {
-        _ if digits == 0 => {}
-        0.. => digits = digits.checked_mul(10i128.checked_pow(exponent.unsigned_abs() * GROUP_DIGITS)?)?,
-        ..0 => scale = exponent.unsigned_abs() * GROUP_DIGITS,
+    if groups.is_empty() || weight >= GROUPS_MAX as i32 {
+        let zero = Decimal { digits: i256::ZERO, scale: 0, has_more: false };
+        return groups.is_empty().then_some(zero);
     }
-    Some(Decimal { digits: if negative { -digits } else { digits }, scale })
+    let base = i256::from_i128(GROUP_BASE.into());
+    let missing = usize::try_from(exponent).unwrap_or(0);
+    let groups = groups.into_iter().chain(std::iter::repeat_n(0, missing));
+    let digits =
+        groups.fold(i256::ZERO, |digits, group| digits.wrapping_mul(base).wrapping_add(i256::from_i128(group.into())));
+    let scale = exponent.min(0).unsigned_abs() * GROUP_DIGITS;
+    Some(Decimal { digits: if negative { digits.wrapping_neg() } else { digits }, scale, has_more })
+}
+
+/// Whether a numeric that [`decode`] cannot read is above all that it can: a large one, an infinity, or NaN, which Postgres
+/// sorts last. Else it is below them.
+pub(crate) fn is_above_all(bytes: &[u8]) -> bool {
+    let header = bytes.first_chunk().map_or(0, |header| u16::from_ne_bytes(*header));
+    match header & KIND_MASK {
+        KIND_POSITIVE => true,
+        KIND_NEGATIVE => false,
+        KIND_SHORT => header & SHORT_NEGATIVE == 0,
+        _ => header & SPECIAL_MASK != SPECIAL_NEGATIVE_INFINITY,
+    }
+}
+
+/// A number among the multiples of a power of ten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Floor {
+    /// The greatest multiple that is not above it, as an integer, and whether it is equal.
+    At(i128, bool),
+    /// It is above all that a column can have.
+    Above,
+    /// It is below.
+    Below,
 }
 
 impl Decimal {
-    /// The greatest multiple of `10^-scale` that is not above this, as an integer, and whether it is equal.
-    pub(crate) fn floor_at(self, scale: u32) -> Option<(i128, bool)> {
-        if scale >= self.scale {
-            let factor = 10i128.checked_pow(scale - self.scale)?;
-            return Some((self.digits.checked_mul(factor)?, true));
+    /// Its place among the multiples of `10^-scale`, of a scale that a column can have.
+    pub(crate) fn floor_at(self, scale: u32) -> Floor {
+        let is_negative = self.digits < i256::ZERO;
+        let beyond = if is_negative { Floor::Below } else { Floor::Above };
+        let power = |exponent: u32| i256::from_i128(10).checked_pow(exponent);
+        let found = if scale >= self.scale {
+            // With more digits than these, those before the point alone are too many.
+            let factor = power(scale - self.scale).filter(|_| !self.has_more);
+            factor.and_then(|factor| self.digits.checked_mul(factor)).map(|digits| (digits, true))
+        } else {
+            // What is divided by more than it can be is between zero and the next multiple.
+            let divisor = power(self.scale - scale).unwrap_or(i256::MAX);
+            let (quotient, rest) = (self.digits.wrapping_div(divisor), self.digits.wrapping_rem(divisor));
+            let is_equal = rest == i256::ZERO && !self.has_more;
+            let floor = if is_negative && !is_equal { quotient.wrapping_sub(i256::ONE) } else { quotient };
+            Some((floor, is_equal))
+        };
+        match found.and_then(|(floor, is_equal)| Some((floor.to_i128()?, is_equal))) {
+            Some((floor, is_equal)) => Floor::At(floor, is_equal),
+            None => beyond,
         }
-        let divisor = 10i128.checked_pow(self.scale - scale)?;
-        Some((self.digits.div_euclid(divisor), self.digits.rem_euclid(divisor) == 0))
     }
 }

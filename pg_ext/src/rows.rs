@@ -138,10 +138,15 @@ impl Rows {
 
     /// Starts on a batch with these columns, in order.
     pub(crate) fn set_batch(&mut self, batch: &RecordBatch) {
-        for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
+        self.set_columns(batch.columns(), batch.num_rows());
+    }
+
+    /// Starts on so many rows with these columns, in order.
+    pub(crate) fn set_columns(&mut self, columns: &[ArrayRef], rows: usize) {
+        for (column, array) in self.columns.iter_mut().zip(columns) {
             column.set_array(array);
         }
-        (self.row_count, self.next) = (batch.num_rows(), 0);
+        (self.row_count, self.next) = (rows, 0);
     }
 
     /// Lets go of the batch.

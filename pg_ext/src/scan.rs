@@ -59,7 +59,32 @@ pub(crate) struct Explained {
     pub(crate) form: &'static str,
     pub(crate) columns: Vec<String>,
     pub(crate) filter: Option<String>,
+    /// What is computed of the rows, if anything is; how many were read is not counted then.
+    pub(crate) computes: Option<String>,
     pub(crate) rows_read: u64,
+}
+
+impl Explained {
+    /// What there is to say of a snapshot.
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let forms = |wanted: Form| snapshot.segments().iter().any(|segment| segment.form() == wanted);
+        Self {
+            store: snapshot.path().display().to_string(),
+            version: snapshot.version(),
+            log_rows: snapshot.log_row_count(),
+            counters: PlanCounters::default(),
+            form: match (forms(Form::Arrow), forms(Form::Parquet)) {
+                (true, true) => "arrow and parquet",
+                (true, false) => "arrow",
+                (false, true) => "parquet",
+                (false, false) => "none",
+            },
+            columns: Vec::new(),
+            filter: None,
+            computes: None,
+            rows_read: 0,
+        }
+    }
 }
 
 impl Scan {
@@ -179,22 +204,12 @@ impl Scan {
                 self.pin.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?.counters()
             }
         };
-        let forms = |wanted: Form| self.pin.segments().iter().any(|segment| segment.form() == wanted);
-        let form = match (forms(Form::Arrow), forms(Form::Parquet)) {
-            (true, true) => "arrow and parquet",
-            (true, false) => "arrow",
-            (false, true) => "parquet",
-            (false, false) => "none",
-        };
         Ok(Explained {
-            store: self.pin.path().display().to_string(),
-            version: self.pin.version(),
-            log_rows: self.pin.log_row_count(),
             counters,
-            form,
             columns: self.columns.iter().map(|column| column.name.clone()).collect(),
             filter: self.private.filter_text(),
             rows_read: self.rows_read_by_all.unwrap_or(self.rows_read),
+            ..Explained::of(&self.pin)
         })
     }
 }

@@ -26,12 +26,13 @@
 
 use pgrx::PgSqlErrorCode;
 use soa_core::predicate::{CompareOp, Predicate, Scalar};
-use soa_core::schema::{DataType, Field};
+use soa_core::schema::{DAY_MICROS, DataType, Field};
 
 use crate::array::Elements;
 use crate::error::{PgError, Result};
-use crate::numeric::Decimal;
+use crate::numeric::{Decimal, Floor};
 use crate::options::U64;
+use crate::query::ValueType;
 
 /// Days from 1970-01-01 to 2000-01-01.
 pub(crate) const EPOCH_DAYS: i32 = 10_957;
@@ -191,6 +192,36 @@ impl Conversion {
         })
     }
 
+    /// The type that values of a column of `data_type`, declared as `pg_type`, have in expressions, if in any.
+    pub(crate) fn value_type(self, data_type: &DataType, pg_type: Option<PgType>) -> Option<ValueType> {
+        Some(match self {
+            Self::Bool => ValueType::Bool,
+            Self::Integer => match pg_type? {
+                PgType::Int2 => ValueType::Int2,
+                PgType::Int4 => ValueType::Int4,
+                _ => ValueType::Int8,
+            },
+            Self::U64ToNumeric => ValueType::Numeric { precision: U64_DIGITS as u8, scale: 0 },
+            Self::Float4 => ValueType::Float4,
+            Self::Float4ToFloat8 | Self::Float8 => ValueType::Float8,
+            Self::Numeric { scale } => match data_type {
+                DataType::Decimal { precision, .. } => ValueType::Numeric { precision: *precision, scale },
+                _ => return None,
+            },
+            Self::Text | Self::Enum => ValueType::Text,
+            Self::Bytea => ValueType::Bytea,
+            Self::Date => ValueType::Date,
+            Self::Timestamp => match pg_type? {
+                PgType::TimestampTz => ValueType::TimestampTz,
+                _ => ValueType::Timestamp,
+            },
+            Self::Time => ValueType::Time,
+            Self::Uuid => ValueType::Uuid,
+            // A value may be beyond a bigint, which is an error that only rows show.
+            Self::U64ToBigInt | Self::Interval | Self::Array(_) | Self::Jsonb => return None,
+        })
+    }
+
     fn between(data_type: &DataType, pg_type: PgType, modifier: Modifier) -> Option<Self> {
         let plain = modifier == Modifier::None;
         match (data_type, pg_type) {
@@ -274,8 +305,12 @@ pub(crate) enum PgValue {
     Integer(i64),
     /// `real`, `double precision`.
     Float(f64),
-    /// A finite numeric.
+    /// A numeric of no more digits before the point than columns have.
     Numeric(Decimal),
+    /// A numeric that is above (NaN, infinity, more digits than a column has) or below all numbers of columns.
+    NumericBeyond {
+        above: bool,
+    },
     Text(String),
     Bytea(Vec<u8>),
     /// Days since 2000-01-01; an infinity is the least or greatest i32.
@@ -325,10 +360,31 @@ pub(crate) fn compare(column: usize, data_type: &DataType, op: CompareOp, value:
         (DataType::Decimal { scale, .. }, PgValue::Numeric(value)) => {
             compare_decimal(column, op, *value, u32::from(*scale))
         }
+        (
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32
+            | DataType::UInt64
+            | DataType::Decimal { .. },
+            PgValue::NumericBeyond { above },
+        ) => Some(compare_beyond(column, op, *above)),
         (DataType::Float32 | DataType::Float64, PgValue::Float(value)) => exact(Scalar::Float(*value)),
         (DataType::Utf8 | DataType::Enum(_), PgValue::Text(value)) => exact(Scalar::Utf8(value.clone())),
         (DataType::Binary, PgValue::Bytea(value)) => exact(Scalar::Binary(value.clone())),
         (DataType::Date, PgValue::Date(days)) => exact(Scalar::Int(i128::from(*days) + i128::from(EPOCH_DAYS))),
+        // A date is its first moment. The infinities are far from every date in either unit.
+        (DataType::Date, PgValue::Timestamp(micros)) => {
+            let micros = i128::from(*micros) + i128::from(EPOCH_MICROS);
+            let day = i128::from(DAY_MICROS);
+            Some(compare_floor(column, op, micros.div_euclid(day), micros.rem_euclid(day) == 0))
+        }
+        (DataType::Timestamp { utc: false }, PgValue::Date(days)) => {
+            exact(Scalar::Int((i128::from(*days) + i128::from(EPOCH_DAYS)) * i128::from(DAY_MICROS)))
+        }
         (DataType::Timestamp { utc: false }, PgValue::Timestamp(micros))
         | (DataType::Timestamp { utc: true }, PgValue::TimestampTz(micros)) => {
             exact(Scalar::Int(i128::from(*micros) + i128::from(EPOCH_MICROS)))
@@ -368,13 +424,38 @@ pub(crate) fn compare(column: usize, data_type: &DataType, op: CompareOp, value:
 
 /// Compares a column of multiples of `10^-scale` with a number that may lie between two of them.
 fn compare_decimal(column: usize, op: CompareOp, value: Decimal, scale: u32) -> Option<Predicate> {
-    let (floor, is_equal) = value.floor_at(scale)?;
+    Some(match value.floor_at(scale) {
+        Floor::At(floor, is_equal) => compare_floor(column, op, floor, is_equal),
+        Floor::Above => compare_beyond(column, op, true),
+        Floor::Below => compare_beyond(column, op, false),
+    })
+}
+
+/// Compares a column of integers with a number of which `floor` is the greatest integer that is not above it.
+fn compare_floor(column: usize, op: CompareOp, floor: i128, is_equal: bool) -> Predicate {
     let op = match (op, is_equal) {
         (op, true) => op,
         // Above the floor and below the next: nothing equals it.
         (CompareOp::Lt | CompareOp::LtEq, false) => CompareOp::LtEq,
         (CompareOp::Gt | CompareOp::GtEq, false) => CompareOp::Gt,
-        (CompareOp::Eq | CompareOp::NotEq, false) => return None,
+        (CompareOp::Eq, false) => return always(column, false),
+        (CompareOp::NotEq, false) => return always(column, true),
     };
-    Some(Predicate::compare(column, op, Scalar::Int(floor)))
+    Predicate::compare(column, op, Scalar::Int(floor))
+}
+
+/// Compares a column with something that is above all its values, or below them.
+fn compare_beyond(column: usize, op: CompareOp, above: bool) -> Predicate {
+    match op {
+        CompareOp::Eq => always(column, false),
+        CompareOp::NotEq => always(column, true),
+        CompareOp::Lt | CompareOp::LtEq => always(column, above),
+        CompareOp::Gt | CompareOp::GtEq => always(column, !above),
+    }
+}
+
+/// True, or false, for every value of a column of integers, and NULL for NULL.
+fn always(column: usize, result: bool) -> Predicate {
+    let op = if result { CompareOp::GtEq } else { CompareOp::Lt };
+    Predicate::compare(column, op, Scalar::Int(i128::MIN))
 }

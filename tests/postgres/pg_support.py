@@ -17,7 +17,13 @@ import support
 from pg_server import PgServer
 
 WAIT_SECONDS = 60
-PARALLEL = ("parallel_setup_cost = 0", "parallel_tuple_cost = 0", "min_parallel_table_scan_size = 0")
+# Workers read rows, if Postgres does not leave the store to compute what comes of them.
+PARALLEL = (
+    "parallel_setup_cost = 0",
+    "parallel_tuple_cost = 0",
+    "min_parallel_table_scan_size = 0",
+    "soa_fdw.pushdown = off",
+)
 # Who takes this lock waits for the test, see `paused`.
 PAUSE = (
     "CREATE FUNCTION pause() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_lock(7); SELECT pg_advisory_unlock(7)'"

@@ -1,6 +1,7 @@
 """Every condition gives the same rows on a store as on a copy of its rows in a table of the heap: each operator with
 each kind of constant, as a literal, as a parameter of a plan that is made once, as a subquery's value and as another
-row's; lists, patterns, collations, the session's time; and random combinations of them all.
+row's; lists, patterns, collations, the session's time; and random combinations of them all. Once Postgres tests the rows
+that come; and once it does not, where the store is left to count them.
 
 The comparisons run in a function of the database, which also compares the errors.
 """
@@ -87,14 +88,24 @@ def session(copied: Database) -> Iterator[psycopg.Connection]:
 
 def ids(store: str, condition: str) -> str:
     """The query for the rows of a store that meet a condition."""
-    key = STORES[store]
-    found = f"count(*) || ' ' || coalesce(string_agg({key}::text, ',' ORDER BY {key}), '')"
-    return f"SELECT {found} FROM stored.{store} WHERE {condition}"
+    return f"SELECT {listed(STORES[store])} FROM stored.{store} WHERE {condition}"
+
+
+def listed(key: str) -> str:
+    return f"count(*) || ' ' || coalesce(string_agg({key}::text, ',' ORDER BY {key}), '')"
+
+
+def counted(query: str) -> str:
+    """The same query, of which the store computes the answer if it can test the condition."""
+    for key in sorted(set(STORES.values())):
+        query = query.replace(f"SELECT {listed(key)}", f"SELECT count(*) || ' ' || coalesce(sum({key}), 0)")
+    return query
 
 
 def same(session: psycopg.Connection, queries: list[str]) -> None:
     """Compares the answers to the queries with those of the heap."""
     assert queries
+    queries = list(dict.fromkeys([*queries, *map(counted, queries)]))
     found = rows(session, "SELECT * FROM differing(%s)", (queries,))
     told = "\n".join(
         f"{query}\n    store: {ours[:300]}\n    heap:  {theirs[:300]}" for query, ours, theirs in found[:10]
@@ -241,6 +252,7 @@ def test_parameters(session, kind: str, mode: str):
     queries += [ids(store, f"{column} = ANY (ARRAY[$1, NULL])") for column in columns]
     queries += [ids(store, f"{column} <> ALL (ARRAY[$1, $1])") for column in columns]
     queries += [ids(store, f"id > 2 AND ({column} >= $1 OR {column} <> $1) AND $1 IS NOT NULL") for column in columns]
+    queries += map(counted, queries[:])
     session.execute(f"SET plan_cache_mode = {mode}")
     found = rows(session, "SELECT * FROM differing_prepared(%s, %s, %s)", (kind, queries, given))
     assert not found, found[:10]
@@ -685,7 +697,7 @@ PRUNED = [
     ("orders", "order_id = 5000::smallint", "1 of 3"),
     ("orders", "order_id = 5000.0", "1 of 3"),
     ("orders", "order_id < 3999.5", "1 of 3"),
-    ("orders", "order_id = 5000.5", "3 of 3"),
+    ("orders", "order_id = 5000.5", "0 of 3"),
     ("orders", "order_id BETWEEN 5000 AND 6000", "1 of 3"),
     ("orders", "order_id NOT BETWEEN 4000 AND 6999", "2 of 3"),
     ("orders", "order_id IN (1, 9999)", "2 of 3"),

@@ -28,6 +28,7 @@ STATEMENTS = {
     "import": 'IMPORT FOREIGN SCHEMA "." LIMIT TO (days) FROM SERVER stores INTO public',
     "rel_size": SCAN,
     "paths": SCAN,
+    "upper_paths": SCAN,
     "plan": SCAN,
     "explain": f"EXPLAIN (COSTS OFF) {SCAN}",
     "begin": SCAN,
@@ -45,7 +46,7 @@ STATEMENTS = {
 # Those that only a scan by several processes reaches.
 SHARED = {"estimate_dsm", "initialize_dsm", "initialize_worker", "reinitialize_dsm"}
 # Those that a statement reaches only while it is planned, which one that is prepared with its plan does not.
-PLANNING = {"rel_size", "paths", "plan"}
+PLANNING = {"rel_size", "paths", "upper_paths", "plan"}
 SCANNING = ["begin", "iterate", "rescan", "shutdown", "end", *sorted(SHARED)]
 
 

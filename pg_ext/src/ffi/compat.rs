@@ -104,6 +104,67 @@ pub(super) unsafe fn create_foreignscan_path(
     }
 }
 
+/// `create_foreign_upper_path` for rows without order.
+///
+/// # Safety
+///
+/// The planner's pointers are live.
+#[cfg(feature = "pg18")]
+pub(super) unsafe fn create_foreign_upper_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    target: *mut pg_sys::PathTarget,
+    rows: f64,
+    startup_cost: f64,
+    total_cost: f64,
+) -> *mut pg_sys::ForeignPath {
+    let (null, list) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: as the caller promises; null stands for no order and no other path.
+    unsafe {
+        pg_sys::create_foreign_upper_path(root, rel, target, rows, 0, startup_cost, total_cost, list, null, list, list)
+    }
+}
+
+/// As above.
+///
+/// # Safety
+///
+/// As above.
+#[cfg(feature = "pg17")]
+pub(super) unsafe fn create_foreign_upper_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    target: *mut pg_sys::PathTarget,
+    rows: f64,
+    startup_cost: f64,
+    total_cost: f64,
+) -> *mut pg_sys::ForeignPath {
+    let (null, list) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: as above; null stands for no order and no other path.
+    unsafe {
+        pg_sys::create_foreign_upper_path(root, rel, target, rows, startup_cost, total_cost, list, null, list, list)
+    }
+}
+
+/// As above.
+///
+/// # Safety
+///
+/// As above.
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+pub(super) unsafe fn create_foreign_upper_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    target: *mut pg_sys::PathTarget,
+    rows: f64,
+    startup_cost: f64,
+    total_cost: f64,
+) -> *mut pg_sys::ForeignPath {
+    let (null, list) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: as above; null stands for no order and no other path.
+    unsafe { pg_sys::create_foreign_upper_path(root, rel, target, rows, startup_cost, total_cost, list, null, list) }
+}
+
 /// The workers that a scan of a table of so many pages is worth.
 pub(super) fn parallel_workers(rel: *mut pg_sys::RelOptInfo, pages: f64) -> c_int {
     // SAFETY: reading a setting of the backend's only thread.

@@ -9,8 +9,10 @@ use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
 
 use super::slot::{self, Cursor};
 use super::{catalog, encoding, expressions, list, palloc_text, planner, run, values};
+use crate::compute::Computation;
 use crate::error::{PgError, Result, Step};
-use crate::plan::Private;
+use crate::plan::{PlanText, Private};
+use crate::rows::Chunk;
 use crate::scan::{Explained, Scan, Shape};
 use crate::snapshots::Scope;
 use crate::table::Table;
@@ -22,10 +24,56 @@ pub(super) struct State {
     /// The parts that a scan is made of once it is known whether it is shared; `None` then.
     parts: Option<(Table, Private)>,
     /// `None` before, and after the scan has ended.
-    scan: Option<Scan>,
+    source: Option<Source>,
     cursor: Cursor,
     /// The filter's operands, ready to be evaluated.
     operands: Vec<ReadyOperand>,
+}
+
+/// Where rows come from.
+#[derive(Debug)]
+enum Source {
+    /// The rows of a table.
+    Scan(Scan),
+    /// What is computed of them.
+    Computation(Computation),
+}
+
+impl Source {
+    fn is_unplanned(&self) -> bool {
+        match self {
+            Self::Scan(scan) => scan.is_unplanned(),
+            Self::Computation(computation) => computation.is_unplanned(),
+        }
+    }
+
+    fn plan(&mut self, values: &[Option<PgValue>]) -> Result<()> {
+        match self {
+            Self::Scan(scan) => scan.plan(values),
+            Self::Computation(computation) => computation.plan(values),
+        }
+    }
+
+    fn next_chunk(&mut self) -> Result<Option<&mut Chunk>> {
+        match self {
+            Self::Scan(scan) => scan.next_chunk(),
+            Self::Computation(computation) => computation.next_chunk(),
+        }
+    }
+
+    fn rescan(&mut self, parameters_changed: bool) {
+        match self {
+            Self::Scan(scan) => scan.rescan(parameters_changed),
+            Self::Computation(computation) => computation.rescan(),
+        }
+    }
+
+    fn explain(&self, values: &[Option<PgValue>]) -> Result<Explained> {
+        match self {
+            Self::Scan(scan) => scan.explain(values),
+            Self::Computation(computation) => computation.explain(values),
+        }
+    }
 }
 
 /// An expression that the filter compares with.
@@ -53,7 +101,14 @@ impl State {
 
     /// The scan.
     pub(super) fn scan(&mut self) -> Result<&mut Scan> {
-        self.scan.as_mut().ok_or_else(|| PgError::internal("a scan has not begun"))
+        match self.source()? {
+            Source::Scan(scan) => Ok(scan),
+            Source::Computation(_) => Err(PgError::internal("what is computed is no scan")),
+        }
+    }
+
+    fn source(&mut self) -> Result<&mut Source> {
+        self.source.as_mut().ok_or_else(|| PgError::internal("a scan has not begun"))
     }
 
     /// Takes the parts that a scan is made of.
@@ -63,7 +118,7 @@ impl State {
 
     /// Sets the scan.
     pub(super) fn set_scan(&mut self, scan: Scan) {
-        self.scan = Some(scan);
+        self.source = Some(Source::Scan(scan));
     }
 
     /// The operands' values that are known without an execution.
@@ -73,7 +128,7 @@ impl State {
 
     /// Whether the operands' values are needed before the next row.
     fn needs_values(&self) -> bool {
-        self.scan.as_ref().is_some_and(Scan::is_unplanned)
+        self.source.as_ref().is_some_and(Source::is_unplanned)
     }
 
     /// The operands' values, as they were evaluated last.
@@ -128,16 +183,27 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
         let plan = unsafe { &*node.ss.ps.plan.cast::<pg_sys::ForeignScan>() };
         // SAFETY: and the query's state.
         let query = unsafe { &*node.ss.ps.state };
-        // SAFETY: a scan of a relation has it open.
-        let relation = unsafe { (*node.ss.ss_currentRelation).rd_id };
         // SAFETY: the list is that of this wrapper's plan.
-        let private = unsafe { planner::private_of(plan.fdw_private)? };
-        let table = catalog::table(relation)?;
+        let text = unsafe { planner::plan_text_of(plan.fdw_private)? };
         // SAFETY: the expressions are the plan's.
         let operands = unsafe { ready_operands(plan.fdw_exprs, &raw mut node.ss.ps) };
         // SAFETY: the node has a slot.
         let shape = unsafe { shape_of(node) };
-        let state = State { parts: Some((table, private)), scan: None, cursor: Cursor::new(shape.width), operands };
+        let (parts, source) = match text {
+            PlanText::Table(private) => {
+                // SAFETY: a scan of a relation has it open.
+                let relation = unsafe { (*node.ss.ss_currentRelation).rd_id };
+                (Some((catalog::table(relation)?, private)), None)
+            }
+            PlanText::Query(_) if is_in_worker() => return Err(in_worker_alone()),
+            PlanText::Query(computed) => {
+                let table = catalog::table(pg_sys::Oid::from(computed.rows.table))?;
+                let computation = Computation::begin(table, computed, scope_of(query), shape.encoding)?;
+                (None, Some(Source::Computation(computation)))
+            }
+        };
+        let is_scan = parts.is_some();
+        let state = State { parts, source, cursor: Cursor::new(shape.width), operands };
         let state = PgMemoryContexts::For(query.es_query_cxt).leak_and_drop_on_delete(state);
         node.fdw_state = state.cast();
         if is_in_worker() {
@@ -146,10 +212,12 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
                 false => Err(in_worker_alone()),
             };
         }
-        // SAFETY: the state was just made.
-        let state = unsafe { &mut *state };
-        let (table, private) = state.take_parts()?;
-        state.set_scan(Scan::begin(table, private, scope_of(query), shape)?);
+        if is_scan {
+            // SAFETY: the state was just made.
+            let state = unsafe { &mut *state };
+            let (table, private) = state.take_parts()?;
+            state.set_scan(Scan::begin(table, private, scope_of(query), shape)?);
+        }
         Ok(())
     });
 }
@@ -247,12 +315,12 @@ unsafe extern "C-unwind" fn go_on(node: *mut pg_sys::ForeignScanState) -> *mut p
         }
         if state.needs_values() {
             let values = state.values();
-            state.scan()?.plan(&values)?;
+            state.source()?.plan(&values)?;
         }
-        let State { scan: Some(scan), cursor, .. } = state else {
+        let State { source: Some(source), cursor, .. } = state else {
             return Err(PgError::internal("a scan has not begun"));
         };
-        if let Some(chunk) = scan.next_chunk()? {
+        if let Some(chunk) = source.next_chunk()? {
             cursor.set_chunk(chunk);
             // SAFETY: as above.
             unsafe { cursor.next(slot) };
@@ -271,7 +339,7 @@ pub(super) unsafe extern "C-unwind" fn rescan_foreign_scan(node: *mut pg_sys::Fo
         let state = unsafe { State::of(node)? };
         let parameters_changed = !node.ss.ps.chgParam.is_null();
         state.cursor.empty();
-        state.scan()?.rescan(parameters_changed);
+        state.source()?.rescan(parameters_changed);
         Ok(())
     });
 }
@@ -287,7 +355,7 @@ pub(super) unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::Forei
         if let Some(state) = unsafe { node.fdw_state.cast::<State>().as_mut() } {
             // SAFETY: the node's slot is always the same.
             unsafe { state.cursor.release(node.ss.ss_ScanTupleSlot) };
-            (state.scan, state.parts) = (None, None);
+            (state.source, state.parts) = (None, None);
         }
         Ok(())
     });
@@ -305,8 +373,8 @@ pub(super) unsafe extern "C-unwind" fn explain_foreign_scan(
         // SAFETY: as above.
         let state = unsafe { State::of(node)? };
         let constants = state.constants();
-        let Explained { store, version, log_rows, counters, form, columns, filter, rows_read } =
-            state.scan()?.explain(&constants)?;
+        let Explained { store, version, log_rows, counters, form, columns, filter, computes, rows_read } =
+            state.source()?.explain(&constants)?;
         let text = |label: &str, value: &str| property(label, Property::Text(value), output);
         let number = |label: &str, value: u64| property(label, Property::Number(value), output);
         text("SoA Store", &store)?;
@@ -321,8 +389,12 @@ pub(super) unsafe extern "C-unwind" fn explain_foreign_scan(
         if let Some(filter) = filter {
             text("SoA Filter", &filter)?;
         }
+        let counts_rows = computes.is_none();
+        if let Some(computes) = computes {
+            text("SoA Computes", &computes)?;
+        }
         // SAFETY: EXPLAIN passes its state.
-        if unsafe { (*output).analyze } {
+        if counts_rows && unsafe { (*output).analyze } {
             number("SoA Rows Read", rows_read)?;
         }
         Ok(())

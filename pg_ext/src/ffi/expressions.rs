@@ -27,6 +27,7 @@ const FUNCTIONS_WITHOUT_ERRORS: [u32; 13] =
     [1299, 1189, 1190, 2032, 2033, 1141, 1142, 1178, 2029, 2024, 1174, 2027, 2028];
 
 /// The conditions on one relation, and the expressions that they compare with.
+#[derive(Clone)]
 pub(super) struct Reader {
     relation: pg_sys::Index,
     operands: Vec<(Operand, *mut pg_sys::Expr)>,
@@ -54,6 +55,16 @@ impl Reader {
     pub(super) unsafe fn condition(&mut self, expression: *mut pg_sys::Expr) -> Condition {
         // SAFETY: as the caller promises.
         unsafe { self.read(expression.cast(), Place::Top) }
+    }
+
+    /// Reads a condition that Postgres might not come to evaluate.
+    ///
+    /// # Safety
+    ///
+    /// The expression is one of a query on the relation.
+    pub(super) unsafe fn nested_condition(&mut self, expression: *mut pg_sys::Expr) -> Condition {
+        // SAFETY: as the caller promises.
+        unsafe { self.read(expression.cast(), Place::Nested) }
     }
 
     /// The expressions that the conditions compare with.
@@ -276,7 +287,9 @@ impl Operator {
         let (left, right) = (pg_type(left)?, pg_type(right)?);
         let is_integer = |pg_type| matches!(pg_type, PgType::Int2 | PgType::Int4 | PgType::Int8);
         let is_float = |pg_type| matches!(pg_type, PgType::Float4 | PgType::Float8);
-        if !(left == right || (is_integer(left) && is_integer(right)) || (is_float(left) && is_float(right))) {
+        let is_date = |pg_type| matches!(pg_type, PgType::Date | PgType::Timestamp);
+        let is_pair = |is: &dyn Fn(PgType) -> bool| is(left) && is(right);
+        if !(left == right || is_pair(&is_integer) || is_pair(&is_float) || is_pair(&is_date)) {
             return None;
         }
         let found = match name.as_str() {
@@ -295,13 +308,21 @@ impl Operator {
     /// Whether the operator on text says the same of the texts' bytes.
     fn is_of_bytes_under(&self, collation: pg_sys::Oid) -> bool {
         match self {
-            Self::Compare(CompareOp::Eq | CompareOp::NotEq) | Self::Like => {
-                // SAFETY: it looks the collation up.
-                collation != pg_sys::InvalidOid && unsafe { pg_sys::get_collation_isdeterministic(collation) }
-            }
-            Self::Compare(_) => COLLATIONS_BY_BYTES.contains(&collation.to_u32()),
+            Self::Compare(CompareOp::Eq | CompareOp::NotEq) | Self::Like => is_compared_by_bytes(collation),
+            Self::Compare(_) => is_ordered_by_bytes(collation),
         }
     }
+}
+
+/// Whether texts are equal under a collation only if their bytes are.
+pub(super) fn is_compared_by_bytes(collation: pg_sys::Oid) -> bool {
+    // SAFETY: it looks the collation up.
+    collation != pg_sys::InvalidOid && unsafe { pg_sys::get_collation_isdeterministic(collation) }
+}
+
+/// Whether texts are in the order of their bytes under a collation.
+pub(super) fn is_ordered_by_bytes(collation: pg_sys::Oid) -> bool {
+    COLLATIONS_BY_BYTES.contains(&collation.to_u32())
 }
 
 /// Whether an expression has one value for the whole scan, and evaluating it raises no error: a constant, a parameter, the

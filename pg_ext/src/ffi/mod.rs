@@ -20,10 +20,14 @@ mod import;
 mod list;
 mod parallel;
 mod planner;
+pub(crate) mod settings;
 mod slot;
+mod upper;
 mod values;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
 
 use pgrx::pg_sys;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgLogLevel, PgSqlErrorCode, PgTryBuilder};
@@ -55,6 +59,7 @@ unsafe extern "C-unwind" fn _PG_init() {
         );
         arm_test_panics();
     }
+    settings::define();
     // SAFETY: Postgres calls this once.
     unsafe { hooks::install() };
 }
@@ -87,6 +92,7 @@ unsafe extern "C-unwind" fn soa_fdw_handler(_call: pg_sys::FunctionCallInfo) -> 
         type_: pg_sys::NodeTag::T_FdwRoutine,
         GetForeignRelSize: Some(planner::get_foreign_rel_size),
         GetForeignPaths: Some(planner::get_foreign_paths),
+        GetForeignUpperPaths: Some(upper::get_foreign_upper_paths),
         GetForeignPlan: Some(planner::get_foreign_plan),
         IsForeignScanParallelSafe: Some(planner::is_foreign_scan_parallel_safe),
         BeginForeignScan: Some(executor::begin_foreign_scan),
@@ -178,6 +184,31 @@ fn panic_if_asked(step: Step) {
 /// Ends the statement here if it was cancelled or the backend is to end.
 pub(crate) fn check_for_interrupts() {
     pg_sys::check_for_interrupts!();
+}
+
+/// Calls something while all signals are blocked in this thread, and in all threads that are started meanwhile, for ever: the
+/// handlers of Postgres must not run in those.
+pub(crate) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut former = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the place is that of a set, which this fills.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: the set was filled, and the other place takes the one that was there before.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), former.as_mut_ptr()) };
+    let result = start();
+    // SAFETY: the set is the one that was there before.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, former.as_ptr(), ptr::null_mut()) };
+    result
+}
+
+/// Where temporary files go. Postgres empties the folder when it starts after a crash: what is in there is called as its own
+/// files are.
+pub(crate) fn temporary_folder() -> String {
+    // SAFETY: it is a string that lives as long as the server.
+    let data = unsafe { pg_sys::DataDir };
+    // SAFETY: as above.
+    let data = unsafe { text_of(data) };
+    format!("{data}/base/pgsql_tmp/pgsql_tmp_soa_fdw")
 }
 
 /// What text must be for this database.

@@ -1,17 +1,19 @@
 //! Planning's callbacks.
 //!
-//! Between them travels the relation's `fdw_private`: a list of the plan's text ([`Private`]) and of the expressions that
-//! the filter compares with. Both are nodes, and go on into the plan.
+//! Between them travels what is in the relation's `fdw_private`, a Rust value that planning's memory owns ([`Planned`]). Into
+//! the plan go nodes alone, which Postgres can copy: a text ([`PlanText`]) and the expressions that filters compare with.
 
 use std::ffi::c_int;
 use std::ptr;
 
-use pgrx::pg_sys;
+use pgrx::{PgMemoryContexts, pg_sys};
 
 use super::expressions::Reader;
-use super::{catalog, compat, list, palloc_text, run, text_of};
+use super::{catalog, compat, list, palloc_text, run, text_of, upper};
 use crate::error::{PgError, Result, Step};
-use crate::plan::{self, CostSettings, Private, Usage};
+use crate::filter::Filter;
+use crate::plan::{self, CostSettings, PlanText, Private, Usage};
+use crate::query::Query;
 use crate::table::Table;
 
 /// What is subtracted from an attribute's number in a set of them, which begins with the system columns'.
@@ -20,11 +22,33 @@ const FIRST_ATTRIBUTE: c_int = pg_sys::FirstLowInvalidHeapAttributeNumber;
 const HEAP_ROW_OVERHEAD: f64 = 28.0;
 
 /// What planning knows of a relation, in its `fdw_private`.
-struct Planned {
-    private: String,
+pub(super) enum Planned {
+    Table(PlannedTable),
+    Query(PlannedQuery),
+}
+
+/// A foreign table whose rows are read.
+pub(super) struct PlannedTable {
+    pub(super) relation: pg_sys::Oid,
+    pub(super) table: Table,
+    private: Private,
     expressions: *mut pg_sys::List,
     rows_read: f64,
     units_read: u64,
+    /// The conditions' operands.
+    pub(super) reader: Reader,
+    /// All conditions, if the store can test them as Postgres would.
+    pub(super) exact: Option<Filter>,
+}
+
+/// Something that is computed before Postgres sees rows.
+pub(super) struct PlannedQuery {
+    pub(super) query: Query,
+    pub(super) expressions: *mut pg_sys::List,
+    /// What the rows are: target entries.
+    pub(super) target: *mut pg_sys::List,
+    /// The conditions that are left to Postgres.
+    pub(super) conditions: *mut pg_sys::List,
 }
 
 /// Estimates the rows.
@@ -39,7 +63,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         let rel = unsafe { &mut *rel };
         let table = catalog::table(relation)?;
         // SAFETY: the relation is the planner's.
-        let (usage, reader) = unsafe { usage(rel, &table) };
+        let (usage, reader, is_gated) = unsafe { usage(rel, &table) };
         let estimate = plan::estimate(&table, &usage)?;
         rel.tuples = estimate.rows as f64;
         // SAFETY: both are the planner's, and the rows are known now.
@@ -47,21 +71,27 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         let most = if estimate.is_one_row { 1 } else { estimate.rows_read.max(1) };
         rel.rows = rel.rows.min(most as f64);
 
-        let planned = Planned {
-            private: estimate.private.to_text()?,
+        let planned = PlannedTable {
+            relation,
+            private: estimate.private,
             expressions: list::of(estimate.used_operands.iter().map(|index| reader.expression(*index))),
             rows_read: estimate.rows_read as f64,
             units_read: estimate.units_read,
+            exact: if is_gated { None } else { upper::exact_filter(&table, &usage.conditions, &reader)? },
+            reader,
+            table,
         };
-        rel.fdw_private = planned.to_list()?.cast();
+        Planned::Table(planned).keep_in(rel);
         Ok(())
     });
 }
 
+/// The use of a table, and whether it is read only if something is true that has nothing to do with its rows.
+///
 /// # Safety
 ///
 /// The relation is the planner's.
-unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Reader) {
+unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Reader, bool) {
     let mut attributes = ptr::null_mut();
     // SAFETY: a relation has a target, whose columns are expressions.
     let target = unsafe { &*rel.reltarget };
@@ -71,11 +101,13 @@ unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Reader) {
     let restrictions: Vec<*mut pg_sys::RestrictInfo> = unsafe { list::elements(rel.baserestrictinfo) };
     let mut reader = Reader::new(rel.relid);
     let mut conditions = Vec::new();
+    let mut is_gated = false;
     for restriction in restrictions {
         // SAFETY: the list's elements are live.
         let restriction = unsafe { &*restriction };
         // SAFETY: as above.
         unsafe { pg_sys::pull_varattnos(restriction.clause.cast(), rel.relid, &raw mut attributes) };
+        is_gated |= restriction.pseudoconstant;
         if !restriction.pseudoconstant {
             // SAFETY: the expression is one of the query on this relation.
             conditions.push(unsafe { reader.condition(restriction.clause) });
@@ -84,7 +116,7 @@ unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Reader) {
     // SAFETY: the set was made above.
     let columns = unsafe { columns_in(attributes, table) };
     let (operands, values) = (reader.operands(), reader.constants());
-    (Usage { columns, conditions, operands, values }, reader)
+    (Usage { columns, conditions, operands, values }, reader, is_gated)
 }
 
 /// The columns of a set of attributes; all of them if the whole row is among them.
@@ -112,25 +144,29 @@ unsafe fn columns_in(attributes: *const pg_sys::Bitmapset, table: &Table) -> Vec
 }
 
 impl Planned {
-    fn to_list(&self) -> Result<*mut pg_sys::List> {
-        let counts = make_string(&format!("{} {}", self.rows_read, self.units_read))?;
-        let private = make_string(&self.private)?;
-        Ok(list::of([private.cast::<pg_sys::Node>(), self.expressions.cast(), counts.cast()]))
+    /// Leaves this to planning's memory, under a relation.
+    pub(super) fn keep_in(self, rel: &mut pg_sys::RelOptInfo) {
+        rel.fdw_private = PgMemoryContexts::CurrentMemoryContext.leak_and_drop_on_delete(self).cast();
     }
 
-    fn of(rel: &pg_sys::RelOptInfo) -> Result<Self> {
-        // SAFETY: the list is the one that was made when the relation's size was estimated.
-        let planned: Vec<*mut pg_sys::Node> = unsafe { list::elements(rel.fdw_private.cast_const().cast()) };
-        let lost = || PgError::internal("a plan was lost");
-        let [private, expressions, counts] = planned[..] else { return Err(lost()) };
-        let counts = string_of(counts.cast());
-        let (rows_read, units_read) = counts.split_once(' ').ok_or_else(lost)?;
-        Ok(Self {
-            private: string_of(private.cast()),
-            expressions: expressions.cast(),
-            rows_read: rows_read.parse().map_err(|_| lost())?,
-            units_read: units_read.parse().map_err(|_| lost())?,
-        })
+    /// What is known of a relation.
+    pub(super) fn of(rel: &pg_sys::RelOptInfo) -> Result<&Self> {
+        // SAFETY: it is null or was put there by `keep_in`, and is dropped with the relation's own memory.
+        unsafe { rel.fdw_private.cast::<Self>().as_ref() }.ok_or_else(|| PgError::internal("a plan was lost"))
+    }
+
+    fn table(rel: &pg_sys::RelOptInfo) -> Result<&PlannedTable> {
+        match Self::of(rel)? {
+            Self::Table(table) => Ok(table),
+            Self::Query(_) => Err(PgError::internal("a plan is not of a table")),
+        }
+    }
+}
+
+impl PlannedTable {
+    /// The rows that a scan reads.
+    pub(super) fn rows_read(&self) -> f64 {
+        self.rows_read
     }
 }
 
@@ -152,11 +188,11 @@ fn string_of(node: *mut pg_sys::String) -> String {
 /// # Safety
 ///
 /// The list is the one that [`get_foreign_plan`] made, or Postgres' copy of it.
-pub(super) unsafe fn private_of(plan_list: *mut pg_sys::List) -> Result<Private> {
+pub(super) unsafe fn plan_text_of(plan_list: *mut pg_sys::List) -> Result<PlanText> {
     // SAFETY: as the caller promises.
     let strings: Vec<*mut pg_sys::String> = unsafe { list::elements(plan_list) };
     let text = strings.first().copied().map(string_of).ok_or_else(|| PgError::internal("a plan was lost"))?;
-    Private::from_text(&text)
+    PlanText::from_text(&text)
 }
 
 /// Offers a scan by one process, and one by several.
@@ -169,8 +205,8 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_paths(
     run(Step::Paths, || {
         // SAFETY: the planner passes the relation that it plans.
         let relation = unsafe { &*rel };
-        let planned = Planned::of(relation)?;
-        let private = Private::from_text(&planned.private)?;
+        let planned = Planned::table(relation)?;
+        let private = &planned.private;
         // SAFETY: reading settings of the backend's only thread.
         let cpu_tuple_cost = unsafe { pg_sys::cpu_tuple_cost };
         // SAFETY: as above.
@@ -196,7 +232,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_paths(
         unsafe { pg_sys::add_path(rel, path.cast()) };
         if relation.consider_parallel && relation.lateral_relids.is_null() {
             // SAFETY: the planner's pointers are live.
-            unsafe { add_parallel_path(root, rel, &planned, startup, cost.run) };
+            unsafe { add_parallel_path(root, rel, planned, startup, cost.run) };
         }
         Ok(())
     });
@@ -208,7 +244,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_paths(
 unsafe fn add_parallel_path(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
-    planned: &Planned,
+    planned: &PlannedTable,
     startup: f64,
     run: f64,
 ) {
@@ -265,23 +301,22 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_plan(
     run(Step::Plan, || {
         // SAFETY: the planner passes the relation that it plans.
         let relation = unsafe { &*rel };
-        let planned = Planned::of(relation)?;
-        let private = list::of([make_string(&planned.private)?]);
         // SAFETY: the clauses are the planner's.
         let checked = unsafe { pg_sys::extract_actual_clauses(clauses, false) };
         let none = ptr::null_mut();
+        let (text, expressions, relid, conditions, target) = match Planned::of(relation)? {
+            Planned::Table(planned) => {
+                (PlanText::Table(planned.private.clone()), planned.expressions, relation.relid, checked, none)
+            }
+            Planned::Query(planned) => {
+                let text = PlanText::Query(planned.query.clone());
+                (text, planned.expressions, 0, planned.conditions, planned.target)
+            }
+        };
+        let private = list::of([make_string(&text.to_text()?)?]);
         // SAFETY: all of them are lists of nodes of this plan.
         Ok(unsafe {
-            pg_sys::make_foreignscan(
-                target_list,
-                checked,
-                relation.relid,
-                planned.expressions,
-                private,
-                none,
-                none,
-                outer_plan,
-            )
+            pg_sys::make_foreignscan(target_list, conditions, relid, expressions, private, target, none, outer_plan)
         })
     })
 }

@@ -40,7 +40,10 @@ pub(super) unsafe fn read(datum: pg_sys::Datum, is_null: bool, type_oid: pg_sys:
         PgType::Numeric => {
             // SAFETY: a numeric is a variable-length value.
             let bytes = unsafe { content(datum) };
-            numeric::decode(&bytes).map_or(PgValue::Other, PgValue::Numeric)
+            match numeric::decode(&bytes) {
+                Some(value) => PgValue::Numeric(value),
+                None => PgValue::NumericBeyond { above: numeric::is_above_all(&bytes) },
+            }
         }
         // Text of another encoding is not what the store compares with.
         PgType::Text if !database_has_utf8() => PgValue::Other,

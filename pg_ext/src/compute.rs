@@ -1,0 +1,277 @@
+//! Computing a [`Query`] with DataFusion, over the same units that scans read, in threads of the backend's own.
+//!
+//! **Invariant: the threads never touch Postgres.** They read a store and compute; all that is Postgres' (settings, memory,
+//! errors, interrupts) stays on the backend's own thread, which waits for batches and looks for interrupts meanwhile.
+//! Signals are blocked in the threads, so that Postgres' handlers run where they should.
+//!
+//! **Invariant: an answer is Postgres' answer.** Where DataFusion's functions differ from Postgres' (sums that wrap around, NaN,
+//! the digits of an average), they are put together so that they do not, here and in [`outputs`].
+
+mod floats;
+mod outputs;
+mod predicates;
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use datafusion::common::{Column, DataFusionError, Result as DataFusionResult};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionConfig;
+use futures::StreamExt;
+use pgrx::PgSqlErrorCode;
+use soa_core::datafusion::SnapshotTable;
+use soa_core::scan::ScanRequest;
+use soa_core::store::At;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use self::floats::Overflow;
+use self::outputs::{Output, Scope as ComputeScope};
+use crate::error::{PgError, Result, code_of_io};
+use crate::ffi;
+use crate::query::Query;
+use crate::rows::{Chunk, Encoding, Rows};
+use crate::scan::Explained;
+use crate::snapshots::{self, Pin, Scope};
+use crate::table::{BoundColumn, Table};
+use crate::types::PgValue;
+
+/// How long the backend waits for a batch before it looks for interrupts.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// How many batches may be ready before anybody wants them.
+const BATCHES_AHEAD: usize = 2;
+/// Address space for the stack of a thread. Only what is used takes memory.
+const STACK_BYTES: usize = 16 << 20;
+/// What the store's rows are called in plans.
+const ROWS: &str = "t";
+
+/// A query in one execution of a plan.
+#[derive(Debug)]
+pub(crate) struct Computation {
+    table: Table,
+    query: Query,
+    pin: Pin,
+    outputs: Vec<Output>,
+    rows: Rows,
+    stream: Option<Stream>,
+}
+
+/// What the threads compute.
+#[derive(Debug)]
+struct Stream {
+    batches: Receiver<DataFusionResult<RecordBatch>>,
+    /// One for each batch that may be made before anybody wants it.
+    permits: Arc<Semaphore>,
+    /// `None` after the last batch.
+    task: Option<JoinHandle<()>>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Computation {
+    /// Prepares to compute a query of what the statement sees.
+    pub(crate) fn begin(table: Table, query: Query, scope: Scope, encoding: Encoding) -> Result<Self> {
+        let store = table.open()?;
+        let pin = match table.version()? {
+            Some(version) => Pin::new(store.snapshot_at(At::Version(version))?),
+            None => snapshots::pin(&store, scope)?,
+        };
+        let numbers: Vec<i16> = query.rows.columns.iter().map(|column| column.number).collect();
+        let used: Vec<i16> = query.used_columns().into_iter().map(|place| numbers[place]).collect();
+        table.bind(&used, &pin)?;
+        let outputs = ComputeScope::new(&query, &pin)?.outputs()?;
+        let columns = outputs.iter().zip(1..).map(|(output, number)| BoundColumn {
+            number,
+            store_column: 0,
+            name: output.name.clone(),
+            conversion: output.conversion,
+        });
+        let columns: Vec<BoundColumn> = columns.collect();
+        let rows = Rows::new(&columns, columns.len(), encoding)?;
+        Ok(Self { table, query, pin, outputs, rows, stream: None })
+    }
+
+    /// Whether the values of the query's operands are needed before the next row.
+    pub(crate) fn is_unplanned(&self) -> bool {
+        self.stream.is_none()
+    }
+
+    /// Starts to compute, now that the operands have values.
+    pub(crate) fn plan(&mut self, values: &[Option<PgValue>]) -> Result<()> {
+        let runtime = runtime()?;
+        let state = session_state()?;
+        let logical = self.logical_plan(values)?;
+        let physical = runtime.block_on(state.create_physical_plan(&logical)).map_err(failure)?;
+        self.stream = Some(Stream::start(runtime, &state, physical));
+        Ok(())
+    }
+
+    fn logical_plan(&self, values: &[Option<PgValue>]) -> Result<LogicalPlan> {
+        let schema = self.pin.schema();
+        let snapshot = Arc::clone(&self.pin);
+        let table = match &self.query.rows.filter {
+            Some(filter) => SnapshotTable::matching(snapshot, filter.resolve_exactly(schema, values)?),
+            None => SnapshotTable::new(snapshot),
+        };
+        let scope = ComputeScope::new(&self.query, &self.pin)?;
+        let groups = scope.groups()?;
+        let aggregates = scope.aggregates(values)?;
+        let plan = LogicalPlanBuilder::scan(ROWS, provider_as_source(Arc::new(table)), None);
+        plan.and_then(|plan| plan.aggregate(groups, aggregates)).and_then(LogicalPlanBuilder::build).map_err(failure)
+    }
+
+    /// Goes to the next rows; `None` after the last.
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<&mut Chunk>> {
+        while !self.rows.fill()? {
+            let stream = self.stream.as_mut().ok_or_else(|| PgError::internal("nothing is being computed"))?;
+            let Some(batch) = stream.next()? else {
+                self.rows.clear();
+                return Ok(None);
+            };
+            let columns = self.outputs.iter().map(|output| output.finish(&batch));
+            let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
+            self.rows.set_columns(&columns, batch.num_rows());
+        }
+        Ok(Some(self.rows.chunk_mut()))
+    }
+
+    /// Starts again from the first row.
+    pub(crate) fn rescan(&mut self) {
+        self.rows.clear();
+        self.stream = None;
+    }
+
+    /// What `EXPLAIN` says. `values` are those of the operands that are known without an execution.
+    pub(crate) fn explain(&self, values: &[Option<PgValue>]) -> Result<Explained> {
+        let filter = self.query.rows.filter.as_ref();
+        let predicate = filter.and_then(|filter| filter.resolve(self.pin.schema(), values));
+        let counters = self.pin.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?.counters();
+        let columns = self.query.used_columns().into_iter().map(|place| self.query.rows.columns[place].name.clone());
+        Ok(Explained {
+            counters,
+            columns: columns.collect(),
+            filter: filter.map(|filter| filter.text(&self.query.operands)).filter(|text| !text.is_empty()),
+            computes: Some(self.query.text(&self.table)),
+            ..Explained::of(&self.pin)
+        })
+    }
+}
+
+impl Stream {
+    fn start(runtime: &Runtime, state: &SessionState, plan: Arc<dyn ExecutionPlan>) -> Self {
+        let (sender, batches) = channel();
+        let permits = Arc::new(Semaphore::new(BATCHES_AHEAD));
+        let (context, task_permits) = (state.task_ctx(), Arc::clone(&permits));
+        let task = runtime.spawn(async move {
+            let mut stream = match execute_stream(plan, context) {
+                Ok(stream) => stream,
+                Err(error) => return drop(sender.send(Err(error))),
+            };
+            loop {
+                match task_permits.acquire().await {
+                    Ok(permit) => permit.forget(),
+                    Err(_) => return,
+                }
+                let Some(batch) = stream.next().await else { return };
+                if sender.send(batch).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { batches, permits, task: Some(task) }
+    }
+
+    /// The next batch; `None` after the last.
+    fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(task) = &mut self.task else { return Ok(None) };
+        loop {
+            match self.batches.recv_timeout(PATIENCE) {
+                Ok(batch) => {
+                    self.permits.add_permits(1);
+                    return batch.map(Some).map_err(failure);
+                }
+                Err(RecvTimeoutError::Timeout) => ffi::check_for_interrupts(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let ended = runtime()?.block_on(task);
+                    self.task = None;
+                    return match ended {
+                        Ok(()) => Ok(None),
+                        Err(_) => Err(PgError::internal("a thread that computes has panicked")),
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// The backend's threads, started when something is first computed.
+fn runtime() -> Result<&'static Runtime> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(ffi::settings::threads()).thread_stack_size(STACK_BYTES).thread_name("soa_fdw");
+    let runtime = ffi::without_signals(|| builder.build()).map_err(|error| {
+        PgError::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES, format!("threads cannot be started: {error}"))
+    })?;
+    Ok(RUNTIME.get_or_init(|| runtime))
+}
+
+fn session_state() -> Result<SessionState> {
+    let mut config = SessionConfig::new().with_target_partitions(ffi::settings::threads());
+    // Those of joins and of the first rows in an order can be trusted; see `SnapshotTable`.
+    config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    let temporary = PathBuf::from(ffi::temporary_folder());
+    std::fs::create_dir_all(&temporary).map_err(|error| {
+        PgError::new(code_of_io(&error), format!("\"{}\" cannot be made: {error}", temporary.display()))
+    })?;
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![temporary]));
+    let environment = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(ffi::settings::work_mem())))
+        .with_disk_manager_builder(disk)
+        .build_arc()
+        .map_err(failure)?;
+    Ok(SessionStateBuilder::new().with_config(config).with_runtime_env(environment).build())
+}
+
+/// A column of the store in a plan.
+fn store_column(name: &str) -> Expr {
+    Expr::Column(Column::new(Some(ROWS), name))
+}
+
+/// An error of DataFusion in the words of its cause.
+fn failure(error: DataFusionError) -> PgError {
+    match error.find_root() {
+        DataFusionError::External(source) => match source.downcast_ref::<soa_core::Error>() {
+            Some(error) => PgError::from_store(error),
+            None if source.is::<Overflow>() => {
+                PgError::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, source.to_string())
+            }
+            None => PgError::internal(source.to_string()),
+        },
+        DataFusionError::ResourcesExhausted(message) => {
+            PgError::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "an aggregation needs more memory than it may take")
+                .with_detail(message.clone())
+                .with_hint("Increase soa_fdw.work_mem, or let Postgres aggregate: SET soa_fdw.pushdown = off.")
+        }
+        other => PgError::internal(format!("an aggregation failed: {other}")),
+    }
+}

@@ -1,0 +1,426 @@
+//! What is asked of DataFusion for each group and aggregate of a query, and how its answer becomes Postgres'.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryViewArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, UInt8Array,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType as ArrowType, Decimal128Type, Decimal256Type, Int64Type, TimeUnit, UInt8Type, i256};
+use datafusion::common::Result as DataFusionResult;
+use datafusion::functions_aggregate::expr_fn;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprFunctionExt, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    cast as cast_to, lit, when,
+};
+use soa_core::predicate::{Bounds, Predicate, Scalar};
+use soa_core::schema::{DataType, Variants};
+use soa_core::store::Snapshot;
+
+use super::{failure, floats, predicates, store_column};
+use crate::error::{PgError, Result};
+use crate::numeric;
+use crate::query::{Aggregate, Expression, Function, Query, Typed, ValueType};
+use crate::types::{Conversion, PgValue};
+
+/// Far from overflowing, however many of them, or of their squares, are added.
+const SMALL: f64 = 1e120;
+/// The digits of 128 and of 256 bits.
+const DIGITS_128: u8 = 38;
+const DIGITS_256: u8 = 76;
+
+/// A query and what it is computed over.
+pub(super) struct Scope<'a> {
+    query: &'a Query,
+    snapshot: &'a Snapshot,
+    /// By place in the query's columns: where the store has it.
+    columns: Vec<usize>,
+}
+
+/// A value of each row of the answer.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// What it is called in messages.
+    pub(super) name: String,
+    /// How it gets into a slot.
+    pub(super) conversion: Conversion,
+    /// The first of the columns of DataFusion's answer that it is made of.
+    first: usize,
+    finish: Finish,
+}
+
+/// How a value is made of columns of DataFusion's answer.
+#[derive(Debug, Clone)]
+enum Finish {
+    /// It is one.
+    AsItIs,
+    /// The value of an enum, from its number.
+    Variant(Arc<StringArray>),
+    /// A sum of integers as a decimal.
+    Decimal,
+    /// A sum of more digits than a decimal of 128 bits has.
+    Wide { scale: u8 },
+    /// A sum of so many digits after the point and a count.
+    Quotient { scale: u8 },
+    /// A float, from its place among them.
+    Float { is_double: bool },
+}
+
+/// How an aggregate is computed.
+struct Computed {
+    /// What DataFusion computes.
+    parts: Vec<Expr>,
+    conversion: Conversion,
+    finish: Finish,
+}
+
+impl<'a> Scope<'a> {
+    pub(super) fn new(query: &'a Query, snapshot: &'a Snapshot) -> Result<Self> {
+        let find = |name: &str| {
+            let missing = || PgError::internal(format!("the store has lost its column \"{name}\""));
+            snapshot.schema().index_of(name).ok_or_else(missing)
+        };
+        let columns = query.rows.columns.iter().map(|column| find(&column.name)).collect::<Result<_>>()?;
+        Ok(Self { query, snapshot, columns })
+    }
+
+    /// What becomes of the answer's columns: groups first.
+    pub(super) fn outputs(&self) -> Result<Vec<Output>> {
+        let mut outputs = Vec::new();
+        let mut first = 0;
+        for group in &self.query.groups {
+            let Computed { conversion, finish, parts } = self.group(group)?;
+            outputs.push(Output { name: self.name(group), conversion, first, finish });
+            first += parts.len();
+        }
+        for aggregate in &self.query.aggregates {
+            let Computed { conversion, finish, parts } = self.aggregate(aggregate, None)?;
+            outputs.push(Output { name: aggregate.function.name().to_owned(), conversion, first, finish });
+            first += parts.len();
+        }
+        Ok(outputs)
+    }
+
+    /// What rows are grouped by.
+    pub(super) fn groups(&self) -> Result<Vec<Expr>> {
+        let groups = self.query.groups.iter().map(|group| Ok(self.group(group)?.parts));
+        Ok(groups.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// What is computed of each group.
+    pub(super) fn aggregates(&self, values: &[Option<PgValue>]) -> Result<Vec<Expr>> {
+        let aggregates = self.query.aggregates.iter().map(|aggregate| {
+            let filter = aggregate.filter.as_ref();
+            let filter = filter.map(|filter| filter.resolve_exactly(self.snapshot.schema(), values)).transpose()?;
+            Ok(self.aggregate(aggregate, filter)?.parts)
+        });
+        let parts = aggregates.collect::<Result<Vec<_>>>()?.concat();
+        // Two of the same are two columns all the same.
+        Ok(parts.into_iter().enumerate().map(|(index, part)| part.alias(format!("a{index}"))).collect())
+    }
+
+    fn name(&self, typed: &Typed) -> String {
+        let Expression::Column(place) = typed.expression;
+        self.query.rows.columns[place].name.clone()
+    }
+
+    fn data_type(&self, place: usize) -> &DataType {
+        self.snapshot.schema().field(self.columns[place]).data_type()
+    }
+
+    /// The values of a column in the Arrow type of what it is in Postgres.
+    fn values(&self, typed: &Typed) -> Expr {
+        let Expression::Column(place) = typed.expression;
+        let column = store_column(&self.query.rows.columns[place].name);
+        let (found, wanted) = (self.data_type(place).to_arrow(), arrow_type(typed.value_type));
+        if found == wanted { column } else { cast_to(column, wanted) }
+    }
+
+    /// The variants of an enum, if an expression is one.
+    fn variants(&self, typed: &Typed) -> Option<&Variants> {
+        let Expression::Column(place) = typed.expression;
+        match self.data_type(place) {
+            DataType::Enum(variants) => Some(variants),
+            _ => None,
+        }
+    }
+
+    /// Values by which others are told apart.
+    fn identities(&self, typed: &Typed) -> Expr {
+        let Expression::Column(place) = typed.expression;
+        match self.variants(typed) {
+            Some(_) => ScalarUDF::new_from_impl(VariantNumber::new())
+                .call(vec![store_column(&self.query.rows.columns[place].name)]),
+            None => self.values(typed),
+        }
+    }
+
+    fn group(&self, typed: &Typed) -> Result<Computed> {
+        let parts = vec![self.identities(typed)];
+        Ok(match self.variants(typed) {
+            Some(variants) => {
+                let names = Arc::new(StringArray::from_iter_values(variants.names()));
+                Computed { parts, conversion: Conversion::Enum, finish: Finish::Variant(names) }
+            }
+            None => Computed { parts, conversion: conversion(typed.value_type), finish: Finish::AsItIs },
+        })
+    }
+
+    /// `filter` says which rows count. That it is there or not makes no difference but to the expressions.
+    fn aggregate(&self, aggregate: &Aggregate, filter: Option<Predicate>) -> Result<Computed> {
+        let filter = filter.map(|filter| predicates::matches(filter, self.snapshot.schema()));
+        let with_filter = |expression: Expr| match filter.clone() {
+            None => Ok(expression),
+            Some(filter) => expression.filter(filter).build().map_err(failure),
+        };
+        let one = |expression: Expr, conversion: Conversion, finish: Finish| {
+            Ok(Computed { parts: vec![with_filter(expression)?], conversion, finish })
+        };
+        let Some(argument) = &aggregate.argument else {
+            return one(expr_fn::count(lit(1_i64)), Conversion::Integer, Finish::AsItIs);
+        };
+        let value_type = argument.value_type;
+        match aggregate.function {
+            Function::Count if aggregate.distinct => {
+                // DataFusion forgets the filter of a distinct count that stands beside other aggregates.
+                let counted = match filter.clone() {
+                    None => self.identities(argument),
+                    Some(filter) => when(filter, self.identities(argument)).end().map_err(failure)?,
+                };
+                let parts = vec![expr_fn::count_distinct(counted)];
+                Ok(Computed { parts, conversion: Conversion::Integer, finish: Finish::AsItIs })
+            }
+            Function::Count => {
+                let Expression::Column(place) = argument.expression;
+                let column = store_column(&self.query.rows.columns[place].name);
+                one(expr_fn::count(column), Conversion::Integer, Finish::AsItIs)
+            }
+            Function::BoolAnd => one(expr_fn::bool_and(self.values(argument)), Conversion::Bool, Finish::AsItIs),
+            Function::BoolOr => one(expr_fn::bool_or(self.values(argument)), Conversion::Bool, Finish::AsItIs),
+            Function::Sum | Function::Avg if value_type.is_float() => {
+                let values = cast_to(self.values(argument), ArrowType::Float64);
+                let sum = match (aggregate.function, self.is_small(argument)?) {
+                    (Function::Sum, true) => expr_fn::sum(values),
+                    (Function::Sum, false) => floats::sum(values),
+                    (_, true) => expr_fn::avg(values),
+                    (_, false) => floats::average(values),
+                };
+                one(sum, Conversion::Float8, Finish::AsItIs)
+            }
+            Function::Sum => {
+                let (sum, width) = self.sum(argument)?;
+                let scale = scale_of(value_type);
+                let (conversion, finish) = match (value_type, width) {
+                    (ValueType::Int2 | ValueType::Int4, _) => (Conversion::Integer, Finish::AsItIs),
+                    (_, Width::Bits64) => (Conversion::Numeric { scale: 0 }, Finish::Decimal),
+                    (_, Width::Bits128) => (Conversion::Numeric { scale }, Finish::AsItIs),
+                    (_, Width::Bits256) => (Conversion::Bytea, Finish::Wide { scale }),
+                };
+                one(sum, conversion, finish)
+            }
+            Function::Avg => {
+                let (sum, _) = self.sum(argument)?;
+                let count = expr_fn::count(self.values(argument));
+                let parts = vec![with_filter(sum)?, with_filter(count)?];
+                let finish = Finish::Quotient { scale: scale_of(value_type) };
+                Ok(Computed { parts, conversion: Conversion::Bytea, finish })
+            }
+            Function::Min | Function::Max => {
+                let is_max = aggregate.function == Function::Max;
+                let extreme = |values: Expr| if is_max { expr_fn::max(values) } else { expr_fn::min(values) };
+                let values = self.values(argument);
+                match value_type.is_float() && !self.is_small(argument)? {
+                    false => one(extreme(values), conversion(value_type), Finish::AsItIs),
+                    true => {
+                        let finish = Finish::Float { is_double: value_type == ValueType::Float8 };
+                        one(extreme(floats::ranks(values)), conversion(value_type), finish)
+                    }
+                }
+            }
+        }
+    }
+
+    /// A sum that neither wraps around nor loses a digit, and its width.
+    fn sum(&self, argument: &Typed) -> Result<(Expr, Width)> {
+        let values = self.values(argument);
+        let rows = u128::from(self.snapshot.row_count());
+        let most = self.magnitude(argument)?.checked_mul(rows);
+        let width = match argument.value_type {
+            ValueType::Int2 | ValueType::Int4 => Width::Bits64,
+            ValueType::Int8 if most.is_some_and(|most| i64::try_from(most).is_ok()) => Width::Bits64,
+            _ if most.is_some_and(|most| most < 10_u128.pow(DIGITS_128.into())) => Width::Bits128,
+            _ => Width::Bits256,
+        };
+        let scale = scale_of(argument.value_type).cast_signed();
+        let values = match (argument.value_type, width) {
+            (ValueType::Int8, Width::Bits128) => cast_to(values, ArrowType::Decimal128(DIGITS_128, 0)),
+            (_, Width::Bits64 | Width::Bits128) => values,
+            (_, Width::Bits256) => cast_to(values, ArrowType::Decimal256(DIGITS_256, scale)),
+        };
+        Ok((expr_fn::sum(values), width))
+    }
+
+    fn bounds(&self, typed: &Typed) -> Result<Bounds> {
+        let Expression::Column(place) = typed.expression;
+        Ok(self.snapshot.bounds(self.columns[place])?)
+    }
+
+    /// The greatest that a number without its sign and point can be.
+    fn magnitude(&self, typed: &Typed) -> Result<u128> {
+        let Bounds { min, max, .. } = self.bounds(typed)?;
+        if let (Some(Scalar::Int(min)), Some(Scalar::Int(max))) = (min, max) {
+            return Ok(min.unsigned_abs().max(max.unsigned_abs()));
+        }
+        Ok(match typed.value_type {
+            ValueType::Numeric { precision, .. } => 10_u128.pow(precision.into()),
+            _ => 1 << 63,
+        })
+    }
+
+    /// Whether no value is NaN, an infinity, or so large that a sum of them or of their squares could be one.
+    fn is_small(&self, typed: &Typed) -> Result<bool> {
+        let bounds = self.bounds(typed)?;
+        let is_small = |bound: &Option<Scalar>| matches!(bound, Some(Scalar::Float(bound)) if bound.abs() <= SMALL);
+        Ok(!bounds.may_hold_nan && is_small(&bounds.min) && is_small(&bounds.max))
+    }
+}
+
+/// The bits in which a sum is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Width {
+    Bits64,
+    Bits128,
+    Bits256,
+}
+
+fn scale_of(value_type: ValueType) -> u8 {
+    if let ValueType::Numeric { scale, .. } = value_type { scale } else { 0 }
+}
+
+fn arrow_type(value_type: ValueType) -> ArrowType {
+    match value_type {
+        ValueType::Bool => ArrowType::Boolean,
+        ValueType::Int2 => ArrowType::Int16,
+        ValueType::Int4 => ArrowType::Int32,
+        ValueType::Int8 => ArrowType::Int64,
+        ValueType::Float4 => ArrowType::Float32,
+        ValueType::Float8 => ArrowType::Float64,
+        ValueType::Numeric { precision, scale } => ArrowType::Decimal128(precision, scale.cast_signed()),
+        ValueType::Text => ArrowType::Utf8View,
+        ValueType::Bytea => ArrowType::BinaryView,
+        ValueType::Date => ArrowType::Date32,
+        ValueType::Timestamp => ArrowType::Timestamp(TimeUnit::Microsecond, None),
+        ValueType::TimestampTz => ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        ValueType::Time => ArrowType::Time64(TimeUnit::Microsecond),
+        ValueType::Uuid => ArrowType::FixedSizeBinary(16),
+    }
+}
+
+fn conversion(value_type: ValueType) -> Conversion {
+    match value_type {
+        ValueType::Bool => Conversion::Bool,
+        ValueType::Int2 | ValueType::Int4 | ValueType::Int8 => Conversion::Integer,
+        ValueType::Float4 => Conversion::Float4,
+        ValueType::Float8 => Conversion::Float8,
+        ValueType::Numeric { scale, .. } => Conversion::Numeric { scale },
+        ValueType::Text => Conversion::Text,
+        ValueType::Bytea => Conversion::Bytea,
+        ValueType::Date => Conversion::Date,
+        ValueType::Timestamp | ValueType::TimestampTz => Conversion::Timestamp,
+        ValueType::Time => Conversion::Time,
+        ValueType::Uuid => Conversion::Uuid,
+    }
+}
+
+impl Output {
+    /// Its values for the groups of a batch of DataFusion's answer.
+    pub(super) fn finish(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+        let part = |index: usize| {
+            let column = batch.columns().get(self.first + index);
+            column.ok_or_else(|| PgError::internal("an aggregation has fewer columns than were asked for"))
+        };
+        let array = part(0)?;
+        Ok(match &self.finish {
+            Finish::AsItIs => Arc::clone(array),
+            Finish::Variant(names) => {
+                let numbers: &UInt8Array = array.as_primitive_opt().ok_or_else(|| unexpected(array))?;
+                let names: ArrayRef = Arc::<StringArray>::clone(names);
+                Arc::new(DictionaryArray::try_new(numbers.clone(), names).map_err(|_| unexpected(array))?)
+            }
+            Finish::Decimal => cast(array, &ArrowType::Decimal128(DIGITS_128, 0)).map_err(|_| unexpected(array))?,
+            Finish::Wide { scale } => {
+                let sums = wide(array)?;
+                let numerics = sums.iter().map(|sum| sum.map(|sum| numeric::encode_wide(sum, (*scale).into())));
+                Arc::new(numerics.collect::<BinaryViewArray>())
+            }
+            Finish::Quotient { scale } => {
+                let counts = part(1)?;
+                let counts = counts.as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(counts))?;
+                let sums = wide(array)?;
+                let rows = sums.iter().zip(counts.iter());
+                let average = |(sum, count): (Option<i256>, Option<i64>)| {
+                    Some(numeric::average(sum?, (*scale).into(), count.filter(|count| *count > 0)?))
+                };
+                Arc::new(rows.map(average).collect::<BinaryViewArray>())
+            }
+            Finish::Float { is_double } => {
+                let ranks = array.as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(array))?;
+                let values: ArrayRef = Arc::new(floats::of_ranks(ranks));
+                match is_double {
+                    true => values,
+                    false => cast(&values, &ArrowType::Float32).map_err(|_| unexpected(array))?,
+                }
+            }
+        })
+    }
+}
+
+/// Sums as integers of 256 bits, without their point.
+fn wide(array: &ArrayRef) -> Result<PrimitiveArray<Decimal256Type>> {
+    Ok(match array.data_type() {
+        ArrowType::Int64 => array.as_primitive::<Int64Type>().unary(|sum| i256::from_i128(sum.into())),
+        ArrowType::Decimal128(_, _) => array.as_primitive::<Decimal128Type>().unary(i256::from_i128),
+        ArrowType::Decimal256(_, _) => array.as_primitive::<Decimal256Type>().clone(),
+        _ => return Err(unexpected(array)),
+    })
+}
+
+fn unexpected(array: &ArrayRef) -> PgError {
+    PgError::internal(format!("an aggregation gave values of the type {}", array.data_type()))
+}
+
+/// The number of an enum's variant: the key of the dictionary, which is the same in all batches of a snapshot.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct VariantNumber {
+    signature: Signature,
+}
+
+impl VariantNumber {
+    fn new() -> Self {
+        Self { signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for VariantNumber {
+    fn name(&self) -> &str {
+        "variant_number"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[ArrowType]) -> DataFusionResult<ArrowType> {
+        Ok(ArrowType::UInt8)
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let keys = arrays.first().and_then(|array| array.as_dictionary_opt::<UInt8Type>());
+        let keys = keys.map(|dictionary| dictionary.keys().clone());
+        let keys: ArrayRef = Arc::new(keys.ok_or_else(|| {
+            datafusion::error::DataFusionError::Internal("an enum did not come as a dictionary".to_owned())
+        })?);
+        Ok(ColumnarValue::Array(keys))
+    }
+}

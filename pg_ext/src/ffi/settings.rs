@@ -1,0 +1,63 @@
+//! The settings `soa_fdw.…`.
+
+use std::num::NonZeroUsize;
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+static PUSHDOWN: GucSetting<bool> = GucSetting::<bool>::new(true);
+static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static WORK_MEM: GucSetting<i32> = GucSetting::<i32>::new(WORK_MEM_KB);
+
+/// The default of `soa_fdw.work_mem`.
+const WORK_MEM_KB: i32 = 1 << 20;
+/// Less than this no aggregation can work with.
+const WORK_MEM_KB_MIN: i32 = 16 << 10;
+const THREADS_MAX: i32 = 1024;
+
+/// Makes the settings known. Called once.
+pub(super) fn define() {
+    GucRegistry::define_bool_guc(
+        c"soa_fdw.pushdown",
+        c"Aggregate rows of stores before Postgres sees them, where the answer is the same.",
+        c"",
+        &PUSHDOWN,
+        GucContext::Userset,
+        GucFlags::EXPLAIN,
+    );
+    GucRegistry::define_int_guc(
+        c"soa_fdw.threads",
+        c"The threads that aggregate the rows of stores in each session; 0 means as many as there are processors.",
+        c"A session takes the value that it has when it first aggregates.",
+        &THREADS,
+        0,
+        THREADS_MAX,
+        GucContext::Userset,
+        GucFlags::EXPLAIN,
+    );
+    GucRegistry::define_int_guc(
+        c"soa_fdw.work_mem",
+        c"The memory that an aggregation may take before it writes to temporary files.",
+        c"",
+        &WORK_MEM,
+        WORK_MEM_KB_MIN,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_KB | GucFlags::EXPLAIN,
+    );
+}
+
+/// Whether anything is computed before Postgres sees rows.
+pub(super) fn pushes_down() -> bool {
+    PUSHDOWN.get()
+}
+
+/// How many threads compute.
+pub(crate) fn threads() -> usize {
+    let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    usize::try_from(THREADS.get()).ok().filter(|threads| *threads > 0).unwrap_or_else(available)
+}
+
+/// The bytes that a computation may take.
+pub(crate) fn work_mem() -> usize {
+    usize::try_from(WORK_MEM.get()).unwrap_or_default().saturating_mul(1024)
+}
