@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::error::ArrowError;
 use datafusion::common::{Column, DataFusionError, Result as DataFusionResult};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
@@ -131,7 +132,7 @@ impl Computation {
             None => SnapshotTable::new(snapshot),
         };
         let scope = ComputeScope::new(&self.query, &self.pin)?;
-        let groups = scope.groups()?;
+        let groups = scope.groups();
         let aggregates = scope.aggregates(values)?;
         let plan = LogicalPlanBuilder::scan(ROWS, provider_as_source(Arc::new(table)), None);
         plan.and_then(|plan| plan.aggregate(groups, aggregates)).and_then(LogicalPlanBuilder::build).map_err(failure)
@@ -267,6 +268,11 @@ fn failure(error: DataFusionError) -> PgError {
             }
             None => PgError::internal(source.to_string()),
         },
+        // What has no type error in a plan fails for a value that does not fit.
+        DataFusionError::ArrowError(error, _) if matches!(**error, ArrowError::CastError(_)) => PgError::new(
+            PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+            format!("a value is out of range: {error}"),
+        ),
         DataFusionError::ResourcesExhausted(message) => {
             PgError::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "an aggregation needs more memory than it may take")
                 .with_detail(message.clone())

@@ -217,8 +217,8 @@ impl Conversion {
             },
             Self::Time => ValueType::Time,
             Self::Uuid => ValueType::Uuid,
-            // A value may be beyond a bigint, which is an error that only rows show.
-            Self::U64ToBigInt | Self::Interval | Self::Array(_) | Self::Jsonb => return None,
+            Self::U64ToBigInt => ValueType::Int8,
+            Self::Interval | Self::Array(_) | Self::Jsonb => return None,
         })
     }
 

@@ -89,7 +89,7 @@ impl<'a> Scope<'a> {
         let mut outputs = Vec::new();
         let mut first = 0;
         for group in &self.query.groups {
-            let Computed { conversion, finish, parts } = self.group(group)?;
+            let Computed { conversion, finish, parts } = self.group(group);
             outputs.push(Output { name: self.name(group), conversion, first, finish });
             first += parts.len();
         }
@@ -102,9 +102,9 @@ impl<'a> Scope<'a> {
     }
 
     /// What rows are grouped by.
-    pub(super) fn groups(&self) -> Result<Vec<Expr>> {
-        let groups = self.query.groups.iter().map(|group| Ok(self.group(group)?.parts));
-        Ok(groups.collect::<Result<Vec<_>>>()?.concat())
+    pub(super) fn groups(&self) -> Vec<Expr> {
+        let groups = self.query.groups.iter().flat_map(|group| self.group(group).parts);
+        groups.collect()
     }
 
     /// What is computed of each group.
@@ -145,25 +145,30 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Values by which others are told apart.
-    fn identities(&self, typed: &Typed) -> Expr {
+    /// Values that are told apart, and are in the same order, as those of a column: itself, if that takes no conversion of
+    /// each row; and how they become the column's in the end.
+    fn identities(&self, typed: &Typed) -> Computed {
         let Expression::Column(place) = typed.expression;
-        match self.variants(typed) {
-            Some(_) => ScalarUDF::new_from_impl(VariantNumber::new())
-                .call(vec![store_column(&self.query.rows.columns[place].name)]),
-            None => self.values(typed),
+        let column = store_column(&self.query.rows.columns[place].name);
+        match (self.data_type(place), typed.value_type) {
+            (DataType::UInt64, ValueType::Int8) => {
+                Computed { parts: vec![column], conversion: Conversion::U64ToBigInt, finish: Finish::AsItIs }
+            }
+            _ => {
+                let conversion = conversion(typed.value_type);
+                Computed { parts: vec![self.values(typed)], conversion, finish: Finish::AsItIs }
+            }
         }
     }
 
-    fn group(&self, typed: &Typed) -> Result<Computed> {
-        let parts = vec![self.identities(typed)];
-        Ok(match self.variants(typed) {
-            Some(variants) => {
-                let names = Arc::new(StringArray::from_iter_values(variants.names()));
-                Computed { parts, conversion: Conversion::Enum, finish: Finish::Variant(names) }
-            }
-            None => Computed { parts, conversion: conversion(typed.value_type), finish: Finish::AsItIs },
-        })
+    /// Values that are told apart as those of a column are.
+    fn group(&self, typed: &Typed) -> Computed {
+        let Some(variants) = self.variants(typed) else { return self.identities(typed) };
+        let Expression::Column(place) = typed.expression;
+        let column = store_column(&self.query.rows.columns[place].name);
+        let numbers = ScalarUDF::new_from_impl(VariantNumber::new()).call(vec![column]);
+        let names = Arc::new(StringArray::from_iter_values(variants.names()));
+        Computed { parts: vec![numbers], conversion: Conversion::Enum, finish: Finish::Variant(names) }
     }
 
     /// `filter` says which rows count. That it is there or not makes no difference but to the expressions.
@@ -183,9 +188,10 @@ impl<'a> Scope<'a> {
         match aggregate.function {
             Function::Count if aggregate.distinct => {
                 // DataFusion forgets the filter of a distinct count that stands beside other aggregates.
+                let values = self.group(argument).parts.swap_remove(0);
                 let counted = match filter.clone() {
-                    None => self.identities(argument),
-                    Some(filter) => when(filter, self.identities(argument)).end().map_err(failure)?,
+                    None => values,
+                    Some(filter) => when(filter, values).end().map_err(failure)?,
                 };
                 let parts = vec![expr_fn::count_distinct(counted)];
                 Ok(Computed { parts, conversion: Conversion::Integer, finish: Finish::AsItIs })
@@ -228,14 +234,13 @@ impl<'a> Scope<'a> {
             Function::Min | Function::Max => {
                 let is_max = aggregate.function == Function::Max;
                 let extreme = |values: Expr| if is_max { expr_fn::max(values) } else { expr_fn::min(values) };
-                let values = self.values(argument);
-                match value_type.is_float() && !self.is_small(argument)? {
-                    false => one(extreme(values), conversion(value_type), Finish::AsItIs),
-                    true => {
-                        let finish = Finish::Float { is_double: value_type == ValueType::Float8 };
-                        one(extreme(floats::ranks(values)), conversion(value_type), finish)
-                    }
+                if value_type.is_float() && !self.is_small(argument)? {
+                    let ranks = floats::ranks(self.values(argument));
+                    let finish = Finish::Float { is_double: value_type == ValueType::Float8 };
+                    return one(extreme(ranks), conversion(value_type), finish);
                 }
+                let Computed { mut parts, conversion, finish } = self.identities(argument);
+                one(extreme(parts.swap_remove(0)), conversion, finish)
             }
         }
     }

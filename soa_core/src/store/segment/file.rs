@@ -183,7 +183,12 @@ impl SegmentFile {
     pub(in crate::store) fn bounds(&self, column: usize) -> Bounds {
         match (self.table.places[column], &self.meta.stats) {
             (Place::Partition(place), _) => Bounds::constant(self.rows, self.meta.partition[place].value.clone()),
-            (Place::Stored(_), Some(stats)) if stats.rows().is_some() => stats.bounds(&self.table.schema, column),
+            (Place::Stored(_), Some(stats)) if stats.rows().is_some() => {
+                let bounds = stats.bounds(&self.table.schema, column);
+                // A file of our own with a NaN in it has no bounds in the log (format.md, section 2).
+                let has_bounds = bounds.min.is_some() && bounds.max.is_some();
+                Bounds { may_hold_nan: bounds.may_hold_nan && !(self.is_own() && has_bounds), ..bounds }
+            }
             (Place::Stored(_), _) => Bounds::unknown(self.rows),
         }
     }
