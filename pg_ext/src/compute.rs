@@ -10,8 +10,8 @@
 mod floats;
 mod outputs;
 mod predicates;
+mod texts;
 
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -240,11 +240,11 @@ fn session_state() -> Result<SessionState> {
     let mut config = SessionConfig::new().with_target_partitions(ffi::settings::threads());
     // Those of joins and of the first rows in an order can be trusted; see `SnapshotTable`.
     config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
-    let temporary = PathBuf::from(ffi::temporary_folder());
-    std::fs::create_dir_all(&temporary).map_err(|error| {
+    let temporary = ffi::temporary_folder();
+    std::fs::create_dir_all(temporary).map_err(|error| {
         PgError::new(code_of_io(&error), format!("\"{}\" cannot be made: {error}", temporary.display()))
     })?;
-    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![temporary]));
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![temporary.to_owned()]));
     let environment = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(FairSpillPool::new(ffi::settings::work_mem())))
         .with_disk_manager_builder(disk)

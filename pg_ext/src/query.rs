@@ -99,6 +99,16 @@ pub(crate) struct Typed {
 pub(crate) enum Expression {
     /// The column in this place of [`TableRows::columns`].
     Column(usize),
+    /// How many characters the text in such a column has.
+    Length(usize),
+}
+
+impl Expression {
+    /// The place of its column.
+    pub(crate) fn column(&self) -> usize {
+        let (Self::Column(place) | Self::Length(place)) = self;
+        *place
+    }
 }
 
 /// Something computed of a group's rows.
@@ -129,10 +139,7 @@ impl Query {
     /// The columns that are computed with, by their places.
     pub(crate) fn used_columns(&self) -> Vec<usize> {
         let arguments = self.aggregates.iter().filter_map(|aggregate| aggregate.argument.as_ref());
-        let computed = self.groups.iter().chain(arguments).map(|typed| {
-            let Expression::Column(place) = typed.expression;
-            place
-        });
+        let computed = self.groups.iter().chain(arguments).map(|typed| typed.expression.column());
         let names: Vec<&str> = self.filters().flat_map(Filter::columns).collect();
         let tested = self.rows.columns.iter().enumerate();
         let tested = tested.filter(|(_, column)| names.contains(&column.name.as_str())).map(|(place, _)| place);
@@ -145,9 +152,12 @@ impl Query {
     /// The text for `EXPLAIN`: what is computed, and by what rows are grouped.
     pub(crate) fn text(&self, table: &Table) -> String {
         let column = |typed: &Typed| {
-            let Expression::Column(place) = typed.expression;
-            let attribute = table.attribute(self.rows.columns[place].number);
-            attribute.map_or_else(String::new, |attribute| attribute.declared.name.clone())
+            let attribute = table.attribute(self.rows.columns[typed.expression.column()].number);
+            let name = attribute.map_or("", |attribute| attribute.declared.name.as_str());
+            match typed.expression {
+                Expression::Column(_) => name.to_owned(),
+                Expression::Length(_) => format!("length({name})"),
+            }
         };
         let aggregate = |aggregate: &Aggregate| {
             let distinct = if aggregate.distinct { "DISTINCT " } else { "" };

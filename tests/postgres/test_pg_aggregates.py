@@ -84,6 +84,10 @@ def aggregates(store: str) -> list[str]:
         boolean = column in ("b", "flag")
         functions = ("bool_and", "bool_or", "every") if boolean else ("min", "max")
         found += [f"{function}({column})" for function in functions if column != "bin"]
+    for column in columns(store, "others"):
+        if column in ("s", "level", "maybe_level", "status", "region"):
+            found += [f"sum(length({column}))", f"avg(length({column}))", f"max(char_length({column}))"]
+            found.append(f"count(DISTINCT length({column}))")
     return list(dict.fromkeys(found))
 
 
@@ -109,6 +113,8 @@ def test_each_group(session, store: str):
         queries.append(answer(store, f"{column}, max({key})", f"WHERE {key} > 2 GROUP BY {column}, {column} IS NULL"))
         queries.append(answer(store, f"count(*), min({key})", f"GROUP BY {column}, {key} % 3"))
         queries.append(answer(store, "count(*)", f"GROUP BY {column}, {key}"))
+        if column in ("s", "level", "maybe_level", "status", "region"):
+            queries.append(answer(store, f"length({column}), count(*)", f"GROUP BY length({column})"))
         queries.append(f"SELECT count(*) || '' FROM (SELECT DISTINCT {column} FROM stored.{store}) x")
     same(session, queries)
 

@@ -42,6 +42,9 @@ LONG = {
     # What only Postgres can test.
     "condition without a row": "SELECT count(*) FROM generate_series(1, 100000) g, LATERAL"
     " (SELECT FROM big WHERE value % 7 = g * 0 + 8 OFFSET 0) x",
+    # What threads of the backend compute.
+    "aggregation": "SELECT sum(c) FROM generate_series(1, 100000) g,"
+    " LATERAL (SELECT count(DISTINCT text) AS c FROM big WHERE value >= g OFFSET 0) x",
     "wide rows": "SELECT count(*) FROM generate_series(1, 100000) g, LATERAL (SELECT x FROM big x OFFSET g * 0) x",
     "sort": "SELECT max(text) FROM (SELECT a.text FROM big a, generate_series(1, 50) g ORDER BY md5(a.text) OFFSET 0)"
     " x",

@@ -6,18 +6,14 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryViewArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, UInt8Array,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType as ArrowType, Decimal128Type, Decimal256Type, Int64Type, TimeUnit, UInt8Type, i256};
-use datafusion::common::Result as DataFusionResult;
+use arrow::datatypes::{DataType as ArrowType, Decimal128Type, Decimal256Type, Int64Type, TimeUnit, i256};
 use datafusion::functions_aggregate::expr_fn;
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprFunctionExt, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-    cast as cast_to, lit, when,
-};
+use datafusion::logical_expr::{Expr, ExprFunctionExt, cast as cast_to, lit, when};
 use soa_core::predicate::{Bounds, Predicate, Scalar};
 use soa_core::schema::{DataType, Variants};
 use soa_core::store::Snapshot;
 
-use super::{failure, floats, predicates, store_column};
+use super::{failure, floats, predicates, store_column, texts};
 use crate::error::{PgError, Result};
 use crate::numeric;
 use crate::query::{Aggregate, Expression, Function, Query, Typed, ValueType};
@@ -120,8 +116,12 @@ impl<'a> Scope<'a> {
     }
 
     fn name(&self, typed: &Typed) -> String {
-        let Expression::Column(place) = typed.expression;
-        self.query.rows.columns[place].name.clone()
+        self.query.rows.columns[typed.expression.column()].name.clone()
+    }
+
+    /// The column that an expression is of.
+    fn column(&self, typed: &Typed) -> Expr {
+        store_column(&self.query.rows.columns[typed.expression.column()].name)
     }
 
     fn data_type(&self, place: usize) -> &DataType {
@@ -130,29 +130,34 @@ impl<'a> Scope<'a> {
 
     /// The values of a column in the Arrow type of what it is in Postgres.
     fn values(&self, typed: &Typed) -> Expr {
-        let Expression::Column(place) = typed.expression;
-        let column = store_column(&self.query.rows.columns[place].name);
-        let (found, wanted) = (self.data_type(place).to_arrow(), arrow_type(typed.value_type));
-        if found == wanted { column } else { cast_to(column, wanted) }
+        let column = self.column(typed);
+        match typed.expression {
+            Expression::Length(_) => texts::length(column),
+            Expression::Column(place) => {
+                let (found, wanted) = (self.data_type(place).to_arrow(), arrow_type(typed.value_type));
+                if found == wanted { column } else { cast_to(column, wanted) }
+            }
+        }
     }
 
     /// The variants of an enum, if an expression is one.
     fn variants(&self, typed: &Typed) -> Option<&Variants> {
-        let Expression::Column(place) = typed.expression;
-        match self.data_type(place) {
-            DataType::Enum(variants) => Some(variants),
-            _ => None,
+        match typed.expression {
+            Expression::Column(place) => match self.data_type(place) {
+                DataType::Enum(variants) => Some(variants),
+                _ => None,
+            },
+            Expression::Length(_) => None,
         }
     }
 
     /// Values that are told apart, and are in the same order, as those of a column: itself, if that takes no conversion of
     /// each row; and how they become the column's in the end.
     fn identities(&self, typed: &Typed) -> Computed {
-        let Expression::Column(place) = typed.expression;
-        let column = store_column(&self.query.rows.columns[place].name);
-        match (self.data_type(place), typed.value_type) {
+        match (self.data_type(typed.expression.column()), typed.value_type) {
             (DataType::UInt64, ValueType::Int8) => {
-                Computed { parts: vec![column], conversion: Conversion::U64ToBigInt, finish: Finish::AsItIs }
+                let parts = vec![self.column(typed)];
+                Computed { parts, conversion: Conversion::U64ToBigInt, finish: Finish::AsItIs }
             }
             _ => {
                 let conversion = conversion(typed.value_type);
@@ -164,9 +169,7 @@ impl<'a> Scope<'a> {
     /// Values that are told apart as those of a column are.
     fn group(&self, typed: &Typed) -> Computed {
         let Some(variants) = self.variants(typed) else { return self.identities(typed) };
-        let Expression::Column(place) = typed.expression;
-        let column = store_column(&self.query.rows.columns[place].name);
-        let numbers = ScalarUDF::new_from_impl(VariantNumber::new()).call(vec![column]);
+        let numbers = texts::variant_number(self.column(typed));
         let names = Arc::new(StringArray::from_iter_values(variants.names()));
         Computed { parts: vec![numbers], conversion: Conversion::Enum, finish: Finish::Variant(names) }
     }
@@ -196,11 +199,7 @@ impl<'a> Scope<'a> {
                 let parts = vec![expr_fn::count_distinct(counted)];
                 Ok(Computed { parts, conversion: Conversion::Integer, finish: Finish::AsItIs })
             }
-            Function::Count => {
-                let Expression::Column(place) = argument.expression;
-                let column = store_column(&self.query.rows.columns[place].name);
-                one(expr_fn::count(column), Conversion::Integer, Finish::AsItIs)
-            }
+            Function::Count => one(expr_fn::count(self.column(argument)), Conversion::Integer, Finish::AsItIs),
             Function::BoolAnd => one(expr_fn::bool_and(self.values(argument)), Conversion::Bool, Finish::AsItIs),
             Function::BoolOr => one(expr_fn::bool_or(self.values(argument)), Conversion::Bool, Finish::AsItIs),
             Function::Sum | Function::Avg if value_type.is_float() => {
@@ -266,8 +265,10 @@ impl<'a> Scope<'a> {
     }
 
     fn bounds(&self, typed: &Typed) -> Result<Bounds> {
-        let Expression::Column(place) = typed.expression;
-        Ok(self.snapshot.bounds(self.columns[place])?)
+        Ok(match typed.expression {
+            Expression::Column(place) => self.snapshot.bounds(self.columns[place])?,
+            Expression::Length(_) => Bounds::unknown(self.snapshot.row_count()),
+        })
     }
 
     /// The greatest that a number without its sign and point can be.
@@ -392,40 +393,4 @@ fn wide(array: &ArrayRef) -> Result<PrimitiveArray<Decimal256Type>> {
 
 fn unexpected(array: &ArrayRef) -> PgError {
     PgError::internal(format!("an aggregation gave values of the type {}", array.data_type()))
-}
-
-/// The number of an enum's variant: the key of the dictionary, which is the same in all batches of a snapshot.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct VariantNumber {
-    signature: Signature,
-}
-
-impl VariantNumber {
-    fn new() -> Self {
-        Self { signature: Signature::any(1, Volatility::Immutable) }
-    }
-}
-
-impl ScalarUDFImpl for VariantNumber {
-    fn name(&self) -> &str {
-        "variant_number"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arguments: &[ArrowType]) -> DataFusionResult<ArrowType> {
-        Ok(ArrowType::UInt8)
-    }
-
-    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let keys = arrays.first().and_then(|array| array.as_dictionary_opt::<UInt8Type>());
-        let keys = keys.map(|dictionary| dictionary.keys().clone());
-        let keys: ArrayRef = Arc::new(keys.ok_or_else(|| {
-            datafusion::error::DataFusionError::Internal("an enum did not come as a dictionary".to_owned())
-        })?);
-        Ok(ColumnarValue::Array(keys))
-    }
 }

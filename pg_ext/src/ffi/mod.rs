@@ -27,7 +27,9 @@ mod values;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgLogLevel, PgSqlErrorCode, PgTryBuilder};
@@ -201,14 +203,25 @@ pub(crate) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Where temporary files go. Postgres empties the folder when it starts after a crash: what is in there is called as its own
-/// files are.
-pub(crate) fn temporary_folder() -> String {
-    // SAFETY: it is a string that lives as long as the server.
-    let data = unsafe { pg_sys::DataDir };
-    // SAFETY: as above.
-    let data = unsafe { text_of(data) };
-    format!("{data}/base/pgsql_tmp/pgsql_tmp_soa_fdw")
+/// The folder for this backend's temporary files, which goes when the backend ends. One whose backend was killed goes when
+/// Postgres starts again, which it then does: it is called as Postgres' own temporary files are.
+pub(crate) fn temporary_folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        // SAFETY: it is a string that lives as long as the server.
+        let data = unsafe { pg_sys::DataDir };
+        // SAFETY: as above.
+        let data = unsafe { text_of(data) };
+        // SAFETY: the function lives as long as the library, which is never unloaded.
+        unsafe { pg_sys::on_proc_exit(Some(remove_temporary_folder), pg_sys::Datum::from(0)) };
+        Path::new(&data).join(format!("base/pgsql_tmp/pgsql_tmp_soa_fdw.{}", std::process::id()))
+    })
+}
+
+/// The backend ends, whether something is still being computed or not.
+unsafe extern "C-unwind" fn remove_temporary_folder(_code: c_int, _argument: pg_sys::Datum) {
+    // There is nobody left to tell.
+    let _ = std::fs::remove_dir_all(temporary_folder());
 }
 
 /// What text must be for this database.
@@ -224,6 +237,13 @@ fn database_has_utf8() -> bool {
     // SAFETY: it reads a variable.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
     [pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII].contains(&(encoding as u32))
+}
+
+/// Whether a character of a text is one of UTF-8: in a database of SQL_ASCII each byte is one.
+fn counts_characters() -> bool {
+    // SAFETY: it reads a variable.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    encoding as u32 == pg_sys::pg_enc::PG_UTF8
 }
 
 /// Whether the database's encoding has every character of a name.

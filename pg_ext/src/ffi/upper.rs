@@ -22,6 +22,9 @@ use crate::types::{Conversion, PgType};
 /// Objects that `initdb` made have OIDs below this (`access/transam.h`).
 const FIRST_OID_OF_OTHERS: u32 = 10_000;
 
+/// `length(text)`, `character_length(text)` and `char_length(text)`.
+const LENGTHS_OF_TEXT: [u32; 3] = [1317, 1369, 1381];
+
 /// What `aggkind` is for a function that is neither an ordered-set nor a hypothetical-set one.
 const NORMAL_AGGREGATE: c_char = b'n'.cast_signed();
 
@@ -348,6 +351,23 @@ impl Grouping {
                 let inner = unsafe { self.expression(relabel.arg.cast())? };
                 let is_text = inner.value_type == ValueType::Text && pg_type(relabel.resulttype) == Some(PgType::Text);
                 is_text.then_some(inner)
+            }
+            pg_sys::NodeTag::T_FuncExpr => {
+                // SAFETY: the tag says so.
+                let call = unsafe { &*node.cast::<pg_sys::FuncExpr>() };
+                // SAFETY: the arguments of a function are a list of expressions.
+                let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(call.args) };
+                let [argument] = arguments[..] else { return None };
+                if !LENGTHS_OF_TEXT.contains(&call.funcid.to_u32()) || !super::counts_characters() {
+                    return None;
+                }
+                // SAFETY: as the caller promises.
+                match unsafe { self.expression(argument)? } {
+                    Typed { expression: Expression::Column(place), value_type: ValueType::Text } => {
+                        Some(Typed { expression: Expression::Length(place), value_type: ValueType::Int4 })
+                    }
+                    _ => None,
+                }
             }
             _ => None,
         }

@@ -1,0 +1,85 @@
+//! Functions of texts, which may come as dictionaries.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array};
+use arrow::datatypes::{DataType, UInt8Type};
+use datafusion::common::Result;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+/// The number of an enum's variant: the key of the dictionary, which is the same in all batches of a snapshot.
+pub(super) fn variant_number(values: Expr) -> Expr {
+    call(Kind::VariantNumber, values)
+}
+
+/// How many characters a text has.
+pub(super) fn length(texts: Expr) -> Expr {
+    call(Kind::Length, texts)
+}
+
+fn call(kind: Kind, argument: Expr) -> Expr {
+    let function = TextFunction { kind, signature: Signature::any(1, Volatility::Immutable) };
+    ScalarUDF::new_from_impl(function).call(vec![argument])
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    VariantNumber,
+    Length,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TextFunction {
+    kind: Kind,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for TextFunction {
+    fn name(&self) -> &str {
+        match self.kind {
+            Kind::VariantNumber => "variant_number",
+            Kind::Length => "text_length",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(match self.kind {
+            Kind::VariantNumber => DataType::UInt8,
+            Kind::Length => DataType::Int32,
+        })
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let array = &arrays[0];
+        let found = match self.kind {
+            Kind::VariantNumber => {
+                let dictionary = array.as_dictionary_opt::<UInt8Type>();
+                dictionary.map(|dictionary| Arc::new(dictionary.keys().clone()) as ArrayRef)
+            }
+            Kind::Length => lengths(array).map(|lengths| Arc::new(lengths) as ArrayRef),
+        };
+        let unexpected = || DataFusionError::Internal(format!("{} is no type of texts", array.data_type()));
+        Ok(ColumnarValue::Array(found.ok_or_else(unexpected)?))
+    }
+}
+
+fn lengths(array: &ArrayRef) -> Option<Int32Array> {
+    // No text has 2^31 bytes.
+    let length = |text: &str| text.chars().count() as i32;
+    if let Some(texts) = array.as_string_view_opt() {
+        return Some(texts.iter().map(|text| text.map(length)).collect());
+    }
+    let dictionary = array.as_dictionary_opt::<UInt8Type>()?;
+    let names = dictionary.values().as_string_opt::<i32>()?;
+    let lengths: Vec<i32> = names.iter().map(|name| name.map_or(0, length)).collect();
+    let of = |key: Option<u8>| key.and_then(|key| lengths.get(usize::from(key)).copied());
+    Some(dictionary.keys().iter().map(of).collect())
+}
