@@ -50,7 +50,17 @@ pub(super) fn decode(text: &str) -> Option<Vec<u32>> {
     rest.is_empty().then(|| words.iter().map(|word| u32::from_le_bytes(*word)).collect())
 }
 
-/// Where a column chunk is.
+/// Whether the footer says of every column chunk where it is. (`byte_range`, ours and Parquet's own readers', panics at a place
+/// before the file.)
+pub(super) fn has_places(metadata: &ParquetMetaData) -> bool {
+    let mut chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
+    chunks.all(|chunk| {
+        let start = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset());
+        start >= 0 && chunk.compressed_size() >= 0
+    })
+}
+
+/// Where a column chunk is, in a file that [`has_places`].
 pub(super) fn chunk_range(chunk: &ColumnChunkMetaData) -> Range<u64> {
     let (start, len) = chunk.byte_range();
     start..start.saturating_add(len)

@@ -28,7 +28,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 
-use self::checksums::{chunk_range, chunk_ranges};
+use self::checksums::{chunk_range, chunk_ranges, has_places};
 use self::parts::Parts;
 use self::pruning::Indexes;
 use crate::convert::{from_storage, null_column};
@@ -88,6 +88,9 @@ impl ParquetForm {
         let groups = metadata.metadata().row_groups();
         if groups.iter().any(|group| !(0..=ROW_GROUP_ROWS_MAX).contains(&group.num_rows())) {
             return Err(Error::damaged(path, format!("a row group has more than {ROW_GROUP_ROWS_MAX} rows")));
+        }
+        if !has_places(metadata.metadata()) {
+            return Err(Error::damaged(path, "its footer points outside the file"));
         }
         let chunks = chunk_ranges(metadata.metadata());
         if let Some(known) = &checksums {

@@ -404,3 +404,19 @@ fn pages_that_change_after_their_chunk_was_checked_are_found() {
     std::fs::write(&path, &bad).unwrap();
     assert_eq!(read(3).unwrap()[0].len(), 3);
 }
+
+#[test]
+fn a_footer_that_points_before_its_file_is_damaged() {
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let batch = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let metadata = writer.finish().unwrap();
+    assert!(has_places(&metadata));
+    let group = metadata.row_group(0);
+    let chunk = || group.column(0).clone().into_builder();
+    for chunk in [chunk().set_dictionary_page_offset(Some(-1)), chunk().set_total_compressed_size(-1)] {
+        let group = group.clone().into_builder().set_column_metadata(vec![chunk.build().unwrap()]).build().unwrap();
+        assert!(!has_places(&ParquetMetaData::new(metadata.file_metadata().clone(), vec![group])));
+    }
+}
