@@ -191,6 +191,29 @@ def test_random_aggregations(session):
     same(session, queries)
 
 
+def test_partitions_in_a_store_and_in_the_heap(session):
+    """Each partition's groups are computed where its rows are."""
+    listed = "SELECT attname FROM pg_attribute WHERE attrelid = 'stored.types'::regclass AND attnum > 0 ORDER BY attnum"
+    names = [f"{name} + 100" if name == "id" else name for (name,) in rows(session, listed)]
+    session.execute("BEGIN")
+    session.execute("CREATE TABLE parent (LIKE stored.types) PARTITION BY RANGE (id)")
+    session.execute("CREATE TABLE above PARTITION OF parent FOR VALUES FROM (100) TO (200)")
+    session.execute(f"INSERT INTO parent SELECT {', '.join(names)} FROM stored.types")
+    session.execute("ALTER TABLE parent ATTACH PARTITION stored.types FOR VALUES FROM (0) TO (100)")
+    session.execute("CREATE TABLE together AS SELECT * FROM parent")
+    queries = (
+        "SELECT count(*), sum(i64), max(s) FROM parent WHERE i8 > 0",
+        "SELECT s, count(*), avg(dec9) FROM parent GROUP BY s ORDER BY s",
+        "SELECT id, sum(i8), avg(i64), min(d) FROM parent WHERE i8 > -5 GROUP BY id HAVING count(*) > 0 ORDER BY id",
+    )
+    for setting in ("off", "on"):
+        session.execute(f"SET LOCAL enable_partitionwise_aggregate = {setting}")
+        for query in queries:
+            assert rows(session, query) == rows(session, query.replace("parent", "together")), query
+    assert "SoA Computes" in str(plan(session, queries[-1], analyze=False))
+    session.execute("ROLLBACK")
+
+
 PUSHED = (
     "SELECT count(*) FROM stored.types",
     "SELECT sum(i64), avg(dec9), min(d), max(f64), bool_and(b), count(DISTINCT s) FROM stored.types WHERE i8 > 0",

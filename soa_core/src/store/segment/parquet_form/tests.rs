@@ -9,6 +9,8 @@ use arrow::array::{
     Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringViewArray,
     TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array, new_null_array,
 };
+use parquet::arrow::ArrowWriter;
+use parquet::file::metadata::ParquetMetaData;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
@@ -337,7 +339,6 @@ fn damage_to_what_prunes_is_found_and_hides_nothing() {
 
 #[test]
 fn a_file_that_says_nothing_of_its_values_is_read_whole() {
-    use parquet::arrow::ArrowWriter;
     use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
     let dir = tempfile::tempdir().unwrap();
