@@ -8,16 +8,15 @@
 //! the digits of an average), they are put together so that they do not, here and in [`outputs`].
 
 mod floats;
+mod functions;
 mod outputs;
 mod predicates;
-mod texts;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::error::ArrowError;
 use datafusion::common::{Column, DataFusionError, Result as DataFusionResult};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
@@ -38,6 +37,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use self::floats::Overflow;
+use self::functions::Beyond;
 use self::outputs::{Output, Scope as ComputeScope};
 use crate::error::{PgError, Result, code_of_io};
 use crate::ffi;
@@ -60,7 +60,6 @@ const ROWS: &str = "t";
 /// A query in one execution of a plan.
 #[derive(Debug)]
 pub(crate) struct Computation {
-    table: Table,
     query: Query,
     pin: Pin,
     outputs: Vec<Output>,
@@ -88,7 +87,7 @@ impl Drop for Stream {
 
 impl Computation {
     /// Prepares to compute a query of what the statement sees.
-    pub(crate) fn begin(table: Table, query: Query, scope: Scope, encoding: Encoding) -> Result<Self> {
+    pub(crate) fn begin(table: &Table, query: Query, scope: Scope, encoding: Encoding) -> Result<Self> {
         let store = table.open()?;
         let pin = match table.version()? {
             Some(version) => Pin::new(store.snapshot_at(At::Version(version))?),
@@ -106,7 +105,7 @@ impl Computation {
         });
         let columns: Vec<BoundColumn> = columns.collect();
         let rows = Rows::new(&columns, columns.len(), encoding)?;
-        Ok(Self { table, query, pin, outputs, rows, stream: None })
+        Ok(Self { query, pin, outputs, rows, stream: None })
     }
 
     /// Whether the values of the query's operands are needed before the next row.
@@ -164,12 +163,12 @@ impl Computation {
         let filter = self.query.rows.filter.as_ref();
         let predicate = filter.and_then(|filter| filter.resolve(self.pin.schema(), values));
         let counters = self.pin.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?.counters();
-        let columns = self.query.used_columns().into_iter().map(|place| self.query.rows.columns[place].name.clone());
+        let columns = self.query.used_columns().into_iter().map(|place| self.query.rows.columns[place].shown.clone());
         Ok(Explained {
             counters,
             columns: columns.collect(),
             filter: filter.map(|filter| filter.text(&self.query.operands)).filter(|text| !text.is_empty()),
-            computes: Some(self.query.text(&self.table)),
+            computes: Some(self.query.text()),
             ..Explained::of(&self.pin)
         })
     }
@@ -261,18 +260,18 @@ fn store_column(name: &str) -> Expr {
 /// An error of DataFusion in the words of its cause.
 fn failure(error: DataFusionError) -> PgError {
     match error.find_root() {
-        DataFusionError::External(source) => match source.downcast_ref::<soa_core::Error>() {
-            Some(error) => PgError::from_store(error),
-            None if source.is::<Overflow>() => {
-                PgError::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, source.to_string())
+        DataFusionError::External(source) => {
+            if let Some(error) = source.downcast_ref::<soa_core::Error>() {
+                return PgError::from_store(error);
             }
-            None => PgError::internal(source.to_string()),
-        },
-        // What has no type error in a plan fails for a value that does not fit.
-        DataFusionError::ArrowError(error, _) if matches!(**error, ArrowError::CastError(_)) => PgError::new(
-            PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-            format!("a value is out of range: {error}"),
-        ),
+            let out_of_range = PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
+            match source.downcast_ref::<Beyond>() {
+                Some(Beyond { column, .. }) => PgError::new(out_of_range, source.to_string())
+                    .with_hint(format!("ALTER FOREIGN TABLE ... ALTER COLUMN \"{column}\" TYPE numeric(20,0)")),
+                None if source.is::<Overflow>() => PgError::new(out_of_range, source.to_string()),
+                None => PgError::internal(source.to_string()),
+            }
+        }
         DataFusionError::ResourcesExhausted(message) => {
             PgError::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "an aggregation needs more memory than it may take")
                 .with_detail(message.clone())

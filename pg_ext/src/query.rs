@@ -10,7 +10,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::filter::Filter;
-use crate::table::Table;
 
 /// An aggregation of a table's rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +41,8 @@ pub(crate) struct TableColumn {
     pub(crate) number: i16,
     /// Its name in the store.
     pub(crate) name: String,
+    /// And in the foreign table.
+    pub(crate) shown: String,
     #[serde(rename = "type")]
     pub(crate) value_type: ValueType,
 }
@@ -150,12 +151,11 @@ impl Query {
     }
 
     /// The text for `EXPLAIN`: what is computed, and by what rows are grouped.
-    pub(crate) fn text(&self, table: &Table) -> String {
+    pub(crate) fn text(&self) -> String {
         let column = |typed: &Typed| {
-            let attribute = table.attribute(self.rows.columns[typed.expression.column()].number);
-            let name = attribute.map_or("", |attribute| attribute.declared.name.as_str());
+            let name = &self.rows.columns[typed.expression.column()].shown;
             match typed.expression {
-                Expression::Column(_) => name.to_owned(),
+                Expression::Column(_) => name.clone(),
                 Expression::Length(_) => format!("length({name})"),
             }
         };

@@ -753,7 +753,7 @@ PRUNED = [
 @pytest.mark.parametrize(("store", "condition", "segments"), PRUNED, ids=[f"{s}-{c}" for s, c, _ in PRUNED])
 def test_what_is_left_out(session, store: str, condition: str, segments: str | None):
     session.execute("SET search_path = stored")
-    (scan, *_) = [s for s in scans(plan(session, f"SELECT * FROM {store} WHERE {condition}")) if s["Alias"] == store]
+    (scan, *_) = [s for s in scans(plan(session, f"SELECT * FROM {store} WHERE {condition}")) if s.get("Alias") == store]
     if segments is None:
         # Partitions by a date, a number and a boolean: what they have in common is not counted out here.
         read, total = map(int, scan["SoA Segments"].split(" of "))

@@ -13,7 +13,7 @@ use soa_core::predicate::{Bounds, Predicate, Scalar};
 use soa_core::schema::{DataType, Variants};
 use soa_core::store::Snapshot;
 
-use super::{failure, floats, predicates, store_column, texts};
+use super::{failure, floats, functions, predicates, store_column};
 use crate::error::{PgError, Result};
 use crate::numeric;
 use crate::query::{Aggregate, Expression, Function, Query, Typed, ValueType};
@@ -116,7 +116,7 @@ impl<'a> Scope<'a> {
     }
 
     fn name(&self, typed: &Typed) -> String {
-        self.query.rows.columns[typed.expression.column()].name.clone()
+        self.query.rows.columns[typed.expression.column()].shown.clone()
     }
 
     /// The column that an expression is of.
@@ -132,10 +132,14 @@ impl<'a> Scope<'a> {
     fn values(&self, typed: &Typed) -> Expr {
         let column = self.column(typed);
         match typed.expression {
-            Expression::Length(_) => texts::length(column),
+            Expression::Length(_) => functions::length(column),
             Expression::Column(place) => {
                 let (found, wanted) = (self.data_type(place).to_arrow(), arrow_type(typed.value_type));
-                if found == wanted { column } else { cast_to(column, wanted) }
+                match (found, wanted) {
+                    (found, wanted) if found == wanted => column,
+                    (ArrowType::UInt64, ArrowType::Int64) => functions::bigint(column, &self.name(typed)),
+                    (_, wanted) => cast_to(column, wanted),
+                }
             }
         }
     }
@@ -169,7 +173,7 @@ impl<'a> Scope<'a> {
     /// Values that are told apart as those of a column are.
     fn group(&self, typed: &Typed) -> Computed {
         let Some(variants) = self.variants(typed) else { return self.identities(typed) };
-        let numbers = texts::variant_number(self.column(typed));
+        let numbers = functions::variant_number(self.column(typed));
         let names = Arc::new(StringArray::from_iter_values(variants.names()));
         Computed { parts: vec![numbers], conversion: Conversion::Enum, finish: Finish::Variant(names) }
     }

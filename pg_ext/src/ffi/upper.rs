@@ -57,7 +57,8 @@ fn columns_of(table: &Table) -> Result<Vec<TableColumn>> {
         if value_type == ValueType::Text && !database_has_utf8() {
             continue;
         }
-        columns.push(TableColumn { number: attribute.number, name: field.name().to_owned(), value_type });
+        let (name, shown) = (field.name().to_owned(), attribute.declared.name.clone());
+        columns.push(TableColumn { number: attribute.number, name, shown, value_type });
     }
     Ok(columns)
 }

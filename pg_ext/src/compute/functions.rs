@@ -1,9 +1,10 @@
-//! Functions of texts, which may come as dictionaries.
+//! Functions of texts, which may come as dictionaries, and of what may be beyond a type of Postgres'.
 
+use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array};
-use arrow::datatypes::{DataType, UInt8Type};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, UInt64Array};
+use arrow::datatypes::{DataType, UInt8Type, UInt64Type};
 use datafusion::common::Result;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{
@@ -20,15 +21,36 @@ pub(super) fn length(texts: Expr) -> Expr {
     call(Kind::Length, texts)
 }
 
+/// Integers of 64 unsigned bits as `bigint`s. `column` is their name in Postgres.
+pub(super) fn bigint(values: Expr, column: &str) -> Expr {
+    call(Kind::BigInt { column: column.to_owned() }, values)
+}
+
+/// A value that its type in Postgres cannot hold.
+#[derive(Debug)]
+pub(super) struct Beyond {
+    pub(super) column: String,
+    pub(super) value: u64,
+}
+
+impl fmt::Display for Beyond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column \"{}\" holds {}, which is beyond the range of its type", self.column, self.value)
+    }
+}
+
+impl std::error::Error for Beyond {}
+
 fn call(kind: Kind, argument: Expr) -> Expr {
     let function = TextFunction { kind, signature: Signature::any(1, Volatility::Immutable) };
     ScalarUDF::new_from_impl(function).call(vec![argument])
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Kind {
     VariantNumber,
     Length,
+    BigInt { column: String },
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -42,6 +64,7 @@ impl ScalarUDFImpl for TextFunction {
         match self.kind {
             Kind::VariantNumber => "variant_number",
             Kind::Length => "text_length",
+            Kind::BigInt { .. } => "bigint",
         }
     }
 
@@ -53,22 +76,35 @@ impl ScalarUDFImpl for TextFunction {
         Ok(match self.kind {
             Kind::VariantNumber => DataType::UInt8,
             Kind::Length => DataType::Int32,
+            Kind::BigInt { .. } => DataType::Int64,
         })
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
         let array = &arrays[0];
-        let found = match self.kind {
+        let found = match &self.kind {
             Kind::VariantNumber => {
                 let dictionary = array.as_dictionary_opt::<UInt8Type>();
                 dictionary.map(|dictionary| Arc::new(dictionary.keys().clone()) as ArrayRef)
             }
             Kind::Length => lengths(array).map(|lengths| Arc::new(lengths) as ArrayRef),
+            Kind::BigInt { column } => match array.as_primitive_opt::<UInt64Type>() {
+                Some(values) => Some(Arc::new(bigints(values, column)?) as ArrayRef),
+                None => None,
+            },
         };
         let unexpected = || DataFusionError::Internal(format!("{} is no type of texts", array.data_type()));
         Ok(ColumnarValue::Array(found.ok_or_else(unexpected)?))
     }
+}
+
+fn bigints(values: &UInt64Array, column: &str) -> Result<Int64Array> {
+    let beyond = |value: u64| {
+        let error = Beyond { column: column.to_owned(), value };
+        DataFusionError::External(Box::new(error))
+    };
+    values.try_unary(|value| i64::try_from(value).map_err(|_| beyond(value)))
 }
 
 fn lengths(array: &ArrayRef) -> Option<Int32Array> {
