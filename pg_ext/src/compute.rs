@@ -54,6 +54,8 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const BATCHES_AHEAD: usize = 2;
 /// Address space for the stack of a thread. Only what is used takes memory.
 const STACK_BYTES: usize = 16 << 20;
+/// What the names of computed values begin with, so that none is that of a column: Delta Lake allows no blank in those.
+pub(crate) const RESULT_PREFIX: &str = "soa_fdw ";
 /// What the store's rows are called in plans.
 const ROWS: &str = "t";
 

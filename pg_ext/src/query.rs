@@ -150,6 +150,17 @@ impl Query {
         used
     }
 
+    /// Forgets the columns that are not computed with.
+    pub(crate) fn keep_used_columns(&mut self) {
+        let used = self.used_columns();
+        let arguments = self.aggregates.iter_mut().filter_map(|aggregate| aggregate.argument.as_mut());
+        for typed in self.groups.iter_mut().chain(arguments) {
+            let (Expression::Column(place) | Expression::Length(place)) = &mut typed.expression;
+            *place = used.iter().position(|used| used == place).unwrap_or(*place);
+        }
+        self.rows.columns = used.iter().map(|place| self.rows.columns[*place].clone()).collect();
+    }
+
     /// The text for `EXPLAIN`: what is computed, and by what rows are grouped.
     pub(crate) fn text(&self) -> String {
         let column = |typed: &Typed| {

@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+import pyarrow as pa
 import pytest
 
+import make_stores
+import support
 from pg_support import Database, plan, rows
 from test_pg_conditions import FUNCTIONS, STORES, same
 
@@ -164,6 +167,14 @@ def test_expressions_of_aggregates(session):
         " LATERAL (SELECT count(*) AS c FROM stored.types WHERE i8 > n OFFSET 0) x",
         "SELECT string_agg(n || ':' || coalesce(c, 0), ',' ORDER BY n) FROM generate_series(-2, 5) n,"
         " LATERAL (SELECT sum(i16) AS c FROM stored.types WHERE i8 = n GROUP BY b ORDER BY b LIMIT 1) x",
+        # A group by a constant is none where there are no rows.
+        answer("types", "count(*), row_number() OVER ()", "WHERE id < 0 GROUP BY 'x'::text"),
+        answer("types", "count(*), generate_series(1, 2)", "WHERE id < 0 GROUP BY 'x'::text"),
+        answer("types", "count(*)", "WHERE id < 0 GROUP BY 'x'::text"),
+        answer("types", "count(*)", "GROUP BY 'x'::text, b"),
+        answer("types", "count(*)", 'GROUP BY s, s COLLATE "C"'),
+        answer("types", "count(*)", "GROUP BY length(s), char_length(s)"),
+        answer("types", "count(*)", "GROUP BY s, length(s)"),
         "SELECT count(*) || ' ' || sum(c) FROM (SELECT s, count(*) AS c FROM stored.types GROUP BY s"
         " UNION ALL SELECT NULL, count(*) FROM stored.types) x",
     ]
@@ -212,6 +223,21 @@ def test_partitions_in_a_store_and_in_the_heap(session):
             assert rows(session, query) == rows(session, query.replace("parent", "together")), query
     assert "SoA Computes" in str(plan(session, queries[-1], analyze=False))
     session.execute("ROLLBACK")
+
+
+def test_names_of_columns(database: Database):
+    """Whatever columns are called, no plan takes one for something else."""
+    names = ["a0", "a1", "alias1", "group_alias_0", "t", "count"]
+    table = pa.table({name: pa.array([n % 3 for n in range(20)], pa.int64()) for name in names})
+    support.soa("import", make_stores.write_table(table, database.root / "names.arrow"), database.root / "names.soa")
+    database.import_all()
+    with database.connect() as session:
+        for name in names:
+            for other in names:
+                sql = f'SELECT "{name}", count(DISTINCT "{other}"), avg("{other}"), max("{other}") FROM names GROUP BY 1'
+                assert rows(session, f"{sql} ORDER BY 1") == [(n, 1, n, n) for n in range(3)], sql
+                sql = f'SELECT "{name}", count(DISTINCT "{other}") FROM names GROUP BY 1 ORDER BY 1'
+                assert rows(session, sql) == [(n, 1) for n in range(3)], sql
 
 
 PUSHED = (

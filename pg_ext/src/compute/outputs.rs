@@ -13,7 +13,7 @@ use soa_core::predicate::{Bounds, Predicate, Scalar};
 use soa_core::schema::{DataType, Variants};
 use soa_core::store::Snapshot;
 
-use super::{failure, floats, functions, predicates, store_column};
+use super::{RESULT_PREFIX, failure, floats, functions, predicates, store_column};
 use crate::error::{PgError, Result};
 use crate::numeric;
 use crate::query::{Aggregate, Expression, Function, Query, Typed, ValueType};
@@ -112,7 +112,7 @@ impl<'a> Scope<'a> {
         });
         let parts = aggregates.collect::<Result<Vec<_>>>()?.concat();
         // Two of the same are two columns all the same.
-        Ok(parts.into_iter().enumerate().map(|(index, part)| part.alias(format!("a{index}"))).collect())
+        Ok(parts.into_iter().enumerate().map(|(index, part)| part.alias(format!("{RESULT_PREFIX}{index}"))).collect())
     }
 
     fn name(&self, typed: &Typed) -> String {

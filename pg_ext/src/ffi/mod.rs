@@ -30,6 +30,7 @@ use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use pgrx::pg_sys;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PgLogLevel, PgSqlErrorCode, PgTryBuilder};
@@ -218,10 +219,19 @@ pub(crate) fn temporary_folder() -> &'static Path {
     })
 }
 
+/// How often the folder's removal is tried, and how long is waited in between.
+const REMOVALS_MAX: usize = 20;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(5);
+
 /// The backend ends, whether something is still being computed or not.
 unsafe extern "C-unwind" fn remove_temporary_folder(_code: c_int, _argument: pg_sys::Datum) {
-    // There is nobody left to tell.
-    let _ = std::fs::remove_dir_all(temporary_folder());
+    // A thread may be about to write a file. There is nobody left to tell.
+    for _ in 0..REMOVALS_MAX {
+        match std::fs::remove_dir_all(temporary_folder()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => std::thread::sleep(BETWEEN_REMOVALS),
+            _ => break,
+        }
+    }
 }
 
 /// What text must be for this database.
@@ -239,8 +249,8 @@ fn database_has_utf8() -> bool {
     [pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII].contains(&(encoding as u32))
 }
 
-/// Whether a character of a text is one of UTF-8: in a database of SQL_ASCII each byte is one.
-fn counts_characters() -> bool {
+/// Whether text of the database is UTF-8 and nothing else: in one of SQL_ASCII it may be anything, and each byte is a character.
+fn has_utf8_alone() -> bool {
     // SAFETY: it reads a variable.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
     encoding as u32 == pg_sys::pg_enc::PG_UTF8

@@ -11,7 +11,8 @@ use pgrx::{is_a, pg_sys};
 use super::catalog::pg_type;
 use super::expressions::{Reader, is_compared_by_bytes, is_ordered_by_bytes};
 use super::planner::{Planned, PlannedQuery, PlannedTable};
-use super::{compat, database_has_utf8, list, run, settings, text_of};
+use super::{compat, has_utf8_alone, list, run, settings, text_of};
+use crate::compute::RESULT_PREFIX;
 use crate::error::{Result, Step};
 use crate::filter::{Condition, Filter};
 use crate::plan;
@@ -54,7 +55,7 @@ fn columns_of(table: &Table) -> Result<Vec<TableColumn>> {
         let Ok(conversion) = Conversion::new(field, &attribute.declared) else { continue };
         let Some(value_type) = conversion.value_type(field.data_type(), attribute.declared.pg_type) else { continue };
         // In another encoding texts have other bytes, and another order.
-        if value_type == ValueType::Text && !database_has_utf8() {
+        if (value_type == ValueType::Text && !has_utf8_alone()) || is_reserved(field.name()) {
             continue;
         }
         let (name, shown) = (field.name().to_owned(), attribute.declared.name.clone());
@@ -216,7 +217,8 @@ impl Grouping {
             // SAFETY: the nodes are the planner's.
             unsafe { self.add_parts(node)? };
         }
-        let is_nothing = self.groups.is_empty() && self.aggregates.is_empty();
+        // Constants to group by may be left out of what Postgres asks for; but then no rows are no group.
+        let is_nothing = self.groups.is_empty() && (self.aggregates.is_empty() || !parse.groupClause.is_null());
         (!is_nothing).then(|| self.finish(filter, having.cast()))
     }
 
@@ -230,6 +232,13 @@ impl Grouping {
         let collation = unsafe { pg_sys::exprCollation(node) };
         let is_text = group.value_type == ValueType::Text;
         if !group.value_type.is_grouped_by_bytes() || (is_text && !is_compared_by_bytes(collation)) {
+            return None;
+        }
+        // Different for Postgres, but one and the same to be computed.
+        let name = |typed: &Typed| &self.columns[typed.expression.column()].name;
+        let is_length = |typed: &Typed| matches!(typed.expression, Expression::Length(_));
+        let is_same = |known: &Typed| name(known) == name(&group) && is_length(known) == is_length(&group);
+        if self.groups.iter().any(is_same) {
             return None;
         }
         self.groups.push(group);
@@ -359,7 +368,7 @@ impl Grouping {
                 // SAFETY: the arguments of a function are a list of expressions.
                 let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(call.args) };
                 let [argument] = arguments[..] else { return None };
-                if !LENGTHS_OF_TEXT.contains(&call.funcid.to_u32()) || !super::counts_characters() {
+                if !LENGTHS_OF_TEXT.contains(&call.funcid.to_u32()) || !has_utf8_alone() {
                     return None;
                 }
                 // SAFETY: as the caller promises.
@@ -388,6 +397,8 @@ impl Grouping {
         let target = list::of(entries.collect::<Vec<_>>());
         let rows = TableRows { table: self.oid, columns: self.columns, filter: Some(filter) };
         let mut query = Query { rows, groups: self.groups, aggregates: self.aggregates, operands: Vec::new() };
+        // The version that is read may lack others.
+        query.keep_used_columns();
         let used = query.used_operands();
         query.renumber_operands(&used);
         let operands = self.reader.operands();
@@ -395,6 +406,11 @@ impl Grouping {
         let expressions = list::of(used.iter().map(|index| self.reader.expression(*index)));
         PlannedQuery { query, expressions, target, conditions }
     }
+}
+
+/// Whether a name may be one that plans have for something else: DataFusion's for what it counts once, and our own.
+fn is_reserved(name: &str) -> bool {
+    ["alias", "group_alias_", RESULT_PREFIX].iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn is_equal(left: *mut pg_sys::Node, right: *mut pg_sys::Node) -> bool {
