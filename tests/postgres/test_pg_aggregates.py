@@ -18,7 +18,7 @@ import pytest
 import make_stores
 import support
 from pg_support import Database, plan, rows
-from test_pg_conditions import FUNCTIONS, STORES, same
+from test_pg_conditions import STORES, same, with_copies
 
 QUERIES = int(os.environ.get("SOA_DIFFERENTIAL_QUERIES", "600"))
 SEED = int(os.environ.get("SOA_DIFFERENTIAL_SEED", "11"))
@@ -43,14 +43,7 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def copied(pg, stores: Path) -> Iterator[Database]:
-    """A database with the stores in the schema `stored` and copies of them in the schema `heap`."""
-    with Database(pg, stores) as database:
-        database.execute("CREATE SCHEMA stored; CREATE SCHEMA heap")
-        limit = ", ".join(f'"{name}"' for name in STORES)
-        database.execute(f'IMPORT FOREIGN SCHEMA "." LIMIT TO ({limit}) FROM SERVER stores INTO stored')
-        for name in STORES:
-            database.execute(f"CREATE TABLE heap.{name} AS SELECT * FROM stored.{name}")
-        database.execute(FUNCTIONS)
+    with with_copies(pg, stores) as database:
         yield database
 
 

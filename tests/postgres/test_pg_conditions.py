@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -67,8 +68,8 @@ CREATE FUNCTION differing_prepared(kind text, queries text[], given text[])
 """
 
 
-@pytest.fixture(scope="module")
-def copied(pg, stores: Path) -> Iterator[Database]:
+@contextmanager
+def with_copies(pg, stores: Path) -> Iterator[Database]:
     """A database with the stores in the schema `stored` and copies of them in the schema `heap`."""
     with Database(pg, stores) as database:
         database.execute("CREATE SCHEMA stored; CREATE SCHEMA heap")
@@ -77,6 +78,12 @@ def copied(pg, stores: Path) -> Iterator[Database]:
         for name in STORES:
             database.execute(f"CREATE TABLE heap.{name} AS SELECT * FROM stored.{name}")
         database.execute(FUNCTIONS)
+        yield database
+
+
+@pytest.fixture(scope="module")
+def copied(pg, stores: Path) -> Iterator[Database]:
+    with with_copies(pg, stores) as database:
         yield database
 
 
