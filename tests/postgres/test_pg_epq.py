@@ -71,6 +71,9 @@ CHANGES = {
     "all": "UPDATE accounts SET v = v + id",
 }
 STATEMENTS = {
+    # What a store computes for each row of the heap, the changed one included.
+    "of aggregates": "UPDATE accounts a SET v = v + 1 WHERE v < 2 *"
+    " (SELECT count(*) + 100 FROM {0} s WHERE s.value <= a.id AND s.value < 400) RETURNING a.id, a.v",
     "update from": "UPDATE accounts a SET v = a.v + s.value::bigint, name = s.text FROM {0} s"
     " WHERE s.value = a.id AND a.v < 1000 AND s.value < 500 RETURNING a.id, a.v, s.value, s.text",
     "update from, whole row": "UPDATE accounts a SET name = left(s::text, 30) FROM {0} s WHERE s.value = a.id AND"
