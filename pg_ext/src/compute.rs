@@ -96,8 +96,7 @@ impl Computation {
             None => snapshots::pin(&store, scope)?,
         };
         let numbers: Vec<i16> = query.rows.columns.iter().map(|column| column.number).collect();
-        let used: Vec<i16> = query.used_columns().into_iter().map(|place| numbers[place]).collect();
-        table.bind(&used, &pin)?;
+        table.bind(&numbers, &pin)?;
         let outputs = ComputeScope::new(&query, &pin)?.outputs()?;
         let columns = outputs.iter().zip(1..).map(|(output, number)| BoundColumn {
             number,
@@ -165,10 +164,9 @@ impl Computation {
         let filter = self.query.rows.filter.as_ref();
         let predicate = filter.and_then(|filter| filter.resolve(self.pin.schema(), values));
         let counters = self.pin.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?.counters();
-        let columns = self.query.used_columns().into_iter().map(|place| self.query.rows.columns[place].shown.clone());
         Ok(Explained {
             counters,
-            columns: columns.collect(),
+            columns: self.query.rows.columns.iter().map(|column| column.shown.clone()).collect(),
             filter: filter.map(|filter| filter.text(&self.query.operands)).filter(|text| !text.is_empty()),
             computes: Some(self.query.text()),
             ..Explained::of(&self.pin)

@@ -28,7 +28,7 @@ pub(crate) struct Query {
 pub(crate) struct TableRows {
     /// The table's OID.
     pub(crate) table: u32,
-    /// The columns that expressions name by their places here.
+    /// The columns that are computed with. Expressions name them by their places here.
     pub(crate) columns: Vec<TableColumn>,
     /// Which rows: those for which this is true. Nothing else tests them.
     pub(crate) filter: Option<Filter>,
@@ -138,7 +138,7 @@ pub(crate) enum Function {
 
 impl Query {
     /// The columns that are computed with, by their places.
-    pub(crate) fn used_columns(&self) -> Vec<usize> {
+    fn used_columns(&self) -> Vec<usize> {
         let arguments = self.aggregates.iter().filter_map(|aggregate| aggregate.argument.as_ref());
         let computed = self.groups.iter().chain(arguments).map(|typed| typed.expression.column());
         let names: Vec<&str> = self.filters().flat_map(Filter::columns).collect();

@@ -74,13 +74,14 @@ pub(super) fn encoded(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, Arrow
     (0..batches.len()).map(batch).collect()
 }
 
-/// An array of a column of type `data_type` in the Arrow type that the column has.
+/// An array of a column of type `data_type` in the Arrow type that the column has; as it is, if it is not encoded.
 ///
 /// # Errors
 ///
-/// When it is neither of that type nor of one in which a file may have it.
+/// When its values cannot be converted.
 pub(crate) fn decoded(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
-    let failed = Error::arrow(format!("a column of type {data_type} cannot be made of {}", array.data_type()));
+    let failed =
+        |error| Error::arrow(format!("a column of type {data_type} cannot be made of {}", array.data_type()))(error);
     match (data_type, array.data_type()) {
         (DataType::Utf8, ArrowType::Dictionary(_, _)) => {
             let dictionary = array.as_dictionary::<UInt8Type>();
