@@ -24,7 +24,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
@@ -41,9 +41,9 @@ use self::functions::Beyond;
 use self::outputs::{Output, Scope as ComputeScope};
 use crate::error::{PgError, Result, code_of_io};
 use crate::ffi;
-use crate::query::Query;
-use crate::rows::{Chunk, Encoding, Rows};
-use crate::scan::Explained;
+use crate::query::{Limit, Query, Wanted};
+use crate::rows::{Chunk, Rows};
+use crate::scan::{Explained, Shape};
 use crate::snapshots::{self, Pin, Scope};
 use crate::table::{BoundColumn, Table};
 use crate::types::PgValue;
@@ -52,6 +52,9 @@ use crate::types::PgValue;
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How many batches may be ready before anybody wants them.
 const BATCHES_AHEAD: usize = 2;
+/// The first rows of an order are kept in memory while all are looked at, if they are no more than these; more are sorted with
+/// all others, in files where memory does not suffice.
+const KEPT_ROWS: usize = 10_000;
 /// Address space for the stack of a thread. Only what is used takes memory.
 const STACK_BYTES: usize = 16 << 20;
 /// What the names of computed values begin with, so that none is that of a column: Delta Lake allows no blank in those.
@@ -65,8 +68,20 @@ pub(crate) struct Computation {
     query: Query,
     pin: Pin,
     outputs: Vec<Output>,
+    /// What they are in a slot.
+    columns: Vec<BoundColumn>,
     rows: Rows,
+    left: Left,
     stream: Option<Stream>,
+}
+
+/// What is left of a limit.
+#[derive(Debug, Clone, Copy, Default)]
+struct Left {
+    /// The rows that are passed over.
+    skip: usize,
+    /// The rows that are given after that; all, if `None`.
+    count: Option<usize>,
 }
 
 /// What the threads compute.
@@ -89,7 +104,7 @@ impl Drop for Stream {
 
 impl Computation {
     /// Prepares to compute a query of what the statement sees.
-    pub(crate) fn begin(table: &Table, query: Query, scope: Scope, encoding: Encoding) -> Result<Self> {
+    pub(crate) fn begin(table: &Table, query: Query, scope: Scope, shape: Shape) -> Result<Self> {
         let store = table.open()?;
         let pin = match table.version()? {
             Some(version) => Pin::new(store.snapshot_at(At::Version(version))?),
@@ -97,16 +112,19 @@ impl Computation {
         };
         let numbers: Vec<i16> = query.rows.columns.iter().map(|column| column.number).collect();
         table.bind(&numbers, &pin)?;
-        let outputs = ComputeScope::new(&query, &pin)?.outputs()?;
-        let columns = outputs.iter().zip(1..).map(|(output, number)| BoundColumn {
-            number,
-            store_column: 0,
-            name: output.name.clone(),
-            conversion: output.conversion,
-        });
-        let columns: Vec<BoundColumn> = columns.collect();
-        let rows = Rows::new(&columns, columns.len(), encoding)?;
-        Ok(Self { query, pin, outputs, rows, stream: None })
+        let (outputs, columns) = match &query.wanted {
+            Wanted::Rows { columns } => {
+                let columns = table.bind(columns, &pin)?;
+                (columns.iter().enumerate().map(|(place, column)| Output::of_row(column, place)).collect(), columns)
+            }
+            Wanted::Groups { .. } => {
+                let outputs = ComputeScope::new(&query, &pin)?.outputs()?;
+                let columns = outputs.iter().zip(1..).map(|(output, number)| output.column(number)).collect();
+                (outputs, columns)
+            }
+        };
+        let rows = Rows::new(&columns, shape.width, shape.encoding)?;
+        Ok(Self { query, pin, outputs, columns, rows, left: Left::default(), stream: None })
     }
 
     /// Whether the values of the query's operands are needed before the next row.
@@ -118,6 +136,7 @@ impl Computation {
     pub(crate) fn plan(&mut self, values: &[Option<PgValue>]) -> Result<()> {
         let runtime = runtime()?;
         let state = session_state()?;
+        self.left = self.query.limit.as_ref().map_or(Ok(Left::default()), |limit| Left::of(limit, values))?;
         let logical = self.logical_plan(values)?;
         let physical = runtime.block_on(state.create_physical_plan(&logical)).map_err(failure)?;
         self.stream = Some(Stream::start(runtime, &state, physical));
@@ -132,20 +151,40 @@ impl Computation {
             None => SnapshotTable::new(snapshot),
         };
         let scope = ComputeScope::new(&self.query, &self.pin)?;
-        let groups = scope.groups();
-        let aggregates = scope.aggregates(values)?;
-        let plan = LogicalPlanBuilder::scan(ROWS, provider_as_source(Arc::new(table)), None);
-        plan.and_then(|plan| plan.aggregate(groups, aggregates)).and_then(LogicalPlanBuilder::build).map_err(failure)
+        let mut plan = LogicalPlanBuilder::scan(ROWS, provider_as_source(Arc::new(table)), None).map_err(failure)?;
+        if let Wanted::Groups { .. } = self.query.wanted {
+            plan = plan.aggregate(scope.groups(), scope.aggregates(values)?).map_err(failure)?;
+        }
+        if !self.query.order.is_empty() {
+            let order = scope.order(plan.schema(), &self.outputs)?;
+            let first = self.left.most().filter(|rows| *rows <= KEPT_ROWS);
+            plan = plan.sort_with_limit(order, first).map_err(failure)?;
+        }
+        if let Wanted::Rows { .. } = self.query.wanted {
+            let columns = self.columns.iter().enumerate().map(|(place, column)| {
+                // Two columns of the foreign table may be one of the store.
+                store_column(schema.field(column.store_column).name()).alias(format!("{RESULT_PREFIX}{place}"))
+            });
+            let mut columns: Vec<Expr> = columns.collect();
+            if columns.is_empty() {
+                // Rows without columns cannot be told from no rows everywhere.
+                columns.push(lit(true));
+            }
+            plan = plan.project(columns).map_err(failure)?;
+        }
+        plan.build().map_err(failure)
     }
 
     /// Goes to the next rows; `None` after the last.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<&mut Chunk>> {
         while !self.rows.fill()? {
             let stream = self.stream.as_mut().ok_or_else(|| PgError::internal("nothing is being computed"))?;
-            let Some(batch) = stream.next()? else {
+            let batch = if self.left.count == Some(0) { None } else { stream.next()? };
+            let Some(batch) = batch else {
                 self.rows.clear();
                 return Ok(None);
             };
+            let batch = self.left.of_batch(&batch);
             let columns = self.outputs.iter().map(|output| output.finish(&batch));
             let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
             self.rows.set_columns(&columns, batch.num_rows());
@@ -159,6 +198,20 @@ impl Computation {
         self.stream = None;
     }
 
+    /// The names of the columns that are read.
+    fn columns_read(&self) -> Vec<String> {
+        let mut names: Vec<String> = match self.query.wanted {
+            Wanted::Rows { .. } => self.columns.iter().map(|column| column.name.clone()).collect(),
+            Wanted::Groups { .. } => Vec::new(),
+        };
+        for column in &self.query.rows.columns {
+            if !names.contains(&column.shown) {
+                names.push(column.shown.clone());
+            }
+        }
+        names
+    }
+
     /// What `EXPLAIN` says. `values` are those of the operands that are known without an execution.
     pub(crate) fn explain(&self, values: &[Option<PgValue>]) -> Result<Explained> {
         let filter = self.query.rows.filter.as_ref();
@@ -166,11 +219,49 @@ impl Computation {
         let counters = self.pin.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?.counters();
         Ok(Explained {
             counters,
-            columns: self.query.rows.columns.iter().map(|column| column.shown.clone()).collect(),
+            columns: self.columns_read(),
             filter: filter.map(|filter| filter.text(&self.query.operands)).filter(|text| !text.is_empty()),
             computes: Some(self.query.text()),
             ..Explained::of(&self.pin)
         })
+    }
+}
+
+impl Left {
+    /// All of a limit.
+    ///
+    /// # Errors
+    ///
+    /// As Postgres has them (`recompute_limits`).
+    fn of(limit: &Limit, values: &[Option<PgValue>]) -> Result<Self> {
+        let number = |operand: usize, name: &str, code: PgSqlErrorCode| match values.get(operand) {
+            Some(Some(PgValue::Null)) => Ok(None),
+            Some(Some(PgValue::Integer(number))) => match usize::try_from(*number) {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(PgError::new(code, format!("{name} must not be negative"))),
+            },
+            _ => Err(PgError::internal(format!("{name} has no value"))),
+        };
+        let (of_skip, of_count) = (
+            PgSqlErrorCode::ERRCODE_INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE,
+            PgSqlErrorCode::ERRCODE_INVALID_ROW_COUNT_IN_LIMIT_CLAUSE,
+        );
+        let skip = limit.skip.map(|skip| number(skip, "OFFSET", of_skip)).transpose()?;
+        Ok(Self { skip: skip.flatten().unwrap_or(0), count: number(limit.count, "LIMIT", of_count)? })
+    }
+
+    /// The rows that have to be found; all, if `None`.
+    fn most(&self) -> Option<usize> {
+        self.count.map(|count| count.saturating_add(self.skip))
+    }
+
+    /// Those rows of a batch that are given.
+    fn of_batch(&mut self, batch: &RecordBatch) -> RecordBatch {
+        let skipped = self.skip.min(batch.num_rows());
+        let given = self.count.unwrap_or(usize::MAX).min(batch.num_rows() - skipped);
+        self.skip -= skipped;
+        self.count = self.count.map(|count| count - given);
+        batch.slice(skipped, given)
     }
 }
 

@@ -285,6 +285,12 @@ impl Filter {
         Some(Self::And(parts.collect::<Option<_>>()?))
     }
 
+    /// The filter, unless it leaves all rows.
+    pub(crate) fn if_any(self) -> Option<Self> {
+        let is_all = matches!(&self, Self::And(parts) if parts.is_empty());
+        (!is_all).then_some(self)
+    }
+
     /// The predicate of an [`exact`](Self::exact) filter: true where the conditions are, and nowhere else.
     ///
     /// # Errors

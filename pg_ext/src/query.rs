@@ -11,16 +11,60 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter::Filter;
 
-/// An aggregation of a table's rows.
+/// What is wanted of a table's rows, and in which order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Query {
     pub(crate) rows: TableRows,
-    /// What rows are grouped by. Without any, all rows are one group, even where there are none.
-    pub(crate) groups: Vec<Typed>,
-    /// What is computed of each group.
-    pub(crate) aggregates: Vec<Aggregate>,
+    pub(crate) wanted: Wanted,
+    /// The order of what is given, by the first key, then by the second; any order, if there is none.
+    pub(crate) order: Vec<SortKey>,
+    /// How much of it is given; all, if `None`.
+    pub(crate) limit: Option<Limit>,
     /// The texts of the plan's expressions, for `EXPLAIN`.
     pub(crate) operands: Vec<String>,
+}
+
+/// What a query gives.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Wanted {
+    /// The rows themselves.
+    Rows {
+        /// The numbers of the columns that are given.
+        columns: Vec<i16>,
+    },
+    /// Groups of rows.
+    Groups {
+        /// What rows are grouped by. Without any, all rows are one group, even where there are none.
+        groups: Vec<Typed>,
+        /// What is computed of each group.
+        aggregates: Vec<Aggregate>,
+    },
+}
+
+/// What decides on an order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SortKey {
+    pub(crate) by: SortBy,
+    pub(crate) descending: bool,
+    pub(crate) nulls_first: bool,
+}
+
+/// The values of a [`SortKey`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum SortBy {
+    /// An expression of each row; of rows alone.
+    Row(Typed),
+    /// The group or the aggregate in this place, groups first; of groups alone.
+    Output(usize),
+}
+
+/// How much of an answer is given. The numbers are operands, which may be NULL: then they say nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Limit {
+    /// So many rows.
+    pub(crate) count: usize,
+    /// After so many others.
+    pub(crate) skip: Option<usize>,
 }
 
 /// Rows of a foreign table.
@@ -137,10 +181,30 @@ pub(crate) enum Function {
 }
 
 impl Query {
+    /// What rows are grouped by.
+    pub(crate) fn groups(&self) -> &[Typed] {
+        match &self.wanted {
+            Wanted::Rows { .. } => &[],
+            Wanted::Groups { groups, .. } => groups,
+        }
+    }
+
+    /// What is computed of each group.
+    pub(crate) fn aggregates(&self) -> &[Aggregate] {
+        match &self.wanted {
+            Wanted::Rows { .. } => &[],
+            Wanted::Groups { aggregates, .. } => aggregates,
+        }
+    }
+
     /// The columns that are computed with, by their places.
     fn used_columns(&self) -> Vec<usize> {
-        let arguments = self.aggregates.iter().filter_map(|aggregate| aggregate.argument.as_ref());
-        let computed = self.groups.iter().chain(arguments).map(|typed| typed.expression.column());
+        let arguments = self.aggregates().iter().filter_map(|aggregate| aggregate.argument.as_ref());
+        let keys = self.order.iter().filter_map(|key| match &key.by {
+            SortBy::Row(typed) => Some(typed),
+            SortBy::Output(_) => None,
+        });
+        let computed = self.groups().iter().chain(arguments).chain(keys).map(|typed| typed.expression.column());
         let names: Vec<&str> = self.filters().flat_map(Filter::columns).collect();
         let tested = self.rows.columns.iter().enumerate();
         let tested = tested.filter(|(_, column)| names.contains(&column.name.as_str())).map(|(place, _)| place);
@@ -153,42 +217,80 @@ impl Query {
     /// Forgets the columns that are not computed with.
     pub(crate) fn keep_used_columns(&mut self) {
         let used = self.used_columns();
-        let arguments = self.aggregates.iter_mut().filter_map(|aggregate| aggregate.argument.as_mut());
-        for typed in self.groups.iter_mut().chain(arguments) {
+        let (groups, aggregates): (&mut [Typed], &mut [Aggregate]) = match &mut self.wanted {
+            Wanted::Rows { .. } => (&mut [], &mut []),
+            Wanted::Groups { groups, aggregates } => (groups, aggregates),
+        };
+        let arguments = aggregates.iter_mut().filter_map(|aggregate| aggregate.argument.as_mut());
+        let keys = self.order.iter_mut().filter_map(|key| match &mut key.by {
+            SortBy::Row(typed) => Some(typed),
+            SortBy::Output(_) => None,
+        });
+        for typed in groups.iter_mut().chain(arguments).chain(keys) {
             let (Expression::Column(place) | Expression::Length(place)) = &mut typed.expression;
             *place = used.iter().position(|used| used == place).unwrap_or(*place);
         }
         self.rows.columns = used.iter().map(|place| self.rows.columns[*place].clone()).collect();
     }
 
-    /// The text for `EXPLAIN`: what is computed, and by what rows are grouped.
+    /// The text for `EXPLAIN`: what is computed, by what rows are grouped, and what is given in which order.
     pub(crate) fn text(&self) -> String {
-        let column = |typed: &Typed| {
-            let name = &self.rows.columns[typed.expression.column()].shown;
-            match typed.expression {
-                Expression::Column(_) => name.clone(),
-                Expression::Length(_) => format!("length({name})"),
+        let aggregates: Vec<String> =
+            self.aggregates().iter().map(|aggregate| self.aggregate_text(aggregate)).collect();
+        let mut parts = vec![aggregates.join(", ")];
+        let mut list = |name: &str, texts: Vec<String>| {
+            if !texts.is_empty() {
+                parts.push(format!("{name} {}", texts.join(", ")));
             }
         };
-        let aggregate = |aggregate: &Aggregate| {
-            let distinct = if aggregate.distinct { "DISTINCT " } else { "" };
-            let argument = aggregate.argument.as_ref().map_or_else(|| "*".to_owned(), column);
-            let filter = aggregate.filter.as_ref().map(|filter| filter.text(&self.operands));
-            let filter = filter.map_or_else(String::new, |filter| format!(" FILTER (WHERE {filter})"));
-            format!("{}({distinct}{argument}){filter}", aggregate.function.name())
-        };
-        let aggregates: Vec<String> = self.aggregates.iter().map(aggregate).collect();
-        let groups: Vec<String> = self.groups.iter().map(column).collect();
-        match (aggregates.as_slice(), groups.as_slice()) {
-            (aggregates, []) => aggregates.join(", "),
-            ([], groups) => format!("GROUP BY {}", groups.join(", ")),
-            (aggregates, groups) => format!("{} GROUP BY {}", aggregates.join(", "), groups.join(", ")),
+        list("GROUP BY", self.groups().iter().map(|group| self.typed_text(group)).collect());
+        list("ORDER BY", self.order.iter().map(|key| self.key_text(key)).collect());
+        if let Some(limit) = &self.limit {
+            list("LIMIT", vec![self.operands[limit.count].clone()]);
+            list("OFFSET", limit.skip.iter().map(|skip| self.operands[*skip].clone()).collect());
         }
+        parts.retain(|part| !part.is_empty());
+        parts.join(" ")
+    }
+
+    fn typed_text(&self, typed: &Typed) -> String {
+        let name = &self.rows.columns[typed.expression.column()].shown;
+        match typed.expression {
+            Expression::Column(_) => name.clone(),
+            Expression::Length(_) => format!("length({name})"),
+        }
+    }
+
+    fn aggregate_text(&self, aggregate: &Aggregate) -> String {
+        let distinct = if aggregate.distinct { "DISTINCT " } else { "" };
+        let argument = aggregate.argument.as_ref().map_or_else(|| "*".to_owned(), |typed| self.typed_text(typed));
+        let filter = aggregate.filter.as_ref().map(|filter| filter.text(&self.operands));
+        let filter = filter.map_or_else(String::new, |filter| format!(" FILTER (WHERE {filter})"));
+        format!("{}({distinct}{argument}){filter}", aggregate.function.name())
+    }
+
+    fn key_text(&self, key: &SortKey) -> String {
+        let by = match &key.by {
+            SortBy::Row(typed) => self.typed_text(typed),
+            SortBy::Output(place) => match self.groups().get(*place) {
+                Some(group) => self.typed_text(group),
+                None => self.aggregate_text(&self.aggregates()[*place - self.groups().len()]),
+            },
+        };
+        let direction = if key.descending { " DESC" } else { "" };
+        // As Postgres has them if nothing is said.
+        let nulls = match (key.nulls_first, key.descending) {
+            (true, false) => " NULLS FIRST",
+            (false, true) => " NULLS LAST",
+            _ => "",
+        };
+        format!("{by}{direction}{nulls}")
     }
 
     /// The operands that are used, in the order of their places.
     pub(crate) fn used_operands(&self) -> Vec<usize> {
-        let mut used: Vec<usize> = self.filters().flat_map(Filter::operands).collect();
+        let limits = self.limit.iter().flat_map(|limit| limit.skip.into_iter().chain([limit.count]));
+        let mut used: Vec<usize> = self.filters().flat_map(Filter::operands).chain(limits).collect();
         used.sort_unstable();
         used.dedup();
         used
@@ -196,12 +298,21 @@ impl Query {
 
     /// Gives the operands the places that they have among `used`.
     pub(crate) fn renumber_operands(&mut self, used: &[usize]) {
-        let of_aggregates = self.aggregates.iter_mut().filter_map(|aggregate| aggregate.filter.as_mut());
+        let aggregates: &mut [Aggregate] = match &mut self.wanted {
+            Wanted::Rows { .. } => &mut [],
+            Wanted::Groups { aggregates, .. } => aggregates,
+        };
+        let of_aggregates = aggregates.iter_mut().filter_map(|aggregate| aggregate.filter.as_mut());
         self.rows.filter.iter_mut().chain(of_aggregates).for_each(|filter| filter.renumber(used));
+        if let Some(limit) = &mut self.limit {
+            for operand in limit.skip.iter_mut().chain([&mut limit.count]) {
+                *operand = used.iter().position(|used| used == operand).unwrap_or(*operand);
+            }
+        }
     }
 
     fn filters(&self) -> impl Iterator<Item = &Filter> {
-        self.rows.filter.iter().chain(self.aggregates.iter().filter_map(|aggregate| aggregate.filter.as_ref()))
+        self.rows.filter.iter().chain(self.aggregates().iter().filter_map(|aggregate| aggregate.filter.as_ref()))
     }
 }
 

@@ -12,7 +12,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    Signature, Volatility, lit, when,
 };
 
 /// Finite numbers have an infinite sum.
@@ -187,7 +187,17 @@ impl Accumulator for State {
 
 /// Integers in the order that Postgres has floats in, NaN last. (DataFusion's `min` and `max` of groups lose infinities.)
 pub(super) fn ranks(values: Expr) -> Expr {
-    ScalarUDF::new_from_impl(Ranks { signature: Signature::any(1, Volatility::Immutable) }).call(vec![values])
+    Ranks { has_one_zero: false, signature: Signature::any(1, Volatility::Immutable) }.call(values)
+}
+
+/// The same, but zero and -0 have one rank, as they are equal.
+pub(super) fn sorted_ranks(values: Expr) -> Expr {
+    Ranks { has_one_zero: true, signature: Signature::any(1, Volatility::Immutable) }.call(values)
+}
+
+/// [`ranks`] as [`sorted_ranks`] has them.
+pub(super) fn without_negative_zero(ranks: Expr) -> Result<Expr> {
+    when(ranks.clone().eq(lit(ordered_bits((-0.0_f64).to_bits().cast_signed()))), lit(0_i64)).otherwise(ranks)
 }
 
 /// The floats behind [`ranks`].
@@ -197,12 +207,20 @@ pub(super) fn of_ranks(ranks: &PrimitiveArray<Int64Type>) -> PrimitiveArray<Floa
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Ranks {
+    /// Whether -0 has the rank of zero.
+    has_one_zero: bool,
     signature: Signature,
+}
+
+impl Ranks {
+    fn call(self, values: Expr) -> Expr {
+        ScalarUDF::new_from_impl(self).call(vec![values])
+    }
 }
 
 impl ScalarUDFImpl for Ranks {
     fn name(&self) -> &str {
-        "float_ranks"
+        if self.has_one_zero { "float_order" } else { "float_ranks" }
     }
 
     fn signature(&self) -> &Signature {
@@ -215,7 +233,14 @@ impl ScalarUDFImpl for Ranks {
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let rank = |value: f64| ordered_bits(if value.is_nan() { f64::NAN } else { value }.to_bits().cast_signed());
+        let rank = |value: f64| {
+            let value = match value {
+                value if value.is_nan() => f64::NAN,
+                value if self.has_one_zero && value == 0.0 => 0.0,
+                value => value,
+            };
+            ordered_bits(value.to_bits().cast_signed())
+        };
         let ranks: PrimitiveArray<Int64Type> = match arrays[0].data_type() {
             DataType::Float32 => arrays[0].as_primitive::<Float32Type>().unary(|value| rank(value.into())),
             DataType::Float64 => arrays[0].as_primitive::<Float64Type>().unary(rank),

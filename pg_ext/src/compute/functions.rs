@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, UInt8Array, UInt64Array};
 use arrow::datatypes::{DataType, UInt8Type, UInt64Type};
 use datafusion::common::Result;
 use datafusion::error::DataFusionError;
@@ -14,6 +14,13 @@ use datafusion::logical_expr::{
 /// The number of an enum's variant: the key of the dictionary, which is the same in all batches of a snapshot.
 pub(super) fn variant_number(values: Expr) -> Expr {
     call(Kind::VariantNumber, values)
+}
+
+/// The place of an enum's variant among their names, from its number. A place has a byte, as there are no more names.
+pub(super) fn variant_rank<'a>(numbers: Expr, names: impl IntoIterator<Item = &'a str>) -> Expr {
+    let names: Vec<&str> = names.into_iter().collect();
+    let rank = |name: &&str| names.iter().filter(|other| *other < name).count() as u8;
+    call(Kind::VariantRank { ranks: names.iter().map(rank).collect() }, numbers)
 }
 
 /// How many characters a text has.
@@ -49,6 +56,7 @@ fn call(kind: Kind, argument: Expr) -> Expr {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Kind {
     VariantNumber,
+    VariantRank { ranks: Vec<u8> },
     Length,
     BigInt { column: String },
 }
@@ -63,6 +71,7 @@ impl ScalarUDFImpl for TextFunction {
     fn name(&self) -> &str {
         match self.kind {
             Kind::VariantNumber => "variant_number",
+            Kind::VariantRank { .. } => "variant_rank",
             Kind::Length => "text_length",
             Kind::BigInt { .. } => "bigint",
         }
@@ -74,7 +83,7 @@ impl ScalarUDFImpl for TextFunction {
 
     fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
         Ok(match self.kind {
-            Kind::VariantNumber => DataType::UInt8,
+            Kind::VariantNumber | Kind::VariantRank { .. } => DataType::UInt8,
             Kind::Length => DataType::Int32,
             Kind::BigInt { .. } => DataType::Int64,
         })
@@ -87,6 +96,13 @@ impl ScalarUDFImpl for TextFunction {
             Kind::VariantNumber => {
                 let dictionary = array.as_dictionary_opt::<UInt8Type>();
                 dictionary.map(|dictionary| Arc::new(dictionary.keys().clone()) as ArrayRef)
+            }
+            Kind::VariantRank { ranks } => {
+                let rank = |number: u8| ranks.get(usize::from(number)).copied().unwrap_or_default();
+                array.as_primitive_opt::<UInt8Type>().map(|numbers| {
+                    let ranks: UInt8Array = numbers.unary(rank);
+                    Arc::new(ranks) as ArrayRef
+                })
             }
             Kind::Length => lengths(array).map(|lengths| Arc::new(lengths) as ArrayRef),
             Kind::BigInt { column } => match array.as_primitive_opt::<UInt64Type>() {

@@ -7,8 +7,9 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType as ArrowType, Decimal128Type, Decimal256Type, Int64Type, TimeUnit, i256};
+use datafusion::common::{Column, DFSchema};
 use datafusion::functions_aggregate::expr_fn;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, cast as cast_to, lit, when};
+use datafusion::logical_expr::{Expr, ExprFunctionExt, SortExpr, cast as cast_to, lit, when};
 use soa_core::predicate::{Bounds, Predicate, Scalar};
 use soa_core::schema::{DataType, Variants};
 use soa_core::store::Snapshot;
@@ -16,7 +17,8 @@ use soa_core::store::Snapshot;
 use super::{RESULT_PREFIX, failure, floats, functions, predicates, store_column};
 use crate::error::{PgError, Result};
 use crate::numeric;
-use crate::query::{Aggregate, Expression, Function, Query, Typed, ValueType};
+use crate::query::{Aggregate, Expression, Function, Query, SortBy, SortKey, Typed, ValueType};
+use crate::table::BoundColumn;
 use crate::types::{Conversion, PgValue};
 
 /// Far from overflowing, however many of them, or of their squares, are added.
@@ -84,14 +86,19 @@ impl<'a> Scope<'a> {
     pub(super) fn outputs(&self) -> Result<Vec<Output>> {
         let mut outputs = Vec::new();
         let mut first = 0;
-        for group in &self.query.groups {
+        for group in self.query.groups() {
             let Computed { conversion, finish, parts } = self.group(group);
             outputs.push(Output { name: self.name(group), conversion, first, finish });
             first += parts.len();
         }
-        for aggregate in &self.query.aggregates {
+        for aggregate in self.query.aggregates() {
             let Computed { conversion, finish, parts } = self.aggregate(aggregate, None)?;
-            outputs.push(Output { name: aggregate.function.name().to_owned(), conversion, first, finish });
+            // Only values that are a column's can be ones that Postgres does not hold.
+            let name = match (&aggregate.argument, aggregate.function) {
+                (Some(argument), Function::Min | Function::Max) => self.name(argument),
+                _ => aggregate.function.name().to_owned(),
+            };
+            outputs.push(Output { name, conversion, first, finish });
             first += parts.len();
         }
         Ok(outputs)
@@ -99,13 +106,13 @@ impl<'a> Scope<'a> {
 
     /// What rows are grouped by.
     pub(super) fn groups(&self) -> Vec<Expr> {
-        let groups = self.query.groups.iter().flat_map(|group| self.group(group).parts);
+        let groups = self.query.groups().iter().flat_map(|group| self.group(group).parts);
         groups.collect()
     }
 
     /// What is computed of each group.
     pub(super) fn aggregates(&self, values: &[Option<PgValue>]) -> Result<Vec<Expr>> {
-        let aggregates = self.query.aggregates.iter().map(|aggregate| {
+        let aggregates = self.query.aggregates().iter().map(|aggregate| {
             let filter = aggregate.filter.as_ref();
             let filter = filter.map(|filter| filter.resolve_exactly(self.snapshot.schema(), values)).transpose()?;
             Ok(self.aggregate(aggregate, filter)?.parts)
@@ -113,6 +120,46 @@ impl<'a> Scope<'a> {
         let parts = aggregates.collect::<Result<Vec<_>>>()?.concat();
         // Two of the same are two columns all the same.
         Ok(parts.into_iter().enumerate().map(|(index, part)| part.alias(format!("{RESULT_PREFIX}{index}"))).collect())
+    }
+
+    /// What the answer is sorted by. `schema` is that of the rows or groups, `outputs` are those of groups.
+    pub(super) fn order(&self, schema: &DFSchema, outputs: &[Output]) -> Result<Vec<SortExpr>> {
+        let sorted = |key: &SortKey| {
+            let values = match &key.by {
+                SortBy::Row(typed) => self.sorted_values(typed)?,
+                SortBy::Output(place) => {
+                    let output = &outputs[*place];
+                    let (table, field) = schema.qualified_field(output.first);
+                    output.sorted_values(Expr::Column(Column::new(table.cloned(), field.name())))?
+                }
+            };
+            Ok(values.sort(!key.descending, key.nulls_first))
+        };
+        self.query.order.iter().map(sorted).collect()
+    }
+
+    /// Values of rows that DataFusion sorts as Postgres does the expression's.
+    fn sorted_values(&self, typed: &Typed) -> Result<Expr> {
+        if let Some(variants) = self.variants(typed) {
+            return Ok(functions::variant_rank(
+                functions::variant_number(self.column(typed)),
+                variants.names().iter().map(String::as_str),
+            ));
+        }
+        let values = self.identities(typed).parts.swap_remove(0);
+        // Zero and -0 are one, NaN is above all others.
+        match typed.value_type.is_float() && !self.is_ordered_by_bits(typed)? {
+            true => Ok(floats::sorted_ranks(values)),
+            false => Ok(values),
+        }
+    }
+
+    /// Whether floats are in the order of their bits: there is neither a zero nor NaN among them.
+    fn is_ordered_by_bits(&self, typed: &Typed) -> Result<bool> {
+        let Bounds { min, max, may_hold_nan, .. } = self.bounds(typed)?;
+        let is_above = matches!(min, Some(Scalar::Float(min)) if min > 0.0);
+        let is_below = matches!(max, Some(Scalar::Float(max)) if max < 0.0);
+        Ok(!may_hold_nan && (is_above || is_below))
     }
 
     fn name(&self, typed: &Typed) -> String {
@@ -343,6 +390,27 @@ fn conversion(value_type: ValueType) -> Conversion {
 }
 
 impl Output {
+    /// A column that is given as it is, the one in this place.
+    pub(super) fn of_row(column: &BoundColumn, place: usize) -> Self {
+        Self { name: column.name.clone(), conversion: column.conversion, first: place, finish: Finish::AsItIs }
+    }
+
+    /// What it is in a slot.
+    pub(super) fn column(&self, number: i16) -> BoundColumn {
+        BoundColumn { number, store_column: 0, name: self.name.clone(), conversion: self.conversion }
+    }
+
+    /// Values that are sorted as Postgres sorts its values. `part` is what DataFusion gives of it.
+    fn sorted_values(&self, part: Expr) -> Result<Expr> {
+        match (&self.finish, self.conversion) {
+            (Finish::AsItIs, Conversion::Float4 | Conversion::Float8) => Ok(floats::sorted_ranks(part)),
+            (Finish::AsItIs | Finish::Decimal | Finish::Wide { .. }, _) => Ok(part),
+            (Finish::Variant(names), _) => Ok(functions::variant_rank(part, names.iter().flatten())),
+            (Finish::Float { .. }, _) => floats::without_negative_zero(part).map_err(failure),
+            (Finish::Quotient { .. }, _) => Err(PgError::internal("groups cannot be sorted by what is divided")),
+        }
+    }
+
     /// Its values for the groups of a batch of DataFusion's answer.
     pub(super) fn finish(&self, batch: &RecordBatch) -> Result<ArrayRef> {
         let part = |index: usize| {

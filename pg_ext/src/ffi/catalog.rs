@@ -10,6 +10,8 @@ use crate::options::{self, Context, OptionPair, ROOT};
 use crate::table::{Attribute, Table};
 use crate::types::{Declared, Modifier, PgType};
 
+/// Objects that `initdb` made have OIDs below this (`access/transam.h`), so that nobody else's function or operator has.
+pub(super) const FIRST_OID_OF_OTHERS: u32 = 10_000;
 /// What `attgenerated` is for a virtual column.
 const VIRTUAL: c_char = b'v'.cast_signed();
 /// The bytes before a type's parameters in its modifier (`VARHDRSZ`).

@@ -104,7 +104,18 @@ pub(super) unsafe fn create_foreignscan_path(
     }
 }
 
-/// `create_foreign_upper_path` for rows without order.
+/// What a path above those of tables gives, and its costs.
+pub(super) struct UpperPath {
+    pub(super) target: *mut pg_sys::PathTarget,
+    pub(super) rows: f64,
+    pub(super) startup_cost: f64,
+    pub(super) total_cost: f64,
+    /// Its path keys.
+    pub(super) order: *mut pg_sys::List,
+    pub(super) private: *mut pg_sys::List,
+}
+
+/// `create_foreign_upper_path`.
 ///
 /// # Safety
 ///
@@ -113,15 +124,25 @@ pub(super) unsafe fn create_foreignscan_path(
 pub(super) unsafe fn create_foreign_upper_path(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
-    target: *mut pg_sys::PathTarget,
-    rows: f64,
-    startup_cost: f64,
-    total_cost: f64,
+    path: &UpperPath,
 ) -> *mut pg_sys::ForeignPath {
-    let (null, list) = (ptr::null_mut(), ptr::null_mut());
-    // SAFETY: as the caller promises; null stands for no order and no other path.
+    let (other, restrictions) = (ptr::null_mut(), ptr::null_mut());
+    let &UpperPath { target, rows, startup_cost, total_cost, order, private } = path;
+    // SAFETY: as the caller promises; null stands for no other path and no conditions of a join.
     unsafe {
-        pg_sys::create_foreign_upper_path(root, rel, target, rows, 0, startup_cost, total_cost, list, null, list, list)
+        pg_sys::create_foreign_upper_path(
+            root,
+            rel,
+            target,
+            rows,
+            0,
+            startup_cost,
+            total_cost,
+            order,
+            other,
+            restrictions,
+            private,
+        )
     }
 }
 
@@ -134,15 +155,24 @@ pub(super) unsafe fn create_foreign_upper_path(
 pub(super) unsafe fn create_foreign_upper_path(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
-    target: *mut pg_sys::PathTarget,
-    rows: f64,
-    startup_cost: f64,
-    total_cost: f64,
+    path: &UpperPath,
 ) -> *mut pg_sys::ForeignPath {
-    let (null, list) = (ptr::null_mut(), ptr::null_mut());
-    // SAFETY: as above; null stands for no order and no other path.
+    let (other, restrictions) = (ptr::null_mut(), ptr::null_mut());
+    let &UpperPath { target, rows, startup_cost, total_cost, order, private } = path;
+    // SAFETY: as above.
     unsafe {
-        pg_sys::create_foreign_upper_path(root, rel, target, rows, startup_cost, total_cost, list, null, list, list)
+        pg_sys::create_foreign_upper_path(
+            root,
+            rel,
+            target,
+            rows,
+            startup_cost,
+            total_cost,
+            order,
+            other,
+            restrictions,
+            private,
+        )
     }
 }
 
@@ -155,14 +185,14 @@ pub(super) unsafe fn create_foreign_upper_path(
 pub(super) unsafe fn create_foreign_upper_path(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
-    target: *mut pg_sys::PathTarget,
-    rows: f64,
-    startup_cost: f64,
-    total_cost: f64,
+    path: &UpperPath,
 ) -> *mut pg_sys::ForeignPath {
-    let (null, list) = (ptr::null_mut(), ptr::null_mut());
-    // SAFETY: as above; null stands for no order and no other path.
-    unsafe { pg_sys::create_foreign_upper_path(root, rel, target, rows, startup_cost, total_cost, list, null, list) }
+    let other = ptr::null_mut();
+    let &UpperPath { target, rows, startup_cost, total_cost, order, private } = path;
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::create_foreign_upper_path(root, rel, target, rows, startup_cost, total_cost, order, other, private)
+    }
 }
 
 /// The workers that a scan of a table of so many pages is worth.

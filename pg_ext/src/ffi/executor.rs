@@ -8,7 +8,7 @@ use std::ffi::c_int;
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
 
 use super::slot::{self, Cursor};
-use super::{catalog, encoding, expressions, list, palloc_text, planner, run, values};
+use super::{catalog, conditions, encoding, list, palloc_text, planner, run, values};
 use crate::compute::Computation;
 use crate::error::{PgError, Result, Step};
 use crate::plan::{PlanText, Private};
@@ -198,7 +198,7 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
             PlanText::Query(_) if is_in_worker() => return Err(in_worker_alone()),
             PlanText::Query(computed) => {
                 let table = catalog::table(pg_sys::Oid::from(computed.rows.table))?;
-                let computation = Computation::begin(&table, computed, scope_of(query), shape.encoding)?;
+                let computation = Computation::begin(&table, computed, scope_of(query), shape)?;
                 (None, Some(Source::Computation(computation)))
             }
         };
@@ -265,7 +265,7 @@ unsafe fn ready_operands(plan_list: *mut pg_sys::List, parent: *mut pg_sys::Plan
         // SAFETY: as above.
         type_oid: unsafe { pg_sys::exprType(expression.cast()) },
         // SAFETY: as above.
-        constant: unsafe { expressions::constant(expression) },
+        constant: unsafe { conditions::constant(expression) },
         datum: pg_sys::Datum::null(),
         is_null: true,
     };

@@ -11,13 +11,17 @@
 
 mod analyze;
 mod catalog;
+mod collations;
 mod compat;
+mod computed;
+mod conditions;
 mod executor;
-mod expressions;
 mod functions;
+mod grouping;
 mod hooks;
 mod import;
 mod list;
+mod ordering;
 mod parallel;
 mod planner;
 pub(crate) mod settings;

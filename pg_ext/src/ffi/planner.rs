@@ -3,16 +3,17 @@
 //! Between them travels what is in the relation's `fdw_private`, a Rust value that planning's memory owns ([`Planned`]). Into
 //! the plan go nodes alone, which Postgres can copy: a text ([`PlanText`]) and the expressions that filters compare with.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use pgrx::{PgMemoryContexts, pg_sys};
 
-use super::expressions::Reader;
+use super::conditions::Reader;
+use super::grouping::Grouped;
 use super::{catalog, compat, list, palloc_text, run, text_of, upper};
 use crate::error::{PgError, Result, Step};
 use crate::filter::Filter;
-use crate::plan::{self, CostSettings, PlanText, Private, Usage};
+use crate::plan::{self, Cost, CostSettings, PlanText, Private, Usage};
 use crate::query::Query;
 use crate::table::Table;
 
@@ -23,8 +24,12 @@ const HEAP_ROW_OVERHEAD: f64 = 28.0;
 
 /// What planning knows of a relation, in its `fdw_private`.
 pub(super) enum Planned {
+    /// A table whose rows are read.
     Table(PlannedTable),
-    Query(PlannedQuery),
+    /// Groups of them.
+    Groups(PlannedGroups),
+    /// The order that rows or groups are wanted in.
+    Order(PlannedOrder),
 }
 
 /// A foreign table whose rows are read.
@@ -41,14 +46,28 @@ pub(super) struct PlannedTable {
     pub(super) exact: Option<Filter>,
 }
 
-/// Something that is computed before Postgres sees rows.
-pub(super) struct PlannedQuery {
+/// Groups that are computed before Postgres sees rows.
+pub(super) struct PlannedGroups {
+    pub(super) grouped: Grouped,
+    pub(super) cost: Cost,
+    /// How many there are, but for those that Postgres leaves out.
+    pub(super) rows: f64,
+}
+
+/// An order of rows or groups, after which Postgres may ask for a limit.
+pub(super) struct PlannedOrder {
+    /// What is sorted.
+    pub(super) input: *mut pg_sys::RelOptInfo,
+    /// Its operands are those of the reader.
     pub(super) query: Query,
-    pub(super) expressions: *mut pg_sys::List,
-    /// What the rows are: target entries.
-    pub(super) target: *mut pg_sys::List,
-    /// The conditions that are left to Postgres.
-    pub(super) conditions: *mut pg_sys::List,
+    pub(super) reader: Reader,
+    /// What it costs to come by what is sorted.
+    pub(super) unordered: Cost,
+    /// The rows that are sorted, and the columns that are given of each.
+    pub(super) rows: f64,
+    pub(super) columns: usize,
+    /// Whether the first rows here are the first of the answer: Postgres leaves none out.
+    pub(super) may_limit: bool,
 }
 
 /// Estimates the rows.
@@ -158,7 +177,7 @@ impl Planned {
     fn table(rel: &pg_sys::RelOptInfo) -> Result<&PlannedTable> {
         match Self::of(rel)? {
             Self::Table(table) => Ok(table),
-            Self::Query(_) => Err(PgError::internal("a plan is not of a table")),
+            Self::Groups(_) | Self::Order(_) => Err(PgError::internal("a plan is not of a table")),
         }
     }
 }
@@ -168,6 +187,32 @@ impl PlannedTable {
     pub(super) fn rows_read(&self) -> f64 {
         self.rows_read
     }
+
+    /// The numbers of the columns that it gives.
+    pub(super) fn columns(&self) -> &[i16] {
+        &self.private.columns
+    }
+}
+
+/// The planner's settings.
+pub(super) fn cost_settings() -> CostSettings {
+    // SAFETY: reading settings of the backend's only thread.
+    let cpu_tuple_cost = unsafe { pg_sys::cpu_tuple_cost };
+    // SAFETY: as above.
+    CostSettings { cpu_tuple_cost, cpu_operator_cost: unsafe { pg_sys::cpu_operator_cost } }
+}
+
+/// What a path that computes a query has as its private list: the plan's text, and its expressions.
+pub(super) fn private_of_path(mut query: Query, reader: &Reader) -> Result<*mut pg_sys::List> {
+    // The version that is read may lack others.
+    query.keep_used_columns();
+    let used = query.used_operands();
+    query.renumber_operands(&used);
+    let operands = reader.operands();
+    query.operands = used.iter().map(|index| operands[*index].text.clone()).collect();
+    let expressions = list::of(used.iter().map(|index| reader.expression(*index)));
+    let text = make_string(&PlanText::Query(query).to_text()?)?;
+    Ok(list::of([text.cast::<c_void>(), expressions.cast()]))
 }
 
 /// A string as a node, in Postgres' current memory context.
@@ -207,12 +252,8 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_paths(
         let relation = unsafe { &*rel };
         let planned = Planned::table(relation)?;
         let private = &planned.private;
-        // SAFETY: reading settings of the backend's only thread.
-        let cpu_tuple_cost = unsafe { pg_sys::cpu_tuple_cost };
-        // SAFETY: as above.
-        let settings = CostSettings { cpu_tuple_cost, cpu_operator_cost: unsafe { pg_sys::cpu_operator_cost } };
         let cost = plan::cost(
-            settings,
+            cost_settings(),
             planned.rows_read,
             relation.rows,
             private.columns.len(),
@@ -293,7 +334,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_plan(
     _root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
     _relation: pg_sys::Oid,
-    _path: *mut pg_sys::ForeignPath,
+    path: *mut pg_sys::ForeignPath,
     target_list: *mut pg_sys::List,
     clauses: *mut pg_sys::List,
     outer_plan: *mut pg_sys::Plan,
@@ -304,16 +345,23 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_plan(
         // SAFETY: the clauses are the planner's.
         let checked = unsafe { pg_sys::extract_actual_clauses(clauses, false) };
         let none = ptr::null_mut();
-        let (text, expressions, relid, conditions, target) = match Planned::of(relation)? {
-            Planned::Table(planned) => {
-                (PlanText::Table(planned.private.clone()), planned.expressions, relation.relid, checked, none)
-            }
-            Planned::Query(planned) => {
-                let text = PlanText::Query(planned.query.clone());
-                (text, planned.expressions, 0, planned.conditions, planned.target)
-            }
+        // SAFETY: the planner passes one of this wrapper's paths.
+        let private = unsafe { (*path).fdw_private };
+        // SAFETY: which have a list of pointers.
+        let of_path: Vec<*mut c_void> = unsafe { list::elements(private) };
+        let (relid, conditions, target, of_table) = match Planned::of(relation)? {
+            Planned::Table(planned) => (relation.relid, checked, none, Some(planned)),
+            Planned::Groups(planned) => (0, planned.grouped.conditions, planned.grouped.target, None),
+            Planned::Order(_) => return Err(PgError::internal("an order has a plan of its own")),
         };
-        let private = list::of([make_string(&text.to_text()?)?]);
+        let (text, expressions) = match (of_path.as_slice(), of_table) {
+            (&[text, expressions], _) => (text.cast(), expressions.cast()),
+            (_, Some(planned)) => {
+                (make_string(&PlanText::Table(planned.private.clone()).to_text()?)?, planned.expressions)
+            }
+            _ => return Err(PgError::internal("a plan was lost")),
+        };
+        let private = list::of([text]);
         // SAFETY: all of them are lists of nodes of this plan.
         Ok(unsafe {
             pg_sys::make_foreignscan(target_list, conditions, relid, expressions, private, target, none, outer_plan)

@@ -6,16 +6,11 @@
 use pgrx::{is_a, pg_sys};
 use soa_core::predicate::CompareOp;
 
-use super::catalog::pg_type;
+use super::catalog::{FIRST_OID_OF_OTHERS, pg_type};
+use super::collations::{is_compared_by_bytes, is_ordered_by_bytes};
 use super::{list, text_of, values};
 use crate::filter::{Condition, Operand};
 use crate::types::{PgType, PgValue};
-
-/// Objects that `initdb` made have OIDs below this (`access/transam.h`), so that nobody else's operator has.
-const FIRST_OID_OF_OTHERS: u32 = 10_000;
-
-/// Collations that order text by its bytes: "C", "POSIX" and, since 17, "pg_c_utf8".
-const COLLATIONS_BY_BYTES: [u32; 3] = [950, 951, 811];
 
 /// Casts that keep every value and the order of values: int2 to int4 and int8, int4 to int8, float4 to float8, and
 /// int2, int4 and int8 to numeric.
@@ -65,6 +60,17 @@ impl Reader {
     pub(super) unsafe fn nested_condition(&mut self, expression: *mut pg_sys::Expr) -> Condition {
         // SAFETY: as the caller promises.
         unsafe { self.read(expression.cast(), Place::Nested) }
+    }
+
+    /// Takes an expression whose value a plan needs before its first row; `None` if it is not one of the query's own constants
+    /// and parameters.
+    ///
+    /// # Safety
+    ///
+    /// The node is an expression of the query.
+    pub(super) unsafe fn number(&mut self, node: *mut pg_sys::Node) -> Option<usize> {
+        // SAFETY: as the caller promises.
+        unsafe { self.operand(node, Place::Nested) }.map(|operand| operand.index)
     }
 
     /// The expressions that the conditions compare with.
@@ -314,17 +320,6 @@ impl Operator {
     }
 }
 
-/// Whether texts are equal under a collation only if their bytes are.
-pub(super) fn is_compared_by_bytes(collation: pg_sys::Oid) -> bool {
-    // SAFETY: it looks the collation up.
-    collation != pg_sys::InvalidOid && unsafe { pg_sys::get_collation_isdeterministic(collation) }
-}
-
-/// Whether texts are in the order of their bytes under a collation.
-pub(super) fn is_ordered_by_bytes(collation: pg_sys::Oid) -> bool {
-    COLLATIONS_BY_BYTES.contains(&collation.to_u32())
-}
-
 /// Whether an expression has one value for the whole scan, and evaluating it raises no error: a constant, a parameter, the
 /// time of the statement, and what is on the list of functions of these. With `subqueries`, a subquery's value as well,
 /// and what an outer row gives.
@@ -338,7 +333,7 @@ unsafe fn is_simple(node: *mut pg_sys::Node, subqueries: bool) -> bool {
     let are_simple = |function: pg_sys::Oid, arguments: *const pg_sys::List| {
         // SAFETY: the arguments of a function are a list of expressions.
         let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(arguments) };
-        FUNCTIONS_WITHOUT_ERRORS.contains(&function.to_u32())
+        (FUNCTIONS_WITHOUT_ERRORS.contains(&function.to_u32()) || CASTS_THAT_KEEP_VALUES.contains(&function.to_u32()))
             // SAFETY: they are of the same query.
             && arguments.into_iter().all(|argument| unsafe { is_simple(argument, subqueries) })
     };

@@ -1,0 +1,274 @@
+//! Aggregation: whether the store can compute it, and how that is said.
+//!
+//! The rule is an allow-list. Whatever is not on it leaves the whole aggregation to Postgres, so that no answer ever differs
+//! from what Postgres would compute of the same rows ([`crate::query`]).
+
+use std::ffi::c_char;
+use std::ptr;
+
+use pgrx::{is_a, pg_sys};
+
+use super::catalog::FIRST_OID_OF_OTHERS;
+use super::collations::{is_compared_by_bytes, is_ordered_by_bytes};
+use super::computed::{Computable, is_equal};
+use super::conditions::Reader;
+use super::upper::exact;
+use super::{list, text_of};
+use crate::filter::Filter;
+use crate::query::{Aggregate, Expression, Function, Query, TableRows, Typed, ValueType, Wanted};
+
+/// What `aggkind` is for a function that is neither an ordered-set nor a hypothetical-set one.
+const NORMAL_AGGREGATE: c_char = b'n'.cast_signed();
+
+/// An aggregation that the store computes.
+pub(super) struct Grouped {
+    /// Its operands are those of the reader.
+    pub(super) query: Query,
+    pub(super) reader: Reader,
+    /// What the rows are: target entries, groups first.
+    pub(super) target: *mut pg_sys::List,
+    /// The conditions that are left to Postgres.
+    pub(super) conditions: *mut pg_sys::List,
+}
+
+/// What is found out about an aggregation.
+pub(super) struct Grouping {
+    oid: u32,
+    computable: Computable,
+    /// Of conditions; those of the table first.
+    reader: Reader,
+    groups: Vec<Typed>,
+    aggregates: Vec<Aggregate>,
+    /// The expressions behind the groups and aggregates, and where the query's GROUP BY names them.
+    group_nodes: Vec<(*mut pg_sys::Node, pg_sys::Index)>,
+    aggregate_nodes: Vec<*mut pg_sys::Node>,
+}
+
+impl Grouping {
+    /// `reader` is the one that has read the table's conditions.
+    pub(super) fn new(table: pg_sys::Oid, computable: Computable, reader: Reader) -> Self {
+        Self {
+            oid: table.to_u32(),
+            computable,
+            reader,
+            groups: Vec::new(),
+            aggregates: Vec::new(),
+            group_nodes: Vec::new(),
+            aggregate_nodes: Vec::new(),
+        }
+    }
+
+    /// The plan of an aggregation of the rows that the filter leaves; `None` if it is Postgres' to compute.
+    ///
+    /// # Safety
+    ///
+    /// The arguments are the planner's.
+    pub(super) unsafe fn plan(
+        mut self,
+        parse: &pg_sys::Query,
+        grouped: &pg_sys::RelOptInfo,
+        having: *mut pg_sys::Node,
+        filter: Option<Filter>,
+    ) -> Option<Grouped> {
+        if !parse.groupingSets.is_null() {
+            return None;
+        }
+        // SAFETY: a relation has a target.
+        let target = unsafe { &*grouped.reltarget };
+        // SAFETY: which is a list of expressions.
+        let expressions: Vec<*mut pg_sys::Node> = unsafe { list::elements(target.exprs) };
+        let mut others = Vec::new();
+        for (index, node) in expressions.into_iter().enumerate() {
+            let reference = match target.sortgrouprefs.is_null() {
+                true => 0,
+                // SAFETY: it has as many elements as there are expressions.
+                false => unsafe { target.sortgrouprefs.wrapping_add(index).read() },
+            };
+            // SAFETY: the clause is the query's.
+            let clause = unsafe { pg_sys::get_sortgroupref_clause_noerr(reference, parse.groupClause) };
+            match reference > 0 && !clause.is_null() {
+                // SAFETY: the node is the planner's.
+                true => unsafe { self.add_group(node, reference)? },
+                false => others.push(node),
+            }
+        }
+        // SAFETY: the condition is null or a list of those that all must hold.
+        let conditions: Vec<*mut pg_sys::Node> = unsafe { list::elements(having.cast_const().cast()) };
+        for node in others.into_iter().chain(conditions.iter().copied()) {
+            // SAFETY: the nodes are the planner's.
+            unsafe { self.add_parts(node)? };
+        }
+        // Constants to group by may be left out of what Postgres asks for; but then no rows are no group.
+        let is_nothing = self.groups.is_empty() && (self.aggregates.is_empty() || !parse.groupClause.is_null());
+        (!is_nothing).then(|| self.finish(filter, having.cast()))
+    }
+
+    /// # Safety
+    ///
+    /// The node is an expression of the query.
+    unsafe fn add_group(&mut self, node: *mut pg_sys::Node, reference: pg_sys::Index) -> Option<()> {
+        // SAFETY: as the caller promises.
+        let group = unsafe { self.computable.expression(node)? };
+        // SAFETY: as above.
+        let collation = unsafe { pg_sys::exprCollation(node) };
+        let is_text = group.value_type == ValueType::Text;
+        if !group.value_type.is_grouped_by_bytes() || (is_text && !is_compared_by_bytes(collation)) {
+            return None;
+        }
+        // Different for Postgres, but one and the same to be computed.
+        let name = |typed: &Typed| &self.computable.columns[typed.expression.column()].name;
+        let is_length = |typed: &Typed| matches!(typed.expression, Expression::Length(_));
+        let is_same = |known: &Typed| name(known) == name(&group) && is_length(known) == is_length(&group);
+        if self.groups.iter().any(is_same) {
+            return None;
+        }
+        self.groups.push(group);
+        self.group_nodes.push((node, reference));
+        Some(())
+    }
+
+    /// Adds the aggregates in an expression; every column in it must be a group.
+    ///
+    /// # Safety
+    ///
+    /// The node is an expression of the query.
+    unsafe fn add_parts(&mut self, node: *mut pg_sys::Node) -> Option<()> {
+        let flags = pg_sys::PVC_INCLUDE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_INCLUDE_PLACEHOLDERS;
+        // SAFETY: as the caller promises.
+        let found = unsafe { pg_sys::pull_var_clause(node, flags as i32) };
+        // SAFETY: the result is a list of expressions.
+        let found: Vec<*mut pg_sys::Node> = unsafe { list::elements(found) };
+        for part in found {
+            // SAFETY: the part is live.
+            if unsafe { is_a(part, pg_sys::NodeTag::T_Aggref) } {
+                // SAFETY: the tag says so.
+                unsafe { self.add_aggregate(part)? };
+            } else {
+                self.group_nodes.iter().find(|(group, _)| is_equal(*group, part))?;
+            }
+        }
+        Some(())
+    }
+
+    /// # Safety
+    ///
+    /// The node is an aggregate of the query.
+    unsafe fn add_aggregate(&mut self, node: *mut pg_sys::Node) -> Option<()> {
+        if self.aggregate_nodes.iter().any(|known| is_equal(*known, node)) {
+            return Some(());
+        }
+        // SAFETY: as the caller promises.
+        let aggregate = unsafe { &*node.cast::<pg_sys::Aggref>() };
+        // SAFETY: as above.
+        let aggregate = unsafe { self.aggregate(aggregate)? };
+        self.aggregates.push(aggregate);
+        self.aggregate_nodes.push(node);
+        Some(())
+    }
+
+    /// # Safety
+    ///
+    /// The aggregate is one of the query.
+    unsafe fn aggregate(&mut self, node: &pg_sys::Aggref) -> Option<Aggregate> {
+        let is_simple = node.aggsplit == pg_sys::AggSplit::AGGSPLIT_SIMPLE
+            && node.aggkind == NORMAL_AGGREGATE
+            && node.agglevelsup == 0
+            && node.aggorder.is_null()
+            && !node.aggvariadic
+            && node.aggfnoid.to_u32() < FIRST_OID_OF_OTHERS;
+        if !is_simple {
+            return None;
+        }
+        // SAFETY: it looks the function up.
+        let name = unsafe { pg_sys::get_func_name(node.aggfnoid) };
+        // SAFETY: the result is null or a string.
+        let function = function_named(&unsafe { text_of(name) })?;
+        // SAFETY: the arguments are target entries.
+        let arguments: Vec<*mut pg_sys::TargetEntry> = unsafe { list::elements(node.args) };
+        let argument = match arguments[..] {
+            [] if node.aggstar => None,
+            [argument] => {
+                // SAFETY: the entry is live.
+                let node = unsafe { (*argument).expr };
+                // SAFETY: an entry has an expression.
+                Some(unsafe { self.computable.expression(node.cast())? })
+            }
+            _ => return None,
+        };
+        let distinct = !node.aggdistinct.is_null();
+        let collation = node.inputcollid;
+        if !is_allowed(function, argument.as_ref(), distinct, collation) {
+            return None;
+        }
+        let filter = match node.aggfilter.is_null() {
+            true => None,
+            // SAFETY: the filter is a condition of the query.
+            false => Some(unsafe { self.condition(node.aggfilter.cast())? }),
+        };
+        Some(Aggregate { function, argument, distinct, filter })
+    }
+
+    /// # Safety
+    ///
+    /// The node is a condition of the query.
+    unsafe fn condition(&mut self, node: *mut pg_sys::Expr) -> Option<Filter> {
+        // SAFETY: as the caller promises.
+        let condition = unsafe { self.reader.nested_condition(node) };
+        exact(&self.computable, &[condition], &self.reader)
+    }
+
+    fn finish(self, filter: Option<Filter>, conditions: *mut pg_sys::List) -> Grouped {
+        let nodes = self.group_nodes.iter().copied();
+        let nodes = nodes.chain(self.aggregate_nodes.iter().map(|node| (*node, 0)));
+        let entries = nodes.zip(1..).map(|((node, reference), number)| {
+            // SAFETY: the expression is the planner's; the entry has no name.
+            let entry = unsafe { pg_sys::makeTargetEntry(node.cast(), number, ptr::null_mut(), false) };
+            // SAFETY: the entry was just made.
+            unsafe { (*entry).ressortgroupref = reference };
+            entry
+        });
+        let target = list::of(entries.collect::<Vec<_>>());
+        let rows = TableRows { table: self.oid, columns: self.computable.columns, filter };
+        let wanted = Wanted::Groups { groups: self.groups, aggregates: self.aggregates };
+        let query = Query { rows, wanted, order: Vec::new(), limit: None, operands: Vec::new() };
+        Grouped { query, reader: self.reader, target, conditions }
+    }
+}
+
+fn function_named(name: &str) -> Option<Function> {
+    Some(match name {
+        "count" => Function::Count,
+        "sum" => Function::Sum,
+        "avg" => Function::Avg,
+        "min" => Function::Min,
+        "max" => Function::Max,
+        "bool_and" | "every" => Function::BoolAnd,
+        "bool_or" => Function::BoolOr,
+        _ => return None,
+    })
+}
+
+/// Whether a function of an argument of this type is computed as Postgres does.
+fn is_allowed(function: Function, argument: Option<&Typed>, distinct: bool, collation: pg_sys::Oid) -> bool {
+    let Some(Typed { value_type, .. }) = argument else { return function == Function::Count };
+    let is_number = matches!(value_type, ValueType::Numeric { .. }) || value_type.is_integer();
+    match function {
+        Function::Count if !distinct => true,
+        Function::Count => match value_type {
+            ValueType::Text => is_compared_by_bytes(collation),
+            other => other.is_grouped_by_bytes(),
+        },
+        // A sum of `real` is rounded to `real` row by row.
+        Function::Sum => !distinct && (is_number || *value_type == ValueType::Float8),
+        Function::Avg => !distinct && (is_number || value_type.is_float()),
+        // Nothing is less for being there twice.
+        Function::Min | Function::Max => match value_type {
+            ValueType::Text => is_ordered_by_bytes(collation),
+            ValueType::Date | ValueType::Time | ValueType::Timestamp | ValueType::TimestampTz => true,
+            ValueType::Float4 | ValueType::Float8 => true,
+            ValueType::Bool | ValueType::Bytea | ValueType::Uuid => false,
+            ValueType::Int2 | ValueType::Int4 | ValueType::Int8 | ValueType::Numeric { .. } => true,
+        },
+        Function::BoolAnd | Function::BoolOr => *value_type == ValueType::Bool,
+    }
+}
