@@ -124,6 +124,12 @@ pub enum Error {
         /// How often it was tried.
         attempts: u32,
     },
+    /// Rows that a transaction has changed were changed by others as well.
+    #[error("rows of \"{}\" that this transaction changes were changed or moved by another one meanwhile; try the transaction again", path.display())]
+    RowsChanged {
+        /// The store.
+        path: PathBuf,
+    },
     /// Somebody else is doing what excludes this.
     #[error("\"{}\" is busy: {message}; try again later", path.display())]
     Busy {
@@ -231,9 +237,11 @@ impl Error {
             Self::NotFound { .. } | Self::NotAStore { .. } => ErrorKind::NotFound,
             Self::AlreadyExists { .. } => ErrorKind::AlreadyExists,
             Self::Damaged { .. } | Self::Log { .. } | Self::Arrow { .. } | Self::Parquet { .. } => ErrorKind::Damaged,
-            Self::Busy { .. } | Self::Conflict { .. } | Self::Owned { .. } | Self::SnapshotTooOld { .. } => {
-                ErrorKind::Conflict
-            }
+            Self::Busy { .. }
+            | Self::Conflict { .. }
+            | Self::RowsChanged { .. }
+            | Self::Owned { .. }
+            | Self::SnapshotTooOld { .. } => ErrorKind::Conflict,
             Self::Io { .. } | Self::WriterFailed { .. } | Self::NotPublished { .. } => ErrorKind::Io,
         }
     }

@@ -41,7 +41,7 @@ pub struct Unit {
 
 #[derive(Debug, Clone)]
 enum Source {
-    Segment { segment: Arc<Segment>, ordinal: usize },
+    Segment { segment: Arc<Segment>, index: usize, ordinal: usize },
     Log { overlay: Arc<Overlay>, block: usize },
 }
 
@@ -49,7 +49,7 @@ impl Unit {
     /// Columns of its rows, as its file has them.
     fn read(&self, columns: &[usize]) -> Result<Vec<ArrayRef>> {
         match &self.source {
-            Source::Segment { segment, ordinal } => segment.read_encoded(*ordinal, columns),
+            Source::Segment { segment, ordinal, .. } => segment.read_encoded(*ordinal, columns),
             Source::Log { overlay, block } => overlay.read(*block, columns),
         }
     }
@@ -73,6 +73,26 @@ impl Unit {
             Source::Log { .. } => None,
         }
     }
+}
+
+/// Where rows of a unit are, by which a [`Transaction`](crate::store::Transaction) deletes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// What they are in.
+    pub part: Part,
+    /// Their numbers in it, ascending.
+    pub numbers: Vec<u32>,
+}
+
+/// What rows of a snapshot are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The segment in this place of [`Snapshot::segments`].
+    Segment(usize),
+    /// The write-ahead log.
+    Log,
+    /// What a transaction has added itself.
+    Own,
 }
 
 /// How much of a table a plan reads.
@@ -125,11 +145,12 @@ impl Snapshot {
         let mut counters = PlanCounters { segments_total: self.segments().len() as u64, ..Default::default() };
         let mut rows = 0;
         let enough = |rows: u64| request.predicate.is_none() && request.limit.is_some_and(|limit| rows >= limit);
-        for segment in self.segments() {
+        for (index, segment) in self.segments().iter().enumerate() {
             if enough(rows) {
                 break;
             }
             let before = units.len();
+            let segment = (index, segment);
             rows += plan_segment(segment, request, keys.as_ref(), &mut units, &mut counters, rows, &enough)?;
             counters.segments_read += u64::from(units.len() > before);
         }
@@ -173,7 +194,7 @@ impl<'a> Keys<'a> {
 
 /// Adds the units of a segment that may have wanted rows; returns how many rows they have.
 fn plan_segment(
-    segment: &Arc<Segment>,
+    (index, segment): (usize, &Arc<Segment>),
     request: &ScanRequest,
     keys: Option<&Keys<'_>>,
     units: &mut Vec<Unit>,
@@ -213,7 +234,7 @@ fn plan_segment(
         let count = usize::try_from(*unit_rows).map_err(|_| Error::argument("a row group has too many rows"))?;
         rows += unit_rows;
         let (position, all_match) = (first_position + ordinal as u64, truth.is_always_true());
-        let source = Source::Segment { segment: Arc::clone(segment), ordinal };
+        let source = Source::Segment { segment: Arc::clone(segment), index, ordinal };
         units.push(Unit { source, position, rows: count, all_match });
     }
     Ok(rows)
@@ -293,7 +314,7 @@ impl ScanPlan {
     pub fn read_in_place(&self, unit: usize) -> Result<(RecordBatch, Option<BooleanBuffer>)> {
         let planned = &self.0.units[unit];
         match &planned.source {
-            Source::Segment { segment, ordinal } => {
+            Source::Segment { segment, ordinal, .. } => {
                 let (arrays, live) = segment.read_in_place(*ordinal, &self.0.request.columns)?;
                 let rows = live.as_ref().map_or(planned.rows, BooleanBuffer::len);
                 Ok((batch(&encoded_schema(&self.0.schema, &arrays), arrays, rows)?, live))
@@ -320,6 +341,32 @@ impl ScanPlan {
             return Ok(rows);
         }
         self.read_selected(unit, &self.select(unit, predicate)?)
+    }
+
+    /// The rows of a unit that match, and where they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    ///
+    /// # Panics
+    ///
+    /// When there is no such unit.
+    pub fn read_located(&self, unit: usize) -> Result<(RecordBatch, Located)> {
+        let planned = &self.0.units[unit];
+        let (part, numbers) = match &planned.source {
+            Source::Segment { segment, index, ordinal } => (Part::Segment(*index), segment.positions(*ordinal)?),
+            Source::Log { overlay, block } => {
+                let (is_own, numbers) = overlay.numbers(*block);
+                (if is_own { Part::Own } else { Part::Log }, numbers)
+            }
+        };
+        let Some(predicate) = self.0.request.predicate.as_ref().filter(|_| !planned.all_match) else {
+            return Ok((self.read(unit)?, Located { part, numbers }));
+        };
+        let selected = self.select(unit, predicate)?;
+        let numbers = selected.values().set_indices().filter_map(|row| numbers.get(row).copied()).collect();
+        Ok((self.read_selected(unit, &selected)?, Located { part, numbers }))
     }
 
     /// Some of the rows that [`read`](Self::read) gives of a unit.
@@ -351,7 +398,7 @@ impl ScanPlan {
     pub fn prune(&self, unit: usize, predicate: &Predicate) -> Truth {
         let unit = &self.0.units[unit];
         match &unit.source {
-            Source::Segment { segment, ordinal } => {
+            Source::Segment { segment, ordinal, .. } => {
                 predicate.prune(&|column| segment.unit_bounds(*ordinal, unit.rows as u64, column))
             }
             Source::Log { .. } => Truth::UNKNOWN,
@@ -377,7 +424,7 @@ impl ScanPlan {
 
     /// The rows of a unit that match, if they are read from Parquet, where not all need be decoded.
     fn read_matching(&self, unit: &Unit, predicate: &Predicate) -> Result<Option<RecordBatch>> {
-        let Source::Segment { segment, ordinal } = &unit.source else { return Ok(None) };
+        let Source::Segment { segment, ordinal, .. } = &unit.source else { return Ok(None) };
         let found = segment.read_matching(*ordinal, &self.0.request.columns, predicate)?;
         found.map(|(rows, arrays)| batch(&self.0.schema, arrays, rows)).transpose()
     }

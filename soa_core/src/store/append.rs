@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use super::commit::check_writable;
 use super::edit::Edit;
 use super::guard::Guard;
 use super::keys::KeySet;
 use super::snapshot::Snapshot;
-use super::transaction::check_writable;
 use super::writing::SegmentWriter;
 use super::{Store, UNIT_ROWS, maintain};
 use crate::convert::cast_batch;

@@ -6,10 +6,10 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 
+use super::commit::{self, Added, Change, Failure};
 use super::io::{Backend, ItemKind, OsBackend};
 use super::keys::KeySet;
 use super::log::{self, Outcome};
-use super::transaction::{self, Added, Change, Failure};
 use super::writing::SegmentWriter;
 use super::{Compression, Store, delta_schema};
 use crate::convert::cast_batch;
@@ -138,9 +138,9 @@ impl Place {
 
     fn publish(&self, change: &Change) -> Result<(), Failure> {
         let store = &self.store;
-        transaction::check_added(store, change)?;
-        let (actions, _) = transaction::actions(store, None, change)?;
-        let metrics = transaction::metrics(change);
+        commit::check_added(store, change)?;
+        let (actions, _) = commit::actions(store, None, change)?;
+        let metrics = commit::metrics(change);
         match log::commit(store.backend(), store.path(), 0, change.operation, metrics, &actions) {
             Outcome::Committed => {
                 store.note_durable(0);

@@ -8,11 +8,11 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take};
 use roaring::RoaringBitmap;
 
+use super::commit::{self, Added, Change, Failure, check_deletable};
 use super::guard::Guard;
 use super::keys::KeySet;
 use super::segment::{self, Segment, Written};
 use super::snapshot::Snapshot;
-use super::transaction::{self, Added, Change, Failure, check_deletable};
 use super::vector::DeletionVector;
 use super::writing::SegmentWriter;
 use super::{Store, UNIT_ROWS, delta_schema, maintain};
@@ -38,6 +38,11 @@ pub struct Edited {
 pub(super) trait Condemned {
     /// Their positions in a segment's file. Others that are deleted already may be among them.
     fn find(&self, segment: &Segment) -> Result<RoaringBitmap>;
+
+    /// Refuses a version in which they are not what they were when they were chosen.
+    fn check(&self, _base: &Snapshot) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Condemned for KeySet {
@@ -214,7 +219,12 @@ impl Drop for Rewrites {
 }
 
 /// Writes a segment's rows but the deleted ones.
-fn rewrite(store: &Store, base: &Snapshot, segment: &Arc<Segment>, deleted: &RoaringBitmap) -> Result<Vec<Written>> {
+pub(super) fn rewrite(
+    store: &Store,
+    base: &Snapshot,
+    segment: &Arc<Segment>,
+    deleted: &RoaringBitmap,
+) -> Result<Vec<Written>> {
     let schema = base.schema();
     let left = Segment::new(Arc::clone(segment.file()), None)?.with_hidden(deleted.clone())?;
     let mut writer = SegmentWriter::in_place_of(segment, store, base);
@@ -263,7 +273,7 @@ impl Edit<'_> {
         let rows_added: u64 = self.added.iter().map(|written| written.rows).sum();
         let mut rows_deleted = 0;
         let mut needs_guard = false;
-        let committed = transaction::commit(store, base, &mut |base| {
+        let committed = commit::commit(store, base, &mut |base| {
             needs_guard = !self.guard.covers(store, base)?;
             if needs_guard {
                 return Ok(None);
@@ -279,12 +289,14 @@ impl Edit<'_> {
                     return Err(Error::WriterFailed { path: store.path().to_owned(), message });
                 }
             }
+            self.condemned.map_or(Ok(()), |condemned| condemned.check(base))?;
             for segment in base.segments().iter().filter(|_| self.new_keys.is_some()) {
                 if checked.get(segment.path()).is_some_and(|vector| vector.as_ref() == segment.vector()) {
                     continue;
                 }
                 if let Some(keys) = self.new_keys {
-                    keys.check_against(segment)?;
+                    let gone = self.condemned.map_or_else(|| Ok(RoaringBitmap::new()), |gone| gone.find(segment))?;
+                    keys.check_against_rest(segment, &gone)?;
                 }
                 checked.insert(segment.path().to_owned(), segment.vector().cloned());
             }

@@ -152,7 +152,16 @@ impl KeySet {
     ///
     /// When it does, naming the key, or the segment's files cannot be read.
     pub(super) fn check_against(&self, segment: &Segment) -> Result<()> {
-        let found = self.find(segment)?;
+        self.check_against_rest(segment, &RoaringBitmap::new())
+    }
+
+    /// As [`check_against`](Self::check_against), but the rows at these positions do not count.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(super) fn check_against_rest(&self, segment: &Segment, gone: &RoaringBitmap) -> Result<()> {
+        let found = self.find(segment)? - gone;
         if found.is_empty() {
             return Ok(());
         }
@@ -166,6 +175,16 @@ impl KeySet {
             row -= rows;
         }
         Ok(())
+    }
+
+    /// Refuses rows of which one has one of the keys.
+    ///
+    /// # Errors
+    ///
+    /// When one has, naming the key.
+    pub(super) fn check_against_rows(&self, keys: &ArrayRef) -> Result<()> {
+        let taken = self.members(keys).iter().position(|is_member| *is_member);
+        taken.map_or(Ok(()), |row| Err(self.duplicate(keys, row)))
     }
 
     fn duplicate(&self, array: &ArrayRef, row: usize) -> Error {

@@ -23,6 +23,7 @@
 //! ```
 
 mod append;
+mod commit;
 mod creation;
 mod delta_schema;
 mod describe;
@@ -61,8 +62,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{ArrayRef, RecordBatch};
 use serde_json::Map;
 
+use self::commit::{Change, Failure};
 use self::log::Outcome;
-use self::transaction::{Change, Failure};
 use crate::error::{Error, Result};
 use crate::schema::Schema;
 
@@ -80,6 +81,7 @@ pub use self::report::Report;
 pub(crate) use self::segment::decoded;
 pub use self::segment::{Form, Segment};
 pub use self::snapshot::{Snapshot, SnapshotId};
+pub use self::transaction::{Additions, Savepoint, Transaction};
 pub use self::typed::TypedStore;
 #[cfg(feature = "persistence")]
 pub(crate) use self::typed::{key_condition, matching};
@@ -319,7 +321,7 @@ impl Store {
             let operation = "SET TBLPROPERTIES";
             Ok((!table.is_empty()).then(|| Change { operation, table, ..Change::default() }))
         };
-        transaction::commit(self, &self.published()?, plan).map_err(Failure::into_error)
+        commit::commit(self, &self.published()?, plan).map_err(Failure::into_error)
     }
 
     /// How many bytes the files take that have a snapshot's rows: both forms of its segments, and its part of the write-ahead

@@ -70,7 +70,7 @@ impl Snapshot {
 
     /// How many of the rows are in the write-ahead log and in no segment yet.
     pub fn log_row_count(&self) -> u64 {
-        self.overlay.as_ref().map_or(0, |overlay| overlay.row_count())
+        self.overlay.as_ref().map_or(0, |overlay| overlay.logged_row_count())
     }
 
     /// The bounds of a column over all rows: what the log says of segments, and what is in the write-ahead log.
@@ -107,20 +107,24 @@ impl Snapshot {
 
     /// The same version with what a log has above it.
     pub(super) fn with_tail(&self, tail: &mut Tail) -> Result<Self> {
-        let segments = tail.hide(&self.segments)?;
-        let overlay = tail.overlay();
-        let rows = segments.iter().map(|segment| segment.row_count()).sum::<u64>() + overlay.row_count();
-        Ok(Self {
+        Ok(self.with_rows(tail.hide(&self.segments)?, Some(Arc::new(tail.overlay()))))
+    }
+
+    /// The same version with other rows: those of these segments, and those that are in none.
+    pub(super) fn with_rows(&self, segments: Vec<Arc<Segment>>, overlay: Option<Arc<Overlay>>) -> Self {
+        let outside = overlay.as_ref().map_or(0, |overlay| overlay.row_count());
+        let rows = segments.iter().map(|segment| segment.row_count()).sum::<u64>() + outside;
+        Self {
             root: self.root.clone(),
             version: self.version,
             schema: self.schema.clone(),
             segments,
-            overlay: Some(Arc::new(overlay)),
+            overlay,
             rows,
             delta: Arc::clone(&self.delta),
             identity: self.identity,
             txns: Mutex::new(self.known_txns()),
-        })
+        }
     }
 
     /// The table's columns, key, order and partitions.

@@ -1,368 +1,514 @@
-//! Commits that may meet others: what is to change is worked out anew on every version that it is tried on.
+//! Several changes that become visible at once, and meanwhile to whoever makes them.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
+use arrow::array::{ArrayRef, RecordBatch};
 use roaring::RoaringBitmap;
-use serde_json::{Map, Value, json};
 
-use super::log::{self, Outcome};
-use super::logged_stats::LoggedStats;
-use super::segment::{self, Segment, Written};
+use super::commit::{Failure, check_deletable, check_writable};
+use super::edit::{Condemned, Edit, Edited, rewrite};
+use super::guard::Guard;
+use super::keys::KeySet;
+use super::log_entry::LogEntry;
+use super::overlay::{self, Overlay};
+use super::segment::{self, Segment, Table, Written};
 use super::snapshot::Snapshot;
-use super::{Store, delta_schema, paths, vector};
+use super::writing::{SegmentWriter, check_partition_values, memory_of};
+use super::{Store, UNIT_ROWS, maintain};
+use crate::convert::cast_batch;
 use crate::error::{Error, Result};
+use crate::scan::Part;
+use crate::schema::{Schema, arrow_schema};
 
-/// How often a commit is tried against others that keep being faster.
-const ATTEMPTS_MAX: u32 = 100;
-/// The tag of an `add` whose rows were in the table before.
-pub(super) const REWRITTEN_TAG: &str = "soa.rewritten";
-/// The longest wait before another attempt.
-const BACKOFF_MS_MAX: u64 = 50;
+/// Rows of one statement take this many bytes of memory at most before they are written as segments.
+const ADDITIONS_BYTES_MAX: usize = 64 << 20;
 
-/// What a commit does to a table.
-#[derive(Debug, Default)]
-pub(super) struct Change {
-    /// What Delta calls it: `WRITE`, `DELETE`, …
-    pub(super) operation: &'static str,
-    /// Whether rows come, go or change; not if they are only stored in another way.
-    pub(super) is_data_change: bool,
-    pub(super) added: Vec<Added>,
-    pub(super) removed: Vec<Arc<Segment>>,
-    /// Segments of which other rows are gone than before: all of those, as positions in the file.
-    pub(super) deletions: Vec<(Arc<Segment>, RoaringBitmap)>,
-    /// The application and its version that this is, for what must happen once.
-    pub(super) txn: Option<(String, i64)>,
-    /// Actions that change the table itself.
-    pub(super) table: Vec<Value>,
-    /// How many rows are new, and how many are gone.
-    pub(super) rows_added: u64,
-    pub(super) rows_deleted: u64,
-}
-
-/// A segment that a commit adds.
+/// Changes of one store that nobody else sees before they are committed, all at once.
+///
+/// What it has changed so far is part of the snapshots that [`snapshot`](Self::snapshot) gives, each of which has what others
+/// have committed by then: rows are deleted by where they are in such a snapshot ([`delete`](Self::delete)), and added
+/// statement by statement ([`additions`](Self::additions), [`add`](Self::add)). It can go back to an earlier state
+/// ([`save`](Self::save)). Rows that others delete or move meanwhile make it fail with [`Error::RowsChanged`] where it has
+/// deleted them as well, and keys that others have added with [`Error::DuplicateKey`]. One that is dropped leaves no trace.
+///
+/// ```
+/// use std::sync::Arc;
+/// use soa_core::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+/// use soa_core::scan::{Part, ScanRequest};
+/// use soa_core::schema::{DataType, Field, Schema};
+/// use soa_core::store::Store;
+///
+/// # fn main() -> soa_core::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("readings.soa");
+/// let store = Store::create(&path, Schema::new(vec![Field::new("id", DataType::Int64)])?)?;
+/// let rows = |ids: Vec<i64>| RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(ids)) as ArrayRef)]).unwrap();
+/// store.append(&[rows(vec![1, 2])])?;
+///
+/// let mut transaction = store.transaction()?;
+/// let mut additions = transaction.additions()?;
+/// additions.write(&rows(vec![3]))?;
+/// transaction.add(additions)?;
+/// let seen = transaction.snapshot()?;
+/// assert_eq!((seen.row_count(), store.snapshot()?.row_count()), (3, 2));
+/// transaction.delete(&seen, Part::Segment(0), 0)?;
+/// transaction.commit()?;
+/// assert_eq!(store.snapshot()?.row_count(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
-pub(super) struct Added {
-    /// The action, but for its time.
-    action: Value,
-    parquet_bytes: u64,
-    /// The time by which it takes its place among the segments; the last, if there is none.
-    modified_ms: Option<i64>,
-    /// Its rows that are gone already, as positions in the file.
-    deleted: RoaringBitmap,
+pub struct Transaction {
+    store: Store,
+    schema: Schema,
+    state: State,
+    /// What was written, in order, and the segments that it is.
+    written: Vec<Written>,
+    segments: Vec<Arc<Segment>>,
+    /// How often rows of its own got other places.
+    moves: u64,
 }
 
-impl Added {
-    /// Added behind all others.
-    pub(super) fn last(written: &Written) -> Self {
-        Self {
-            action: written.add.clone(),
-            parquet_bytes: written.parquet_bytes,
-            modified_ms: None,
-            deleted: RoaringBitmap::new(),
-        }
-    }
+/// A state of a transaction.
+#[derive(Debug, Clone)]
+pub struct Savepoint(State);
 
-    /// Added in the place of another one, with what is left of its rows.
-    pub(super) fn in_place_of(segment: &Segment, written: &Written) -> Self {
-        let mut added = Self::at(segment.modified_ms(), written, RoaringBitmap::new());
-        added.action["add"]["tags"][REWRITTEN_TAG] = "true".into();
-        added
-    }
-
-    /// A segment whose file is in another store as well, without the rows at these positions.
-    pub(super) fn copied(segment: &Segment, deleted: RoaringBitmap) -> Self {
-        let mut copied = Self::again(segment);
-        if let Some(add) = copied.action["add"].as_object_mut() {
-            add.remove("deletionVector");
-        }
-        Self { deleted, ..copied }
-    }
-
-    /// A segment of an older version, with the rows that it has there.
-    pub(super) fn again(segment: &Segment) -> Self {
-        let mut action = add_action(segment, true);
-        match (segment.vector(), &segment.file().meta().stats) {
-            (Some(vector), _) => action["add"]["deletionVector"] = vector.to_json(),
-            (None, Some(stats)) => action["add"]["stats"] = stats.text().into(),
-            (None, None) => {}
-        }
-        // Of what its rows were in the place of, that commit told, and not the one that brings them back.
-        if let Some(tags) = action["add"]["tags"].as_object_mut()
-            && tags.remove(REWRITTEN_TAG).is_some()
-            && tags.is_empty()
-            && let Some(add) = action["add"].as_object_mut()
-        {
-            add.remove("tags");
-        }
-        let (parquet_bytes, modified_ms) = (segment.parquet_bytes(), Some(segment.modified_ms()));
-        Self { action, parquet_bytes, modified_ms, deleted: RoaringBitmap::new() }
-    }
-
-    /// Added where segments of a time have their place, without rows that are gone already.
-    pub(super) fn at(modified_ms: i64, written: &Written, deleted: RoaringBitmap) -> Self {
-        Self { modified_ms: Some(modified_ms), deleted, ..Self::last(written) }
-    }
+#[derive(Debug, Clone, Default)]
+struct State {
+    /// Rows that are in no segment, and the numbers of those that are gone.
+    blocks: Vec<Vec<RecordBatch>>,
+    dead: Arc<RoaringBitmap>,
+    bytes: usize,
+    /// How many of the segments count.
+    segments: usize,
+    /// By segment: the positions of rows that are deleted.
+    gone: HashMap<String, RoaringBitmap>,
 }
 
-/// Why there was no commit.
+/// Rows that one statement adds. They are part of its transaction when that is given them ([`Transaction::add`]).
+///
+/// Memory is bounded however many rows come, but for 8 to 16 bytes for each key of a keyed store.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// Nothing has changed.
-    Nothing(Error),
-    /// The commit may be there: the files that it names must stay.
-    Unknown(Error),
+pub struct Additions {
+    schema: Schema,
+    keys: Option<KeySet>,
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+    rows: u64,
+    writer: SegmentWriter,
+    is_spilled: bool,
 }
 
-impl Failure {
-    pub(super) fn into_error(self) -> Error {
-        match self {
-            Self::Nothing(error) | Self::Unknown(error) => error,
+impl Additions {
+    /// The table's columns.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// How many rows were given so far.
+    pub fn row_count(&self) -> u64 {
+        self.rows
+    }
+
+    /// Adds rows, matched by column name and converted to the table's types.
+    ///
+    /// # Errors
+    ///
+    /// As [`Appender::write`](super::Appender::write).
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let batch = cast_batch(batch, &self.schema)?;
+        if let Some(keys) = &mut self.keys {
+            keys.insert_new(batch.column(keys.column()))?;
         }
+        check_partition_values(&self.schema, &batch)?;
+        self.rows += batch.num_rows() as u64;
+        if self.is_spilled {
+            return self.writer.write(batch);
+        }
+        self.bytes += memory_of(&batch);
+        self.batches.push(batch);
+        if self.bytes > ADDITIONS_BYTES_MAX {
+            self.is_spilled = true;
+            self.bytes = 0;
+            std::mem::take(&mut self.batches).into_iter().try_for_each(|batch| self.writer.write(batch))?;
+        }
+        Ok(())
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Nothing(error)
-    }
-}
-
-/// Commits what `plan` works out for the version that `base` is of or, where others are faster, for later ones.
-/// Returns the version made, or that on which there was nothing to do.
-pub(super) fn commit(
-    store: &Store,
-    base: &Arc<Snapshot>,
-    plan: &mut dyn FnMut(&Arc<Snapshot>) -> Result<Option<Change>>,
-) -> Result<u64, Failure> {
-    let first = Arc::clone(base);
-    let mut base = Arc::clone(base);
-    for attempt in 0..ATTEMPTS_MAX {
+impl Store {
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read, or the table has rules for writers that this release does not know.
+    pub fn transaction(&self) -> Result<Transaction> {
+        let base = self.published()?;
         check_writable(&base)?;
-        let change = plan(&base)?;
-        // A log without a commit in its middle could not be read.
-        store.make_durable(&base)?;
-        let Some(change) = change else { return Ok(base.version()) };
-        if !base.is_still_there(store.backend()) {
-            let path = store.path().display();
-            return Err(Error::mismatch(format!(
-                "the store at \"{path}\" was replaced by another one meanwhile; try again"
-            ))
-            .into());
-        }
-        check_added(store, &change)?;
-        let version = base.version() + 1;
-        let (actions, file) = actions(store, Some(&base), &change)?;
-        let outcome = log::commit(store.backend(), store.path(), version, change.operation, metrics(&change), &actions);
-        // The file is of this attempt alone.
-        let discard = || segment::remove(store.backend(), &file.into_iter().collect::<Vec<PathBuf>>());
-        match outcome {
-            Outcome::Committed => {
-                store.note_durable(version);
-                store.after_commit(version, base.segments().len());
-                return Ok(version);
-            }
-            Outcome::Conflict => discard(),
-            Outcome::Unknown(error) => return Err(Failure::Unknown(error)),
-            Outcome::Failed(error) => {
-                discard();
-                return Err(error.into());
-            }
-        }
-        back_off(attempt);
-        base = store.published()?;
-        if !base.schema().extends(first.schema()) {
-            let path = store.path().display();
-            return Err(Error::mismatch(format!(
-                "the columns of \"{path}\" were changed by another writer meanwhile; try again"
-            ))
-            .into());
-        }
+        let schema = base.schema().clone();
+        let (state, written, segments) = Default::default();
+        Ok(Transaction { store: self.clone(), schema, state, written, segments, moves: 0 })
     }
-    Err(Error::Conflict { path: store.path().to_owned(), attempts: ATTEMPTS_MAX }.into())
 }
 
-/// Makes sure that the files are there which a commit is about to name. Files that no commit has named for longer than the
-/// retention may have been removed.
-///
-/// # Errors
-///
-/// When one is not.
-pub(super) fn check_added(store: &Store, change: &Change) -> Result<()> {
-    for added in &change.added {
-        let logged = added.action["add"]["path"].as_str().unwrap_or_default();
-        let path = store.path().join(paths::decode(store.path(), logged)?);
-        store.backend().stat(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                let gone = "it was removed before it was committed, by vacuum or by hand; write its rows again";
-                Error::io("commit", &path)(std::io::Error::new(error.kind(), gone))
+impl Transaction {
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The table's columns.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Whether nothing has changed.
+    pub fn is_empty(&self) -> bool {
+        self.state.segments == 0 && self.state.gone.is_empty() && self.state.blocks.is_empty()
+    }
+
+    /// What the transaction sees now: what is committed, and what it has changed itself.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read, the table has got other columns, or rows that are deleted here were deleted or moved by
+    /// others.
+    pub fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        self.snapshot_over(&self.store.snapshot()?)
+    }
+
+    /// What the transaction would see if `base` were all that is committed.
+    ///
+    /// # Errors
+    ///
+    /// As [`snapshot`](Self::snapshot).
+    pub fn snapshot_over(&self, base: &Arc<Snapshot>) -> Result<Arc<Snapshot>> {
+        if *base.schema() != self.schema {
+            let path = self.store.path().display();
+            let message = format!(
+                "the columns of \"{path}\" were changed by another writer meanwhile; try the transaction again"
+            );
+            return Err(Error::mismatch(message));
+        }
+        if self.is_empty() {
+            return Ok(Arc::clone(base));
+        }
+        self.check(base)?;
+        let own = &self.segments[..self.state.segments];
+        let left = |segment: &Arc<Segment>| match self.state.gone.get(segment.path()) {
+            None => Ok(Arc::clone(segment)),
+            Some(gone) => segment.without(gone).map(Arc::new),
+        };
+        let segments = base.segments().iter().chain(own).map(left).collect::<Result<_>>()?;
+        let logged = base.overlay();
+        let overlay = match self.state.blocks.is_empty() {
+            true => logged.cloned(),
+            false => {
+                let logged = logged.map(AsRef::as_ref);
+                Some(Arc::new(Overlay::with_own(logged, &self.state.blocks, &self.state.dead, self.moves)))
             }
-            _ => Error::io("look at", &path)(error),
-        })?;
+        };
+        Ok(Arc::new(base.with_rows(segments, overlay)))
+    }
+
+    /// Publishes what an earlier owner left in the write-ahead log, so that its rows can be deleted. To be called before the
+    /// snapshot is taken in which they are looked for.
+    ///
+    /// # Errors
+    ///
+    /// When the log has an owner: it alone may change its rows.
+    pub fn publish_log(&self) -> Result<()> {
+        self.store.guard_rows().map(drop)
+    }
+
+    /// For the rows that a statement adds.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    pub fn additions(&self) -> Result<Additions> {
+        let base = self.store.published()?;
+        Ok(Additions {
+            schema: self.schema.clone(),
+            keys: KeySet::new(&self.schema),
+            batches: Vec::new(),
+            bytes: 0,
+            rows: 0,
+            writer: SegmentWriter::new(&self.store, &base),
+            is_spilled: false,
+        })
+    }
+
+    /// Adds the rows of a statement: snapshots that are taken from now on have them.
+    ///
+    /// # Errors
+    ///
+    /// When a key is there already, as far as the transaction sees, or a file cannot be written. None of the rows is added
+    /// then.
+    pub fn add(&mut self, additions: Additions) -> Result<u64> {
+        let Additions { keys, batches, bytes, rows, mut writer, is_spilled, .. } = additions;
+        if rows == 0 {
+            return Ok(0);
+        }
+        if let Some(keys) = keys {
+            check_keys(&keys, &*self.snapshot()?)?;
+        }
+        if is_spilled {
+            writer.finish()?;
+            self.keep(writer)?;
+            return Ok(rows);
+        }
+        let mut blocks = self.state.blocks.clone();
+        batches.into_iter().try_for_each(|batch| overlay::push(&mut blocks, batch))?;
+        self.state.blocks = blocks;
+        self.state.bytes += bytes;
+        Ok(rows)
+    }
+
+    /// Deletes a row, by its place in a snapshot of this transaction ([`ScanPlan::read_located`](crate::scan::ScanPlan)).
+    /// False if it was deleted already, by this transaction.
+    ///
+    /// # Errors
+    ///
+    /// When the table only grows, the row is in the write-ahead log (see [`publish_log`](Self::publish_log)), or it has got
+    /// another place since ([`make_room`](Self::make_room)).
+    ///
+    /// # Panics
+    ///
+    /// When the snapshot has no such segment.
+    pub fn delete(&mut self, seen: &Snapshot, part: Part, number: u32) -> Result<bool> {
+        let path = || self.store.path().to_owned();
+        match part {
+            Part::Segment(index) => {
+                let segment = &seen.segments()[index];
+                if !self.is_own(segment.path()) {
+                    check_deletable(seen)?;
+                }
+                Ok(self.state.gone.entry(segment.path().to_owned()).or_default().insert(number))
+            }
+            Part::Log => Err(Error::Busy {
+                path: path(),
+                message: "a row that is to be deleted is in its write-ahead log".to_owned(),
+            }),
+            Part::Own if seen.overlay().is_none_or(|overlay| overlay.moves() != self.moves) => {
+                Err(Error::RowsChanged { path: path() })
+            }
+            Part::Own => Ok(Arc::make_mut(&mut self.state.dead).insert(number)),
+        }
+    }
+
+    /// Deletes all rows that the transaction sees.
+    ///
+    /// # Errors
+    ///
+    /// As [`delete`](Self::delete) and [`snapshot`](Self::snapshot).
+    pub fn truncate(&mut self) -> Result<()> {
+        self.publish_log()?;
+        let seen = self.snapshot()?;
+        check_deletable(&seen)?;
+        for segment in seen.segments() {
+            let rows =
+                u32::try_from(segment.row_count() + segment.deleted_count()).map_err(|_| Error::Unsupported {
+                    path: segment.file().parquet_path(),
+                    message: "it has more than 2^32 rows, too many to delete some".to_owned(),
+                })?;
+            let deleted = segment.deleted()?;
+            let gone = self.state.gone.entry(segment.path().to_owned()).or_default();
+            *gone |= (0..rows).collect::<RoaringBitmap>() - &*deleted;
+        }
+        (self.state.blocks, self.state.dead, self.state.bytes) = Default::default();
+        self.moves += 1;
+        Ok(())
+    }
+
+    /// Writes rows that are in memory alone as segments if they are many. They get other places by that: to be called while
+    /// no statement is going on that deletes rows by their places.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be written.
+    pub fn make_room(&mut self) -> Result<()> {
+        if self.state.bytes > ADDITIONS_BYTES_MAX { self.write_pending() } else { Ok(()) }
+    }
+
+    /// The state that the transaction is in.
+    pub fn save(&self) -> Savepoint {
+        Savepoint(self.state.clone())
+    }
+
+    /// Goes back to a state that the transaction was in.
+    pub fn restore(&mut self, savepoint: Savepoint) {
+        self.state = savepoint.0;
+        self.moves += 1;
+        self.segments.truncate(self.state.segments);
+        let discarded = self.written.split_off(self.state.segments.min(self.written.len()));
+        discarded.iter().for_each(|written| segment::remove(self.store.backend(), &written.files));
+    }
+
+    /// Makes the changes visible to every reader, in one commit.
+    ///
+    /// # Errors
+    ///
+    /// When rows that are deleted here were deleted or moved by others meanwhile, a key exists by now, the write-ahead log has
+    /// an owner (for deletions, and in tables with a key), a file cannot be written, or other writers kept being faster.
+    /// Nothing has changed then, unless the error is one of I/O after which the outcome is not known.
+    pub fn commit(mut self) -> Result<Edited> {
+        if self.is_empty() {
+            return Ok(Edited { version: self.store.published()?.version(), rows_deleted: 0, rows_added: 0 });
+        }
+        self.write_pending()?;
+        self.rewrite_own()?;
+        let deletes = self.state.gone.values().any(|gone| !gone.is_empty());
+        let guard = if deletes { self.store.guard_rows()? } else { self.store.guard_keys()? };
+        let edited = self.publish(&guard);
+        if !matches!(edited, Err(Failure::Nothing(_))) {
+            // They are, or may be, part of the table.
+            self.written.clear();
+        }
+        let edited = edited.map_err(Failure::into_error)?;
+        // What comes now may take its time, in which others may have the write-ahead log.
+        drop(guard);
+        if edited.rows_added > 0 {
+            maintain::after_publishing(&self.store, edited.rows_added < UNIT_ROWS as u64);
+        }
+        Ok(edited)
+    }
+
+    fn publish(&self, guard: &Guard) -> Result<Edited, Failure> {
+        let keys = self.added_keys()?;
+        let operation = match (self.written.is_empty(), self.state.gone.is_empty()) {
+            (true, _) => "DELETE",
+            (false, true) => "WRITE",
+            (false, false) => "MERGE",
+        };
+        let edit =
+            Edit { operation, added: &self.written, new_keys: keys.as_ref(), condemned: Some(self), txn: None, guard };
+        edit.commit(&self.store, &self.store.published()?)
+    }
+
+    fn is_own(&self, path: &str) -> bool {
+        self.segments.iter().any(|own| own.path() == path)
+    }
+
+    /// Writes the rows that are in memory alone.
+    fn write_pending(&mut self) -> Result<()> {
+        let logged: Option<&Overlay> = None;
+        let pending = Overlay::with_own(logged, &self.state.blocks, &self.state.dead, self.moves);
+        let base = self.store.published()?;
+        let mut writer = SegmentWriter::new(&self.store, &base);
+        let columns: Vec<usize> = (0..self.schema.len()).collect();
+        for (block, _) in pending.blocks().enumerate().filter(|(_, rows)| *rows > 0) {
+            let rows = RecordBatch::try_new(arrow_schema(&self.schema), pending.read(block, &columns)?);
+            writer.write(rows.map_err(Error::arrow("cannot put columns together"))?)?;
+        }
+        writer.finish()?;
+        self.keep(writer)?;
+        (self.state.blocks, self.state.dead, self.state.bytes) = Default::default();
+        self.moves += 1;
+        Ok(())
+    }
+
+    /// Takes over what was written.
+    fn keep(&mut self, writer: SegmentWriter) -> Result<()> {
+        let segments = writer.written().iter().map(|written| self.segment_of(written));
+        let segments = segments.collect::<Result<Vec<_>>>()?;
+        self.segments.extend(segments);
+        self.written.extend(writer.keep());
+        self.state.segments = self.segments.len();
+        Ok(())
+    }
+
+    /// What was written as a segment, as a commit would name it.
+    fn segment_of(&self, written: &Written) -> Result<Arc<Segment>> {
+        let table = Table::new(&self.store.backend, self.store.path(), &self.schema);
+        let add = written.add.get("add").unwrap_or(&written.add);
+        let file = LogEntry::from_json(self.store.path(), add)?.into_file(&table)?;
+        Segment::new(Arc::new(file), None).map(Arc::new)
+    }
+
+    /// Writes those of its segments anew of which rows are gone. After that it can only be committed.
+    fn rewrite_own(&mut self) -> Result<()> {
+        let base = self.store.published()?;
+        let own = std::mem::take(&mut self.segments).into_iter().zip(std::mem::take(&mut self.written));
+        let mut all_left = Ok(());
+        for (own, written) in own {
+            let gone = self.state.gone.remove(own.path()).filter(|gone| !gone.is_empty());
+            let Some(gone) = gone.filter(|_| all_left.is_ok()) else {
+                self.segments.push(own);
+                self.written.push(written);
+                continue;
+            };
+            let all_gone = gone.len() == own.row_count();
+            let left = if all_gone { Ok(Vec::new()) } else { rewrite(&self.store, &base, &own, &gone) };
+            segment::remove(self.store.backend(), &written.files);
+            // Whatever fails: what is written is kept in mind, to be removed.
+            all_left = left.and_then(|left| {
+                left.into_iter().try_for_each(|written| {
+                    let segment = self.segment_of(&written);
+                    self.written.push(written);
+                    self.segments.push(segment?);
+                    Ok(())
+                })
+            });
+        }
+        self.state.segments = self.segments.len();
+        all_left
+    }
+
+    /// The keys of all rows that it adds.
+    fn added_keys(&self) -> Result<Option<KeySet>> {
+        let Some(mut keys) = KeySet::new(&self.schema) else { return Ok(None) };
+        for own in &self.segments {
+            for unit in 0..own.units()?.len() {
+                for array in own.read(unit, &[keys.column()])? {
+                    keys.insert_new(&array)?;
+                }
+            }
+        }
+        Ok((!keys.is_empty()).then_some(keys))
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A commit may name them. If none does, nothing reads them.
+            return;
+        }
+        self.written.iter().for_each(|written| segment::remove(self.store.backend(), &written.files));
+    }
+}
+
+/// Refuses keys that a snapshot has.
+fn check_keys(keys: &KeySet, seen: &Snapshot) -> Result<()> {
+    seen.segments().iter().try_for_each(|segment| keys.check_against(segment))?;
+    let Some(overlay) = seen.overlay() else { return Ok(()) };
+    for (block, _) in overlay.blocks().enumerate().filter(|(_, rows)| *rows > 0) {
+        let found: Vec<ArrayRef> = overlay.read(block, &[keys.column()])?;
+        found.iter().try_for_each(|array| keys.check_against_rows(array))?;
     }
     Ok(())
 }
 
-/// The actions of a change on a version, or of a table's first one, and the file that was written for them, if any.
-pub(super) fn actions(
-    store: &Store,
-    base: Option<&Snapshot>,
-    change: &Change,
-) -> Result<(Vec<Value>, Option<PathBuf>)> {
-    let now = log::now_ms();
-    let mut actions = Vec::new();
-    if let Some((app, version)) = &change.txn {
-        actions.push(json!({"txn": {"appId": app, "version": version, "lastUpdated": now}}));
+impl Condemned for Transaction {
+    fn find(&self, segment: &Segment) -> Result<RoaringBitmap> {
+        Ok(self.state.gone.get(segment.path()).cloned().unwrap_or_default())
     }
-    actions.extend(change.table.iter().cloned());
-    let vectors_come = !change.deletions.is_empty() || change.added.iter().any(|added| !added.deleted.is_empty());
-    if let Some(base) = base
-        && vectors_come
-        && change.table.is_empty()
-    {
-        actions.extend(delta_schema::enable_deletion_vectors(base.delta())?);
-    }
-    for segment in &change.removed {
-        actions.push(remove_action(segment, now, change.is_data_change));
-    }
-    let mut bitmaps: Vec<RoaringBitmap> = change.deletions.iter().map(|(_, deleted)| deleted.clone()).collect();
-    bitmaps.extend(change.added.iter().map(|added| added.deleted.clone()).filter(|deleted| !deleted.is_empty()));
-    let (file, vectors) = vector::write(store.backend(), store.path(), &bitmaps)?;
-    let mut vectors = vectors.into_iter();
-    for ((segment, _), vector) in change.deletions.iter().zip(vectors.by_ref()) {
-        actions.push(remove_action(segment, now, change.is_data_change));
-        let mut action = add_action(segment, change.is_data_change);
-        action["add"]["deletionVector"] = vector.to_json();
-        actions.push(action);
-    }
-    // Readers put segments in the order of these times, so that rows come in the order of commits.
-    let segments = base.map_or(&[][..], Snapshot::segments);
-    let newest = segments.iter().map(|segment| segment.modified_ms()).max().unwrap_or(0);
-    let first_ms = now.max(newest.saturating_add(1));
-    for (added, time) in change.added.iter().zip(first_ms..) {
-        let mut action = added.action.clone();
-        action["add"]["modificationTime"] = added.modified_ms.unwrap_or(time).into();
-        action["add"]["dataChange"] = change.is_data_change.into();
-        if !added.deleted.is_empty()
-            && let Some(vector) = vectors.next()
-        {
-            action["add"]["deletionVector"] = vector.to_json();
-            action["add"]["stats"] = loose_stats(action["add"]["stats"].as_str(), 0).into();
+
+    /// Whether the rows that are deleted here are still where they were, and not deleted by others.
+    fn check(&self, base: &Snapshot) -> Result<()> {
+        let changed = || Error::RowsChanged { path: self.store.path().to_owned() };
+        let mut left: HashMap<&str, &RoaringBitmap> =
+            self.state.gone.iter().map(|(path, gone)| (path.as_str(), gone)).collect();
+        left.retain(|path, gone| !gone.is_empty() && !self.is_own(path));
+        for segment in base.segments() {
+            if let Some(gone) = left.remove(segment.path())
+                && !segment.deleted()?.is_disjoint(gone)
+            {
+                return Err(changed());
+            }
         }
-        actions.push(action);
+        if left.is_empty() { Ok(()) } else { Err(changed()) }
     }
-    Ok((actions, file))
-}
-
-/// What a commit says of itself.
-pub(super) fn metrics(change: &Change) -> Map<String, Value> {
-    let bytes: u64 = change.added.iter().map(|added| added.parquet_bytes).sum();
-    let mut metrics =
-        vec![("numFiles", change.added.len() as u64), ("numOutputRows", change.rows_added), ("numOutputBytes", bytes)];
-    if !change.removed.is_empty() {
-        metrics.push(("numRemovedFiles", change.removed.len() as u64));
-    }
-    if !change.deletions.is_empty() {
-        metrics.push(("numDeletionVectorsUpdated", change.deletions.len() as u64));
-    }
-    if change.rows_deleted > 0 {
-        metrics.push(("numDeletedRows", change.rows_deleted));
-    }
-    metrics.into_iter().map(|(name, value)| (name.to_owned(), value.to_string().into())).collect()
-}
-
-/// The action by which a segment of a snapshot is removed.
-fn remove_action(segment: &Segment, now_ms: i64, is_data_change: bool) -> Value {
-    let mut action = json!({
-        "path": segment.file().meta().logged_path,
-        "deletionTimestamp": now_ms,
-        "dataChange": is_data_change,
-        "extendedFileMetadata": true,
-        "partitionValues": partition_values(segment),
-        "size": segment.parquet_bytes(),
-    });
-    if let Some(vector) = segment.vector() {
-        action["deletionVector"] = vector.to_json();
-    }
-    json!({"remove": action})
-}
-
-/// The action by which a segment of a snapshot is added again, with all its rows.
-pub(super) fn add_action(segment: &Segment, is_data_change: bool) -> Value {
-    let meta = segment.file().meta();
-    let mut action = json!({
-        "path": segment.file().meta().logged_path,
-        "partitionValues": partition_values(segment),
-        "size": segment.parquet_bytes(),
-        "modificationTime": segment.modified_ms(),
-        "dataChange": is_data_change,
-    });
-    action["stats"] = loose_stats(meta.stats.as_ref().map(LoggedStats::text), segment.file().row_count()).into();
-    if !meta.tags.is_empty() {
-        action["tags"] =
-            meta.tags.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>().into();
-    }
-    json!({"add": action})
-}
-
-/// The statistics of a file of which rows are gone. Bounds of all rows need not be attained by those that are left. A vector
-/// needs the number of rows there were, which is `rows` where the statistics do not say it.
-fn loose_stats(stats: Option<&str>, rows: u64) -> String {
-    let stats = stats.and_then(|stats| serde_json::from_str::<Map<String, Value>>(stats).ok());
-    let mut stats = stats.unwrap_or_default();
-    stats.entry("numRecords").or_insert_with(|| rows.into());
-    stats.insert("tightBounds".to_owned(), false.into());
-    Value::Object(stats).to_string()
-}
-
-fn partition_values(segment: &Segment) -> Map<String, Value> {
-    segment.partition_values().map(|(name, value)| (name.to_owned(), json!(value))).collect()
-}
-
-/// Refuses tables whose rules for writers this release does not know.
-pub(super) fn check_writable(snapshot: &Snapshot) -> Result<()> {
-    let protocol = snapshot.delta().table_configuration().protocol();
-    let refuse = |message: String| Err(Error::Unsupported { path: snapshot.path().to_owned(), message });
-    if protocol.min_writer_version() > 7 || (3..7).contains(&protocol.min_writer_version()) {
-        return refuse(format!(
-            "writing to it needs Delta writer version {}, which this release does not know; it can be read",
-            protocol.min_writer_version()
-        ));
-    }
-    let known = ["appendOnly", "deletionVectors", "invariants", "timestampNtz"];
-    for feature in protocol.writer_features().unwrap_or_default() {
-        let name = feature.to_string();
-        if !known.contains(&name.as_str()) {
-            return refuse(format!(
-                "writing to it needs the Delta feature \"{name}\", which this release does not know; it can be read"
-            ));
-        }
-    }
-    let schema = snapshot.delta().schema();
-    let constrained = schema.fields().find(|field| field.metadata().contains_key("delta.invariants"));
-    match constrained {
-        Some(field) => refuse(format!(
-            "its column \"{}\" has a constraint, which this release cannot check; it can be read",
-            field.name()
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Refuses to take rows from a table that is declared to only grow.
-pub(super) fn check_deletable(snapshot: &Snapshot) -> Result<()> {
-    let append_only = snapshot.delta().metadata_configuration().get("delta.appendOnly");
-    if append_only.is_some_and(|value| value == "true") {
-        let message = "its property delta.appendOnly is true: rows cannot be deleted or replaced".to_owned();
-        return Err(Error::Unsupported { path: snapshot.path().to_owned(), message });
-    }
-    Ok(())
-}
-
-fn back_off(attempt: u32) {
-    // Any number will do to part two writers that collide; a UUID's bits are at hand.
-    let random = u64::from(uuid::Uuid::new_v4().as_fields().0);
-    let ceiling = (1_u64 << attempt.min(6)).min(BACKOFF_MS_MAX) * 1000;
-    std::thread::sleep(Duration::from_micros(random % ceiling));
 }

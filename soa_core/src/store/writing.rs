@@ -10,10 +10,10 @@ use arrow::datatypes::DataType as ArrowType;
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
 
+use super::commit::Failure;
 use super::paths::OWN_DIR;
 use super::segment::{self, Names, PartitionValue, Segment, Written, compact};
 use super::snapshot::Snapshot;
-use super::transaction::Failure;
 use super::{Compression, SEGMENT_ROWS_MAX, Store};
 use crate::convert::join_batches;
 use crate::error::{Error, Result};

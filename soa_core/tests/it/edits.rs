@@ -15,7 +15,7 @@ use soa_core::{ErrorKind, Result};
 use tempfile::TempDir;
 
 /// What a keyed store should hold: value and partition by key.
-type Model = BTreeMap<i64, (i64, String)>;
+pub(crate) type Model = BTreeMap<i64, (i64, String)>;
 
 fn schema() -> Schema {
     let fields = vec![
@@ -26,14 +26,14 @@ fn schema() -> Schema {
     Schema::new(fields).unwrap().with_key("id").unwrap()
 }
 
-fn batch(rows: &[(i64, i64, &str)]) -> RecordBatch {
+pub(crate) fn batch(rows: &[(i64, i64, &str)]) -> RecordBatch {
     let ids: ArrayRef = Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>());
     let values: ArrayRef = Arc::new(rows.iter().map(|row| row.1).collect::<Int64Array>());
     let parts: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.2)));
     RecordBatch::try_from_iter([("id", ids), ("value", values), ("part", parts)]).unwrap()
 }
 
-fn rows(snapshot: &Arc<Snapshot>) -> Model {
+pub(crate) fn rows(snapshot: &Arc<Snapshot>) -> Model {
     let plan = snapshot.plan(&ScanRequest { columns: vec![0, 1, 2], ..Default::default() }).unwrap();
     let mut found = Model::new();
     for (unit, planned) in plan.units().iter().enumerate() {
@@ -50,7 +50,7 @@ fn rows(snapshot: &Arc<Snapshot>) -> Model {
     found
 }
 
-fn store(partitioned: bool, with_vectors: bool) -> (TempDir, Store) {
+pub(crate) fn store(partitioned: bool, with_vectors: bool) -> (TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let schema = if partitioned { schema().with_partition_by(&["part"]).unwrap() } else { schema() };
     let store = Store::create(dir.path().join("edits.soa"), schema).unwrap();

@@ -20,6 +20,7 @@ mod refused;
 mod store;
 mod stores;
 mod surface;
+mod transactions;
 mod trust;
 mod twin;
 mod types;

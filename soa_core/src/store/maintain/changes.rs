@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::schema::{Schema, arrow_schema};
+use crate::store::commit::REWRITTEN_TAG;
 use crate::store::log_entry::LogEntry;
 use crate::store::segment::{Segment, SegmentFile, Table};
 use crate::store::snapshot::{self, Snapshot};
-use crate::store::transaction::REWRITTEN_TAG;
 use crate::store::{At, Store, log, paths};
 
 /// The rows that were added since a version, commit by commit; see [`Store::changes_since`]. Each item is a batch of at most

@@ -9,11 +9,11 @@ use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
 use crate::schema::arrow_schema;
+use crate::store::commit::{self, Added, Change};
 use crate::store::io::LockMode;
 use crate::store::log::Outcome;
 use crate::store::segment::{self, Segment, Written};
 use crate::store::snapshot::{self, Snapshot};
-use crate::store::transaction::{self, Added, Change};
 use crate::store::writing::SegmentWriter;
 use crate::store::{Store, delta_schema, log, paths};
 
@@ -52,7 +52,7 @@ impl Store {
             guard => guard.ok(),
         };
         let snapshot = self.snapshot()?;
-        transaction::check_writable(&snapshot)?;
+        commit::check_writable(&snapshot)?;
         let is_new = !path.exists();
         let mut copy = Copy {
             to: Self::prepare(Arc::clone(&self.backend), path)?,
@@ -168,9 +168,9 @@ impl Copy {
         let with_vectors = snapshot.segments().iter().any(|segment| segment.deleted_count() > 0);
         let with_vectors = with_vectors && !delta_schema::rewrites_files(snapshot.delta());
         change.table = delta_schema::copied_table(snapshot.delta(), with_vectors, log::now_ms())?;
-        let (actions, vectors) = transaction::actions(&self.to, Some(snapshot), &change)?;
+        let (actions, vectors) = commit::actions(&self.to, Some(snapshot), &change)?;
         self.files.extend(vectors);
-        let metrics = transaction::metrics(&change);
+        let metrics = commit::metrics(&change);
         let outcome = log::commit(self.to.backend(), self.to.path(), 0, change.operation, metrics, &actions);
         match outcome {
             Outcome::Committed => {

@@ -8,9 +8,9 @@ use super::place::{Partitions, Place};
 use super::properties;
 use super::regroup::{Limits, Regroup, Regrouped};
 use crate::error::{Error, Result};
+use crate::store::commit::{self, Change, Failure};
 use crate::store::segment::Segment;
 use crate::store::snapshot::Snapshot;
-use crate::store::transaction::{self, Change, Failure};
 use crate::store::writing::SEGMENT_BYTES_MAX;
 use crate::store::{SEGMENT_ROWS_MAX, Store, delta_schema};
 
@@ -106,7 +106,7 @@ impl Store {
     ) -> Result<Compacted> {
         check(options)?;
         let base = self.published()?;
-        transaction::check_writable(&base)?;
+        commit::check_writable(&base)?;
         let groups = plan(&base, &ArrowSizes::list(self)?, options);
         let to_write: u64 = groups.iter().map(Group::row_count).sum();
         let mut done = CompactProgress { rows_done: 0, rows_total: to_write + base.row_count() };
@@ -272,7 +272,7 @@ fn commit(store: &Store, base: &Arc<Snapshot>, written: Vec<Regrouped>, compacte
         return Ok(());
     }
     let mut exchanged = Vec::new();
-    let outcome = transaction::commit(store, base, &mut |base| {
+    let outcome = commit::commit(store, base, &mut |base| {
         let partitions = Partitions::of(base);
         let index = partitions.index();
         let may_delete = !delta_schema::rewrites_files(base.delta());

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::schema::{DataType, Field, Schema, Variants};
+use crate::store::commit::{self, Change, Failure};
 use crate::store::snapshot::Snapshot;
-use crate::store::transaction::{self, Change, Failure};
 use crate::store::{Store, delta_schema};
 
 impl Store {
@@ -80,7 +80,7 @@ impl Store {
             let table = delta_schema::extend(base.delta(), before, &after)?;
             Ok(Some(Change { operation, table, ..Change::default() }))
         };
-        transaction::commit(self, &self.published()?, plan).map_err(Failure::into_error)
+        commit::commit(self, &self.published()?, plan).map_err(Failure::into_error)
     }
 }
 

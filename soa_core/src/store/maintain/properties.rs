@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::store::commit::{self, Change, Failure};
 use crate::store::snapshot::Snapshot;
-use crate::store::transaction::{self, Change, Failure};
 use crate::store::{Store, delta_schema};
 
 const ARROW_BYTES_MAX_KEY: &str = "soa.arrowBytesMax";
@@ -105,6 +105,6 @@ impl Store {
             let operation = "SET TBLPROPERTIES";
             Ok((!table.is_empty()).then(|| Change { operation, table, ..Change::default() }))
         };
-        transaction::commit(self, &self.published()?, plan).map_err(Failure::into_error)
+        commit::commit(self, &self.published()?, plan).map_err(Failure::into_error)
     }
 }

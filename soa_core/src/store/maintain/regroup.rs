@@ -12,8 +12,8 @@ use super::place::Index;
 use crate::convert::join_batches;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Schema, arrow_schema};
+use crate::store::commit::Added;
 use crate::store::segment::{self, Names, Segment, Written};
-use crate::store::transaction::Added;
 use crate::store::writing::{memory_of, sort_order};
 use crate::store::{Compression, SEGMENT_ROWS_MAX, Snapshot, Store};
 

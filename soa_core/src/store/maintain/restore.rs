@@ -6,11 +6,11 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
+use crate::store::commit::{self, Added, Change, Failure};
 use crate::store::edit::{Edited, Rewrites};
 use crate::store::io::LockMode;
 use crate::store::segment::Segment;
 use crate::store::snapshot::Snapshot;
-use crate::store::transaction::{self, Added, Change, Failure};
 use crate::store::{At, Store, delta_schema};
 
 impl Store {
@@ -32,7 +32,7 @@ impl Store {
         let mut rewrites = Rewrites::new(self);
         let mut rows = (0, 0);
         let mut needs_guard = false;
-        let committed = transaction::commit(self, &self.published()?, &mut |base| {
+        let committed = commit::commit(self, &self.published()?, &mut |base| {
             needs_guard = !guard.covers(self, base)?;
             if needs_guard {
                 return Ok(None);
@@ -118,7 +118,7 @@ fn change(base: &Snapshot, old: &Snapshot, rewrites: &mut Rewrites) -> Result<Op
         }));
     }
     if change.rows_deleted > 0 {
-        transaction::check_deletable(base)?;
+        commit::check_deletable(base)?;
     }
     let is_any = !(change.removed.is_empty() && change.added.is_empty() && change.table.is_empty());
     Ok(is_any.then_some(change))

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::store::io::{Item, ItemKind, LockMode};
 use crate::store::paths::{self, ARROW_DIR, KEY_DIR, LOG_DIR, WAL_DIR};
 use crate::store::snapshot::Snapshot;
-use crate::store::{Store, delta_schema, log, transaction, wal};
+use crate::store::{Store, commit, delta_schema, log, wal};
 
 /// A shorter retention takes files away under readers and writers that are just at work.
 const RETENTION_MIN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -76,7 +76,7 @@ impl Store {
             false => Some(super::lock(self, LockMode::Exclusive)?),
         };
         let newest = self.published()?;
-        transaction::check_writable(&newest)?;
+        commit::check_writable(&newest)?;
         if !options.dry_run {
             // After a power cut there must not be an older version that needs what is removed.
             self.make_durable(&newest)?;

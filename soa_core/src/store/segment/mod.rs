@@ -79,6 +79,25 @@ impl Segment {
         })
     }
 
+    /// The same segment without these rows as well.
+    pub(super) fn without(&self, rows: &RoaringBitmap) -> Result<Self> {
+        match &self.hidden {
+            None => self.with_hidden(rows.clone()),
+            Some(hidden) => self.with_hidden(&**hidden | rows),
+        }
+    }
+
+    /// The positions in its file of the rows of a unit that are left.
+    pub(crate) fn positions(&self, unit: usize) -> Result<Vec<u32>> {
+        let units = self.file.units()?;
+        let all = positions(units[..unit].iter().sum(), units[unit]);
+        if self.deleted_count() == 0 {
+            return Ok(all.collect());
+        }
+        let deleted = self.deleted()?;
+        Ok(all.filter(|position| !deleted.contains(*position)).collect())
+    }
+
     /// Its Parquet file, relative to the store.
     pub fn path(&self) -> &str {
         self.file.path()

@@ -11,7 +11,6 @@ use uuid::Uuid;
 use super::frame::{FILE_HEADER_LEN, FileHeader, Frame, Kind, durable_after, has_frames};
 use super::rows::Decoder;
 use super::{LogFileName, files};
-use crate::convert::concat_rows;
 use crate::convert::{cast_batch, cast_column};
 use crate::error::{Error, Result};
 use crate::schema::{Field, Schema, arrow_schema};
@@ -19,7 +18,7 @@ use crate::store::UNIT_ROWS;
 use crate::store::delta_schema;
 use crate::store::io::{Backend, read_range};
 use crate::store::keys::{KeySet, key_numbers};
-use crate::store::overlay::Overlay;
+use crate::store::overlay::{self, Overlay};
 use crate::store::segment::Segment;
 
 /// In the place of a row's number: the key's row is deleted.
@@ -289,7 +288,7 @@ impl Tail {
             self.apply_keys(first, puts.column(key), deletes.as_ref(), &batcher.steps);
         }
         self.rows.count = end;
-        self.rows.push(puts)
+        overlay::push(&mut self.rows.blocks, puts)
     }
 
     /// Brings the row of each key up to date.
@@ -346,36 +345,6 @@ impl Tail {
         self.fresh = KeySet::new(&self.schema);
         Ok(shown)
     }
-}
-
-impl Rows {
-    /// Adds rows. Where blocks begin depends on nothing but the rows, so that processes agree on it however often they
-    /// have looked.
-    fn push(&mut self, mut batch: RecordBatch) -> Result<()> {
-        while batch.num_rows() > 0 {
-            let used = self.blocks.last().map_or(UNIT_ROWS, |block| block.iter().map(RecordBatch::num_rows).sum());
-            if used == UNIT_ROWS {
-                self.blocks.push(Vec::new());
-            }
-            let taken = batch.num_rows().min(UNIT_ROWS - used % UNIT_ROWS);
-            if let Some(block) = self.blocks.last_mut() {
-                push_part(block, batch.slice(0, taken))?;
-            }
-            batch = batch.slice(taken, batch.num_rows() - taken);
-        }
-        Ok(())
-    }
-}
-
-/// Adds a part to a block. Small ones are joined, so that every part is much larger than the next: there are never many.
-fn push_part(block: &mut Vec<RecordBatch>, part: RecordBatch) -> Result<()> {
-    let mut last = part;
-    while let Some(before) = block.pop_if(|before| before.num_rows() <= 2 * last.num_rows()) {
-        let schema = before.schema();
-        last = concat_rows(&schema, [&before, &last])?;
-    }
-    block.push(last);
-    Ok(())
 }
 
 /// Frames on their way into one batch.

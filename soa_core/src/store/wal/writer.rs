@@ -16,10 +16,10 @@ use crate::convert::{cast_batch, cast_column};
 use crate::error::{Error, Result};
 use crate::kernel::{Record, Rows as _};
 use crate::schema::{Field, Schema};
+use crate::store::commit::{self, Change, Failure, check_deletable, check_writable};
 use crate::store::guard::Guard;
 use crate::store::io::{LockGuard, LockMode, LogFile};
 use crate::store::paths::{self, WAL_DIR};
-use crate::store::transaction::{self, Change, Failure, check_deletable, check_writable};
 use crate::store::writing::check_partition_values;
 use crate::store::{Store, UNIT_ROWS, delta_schema};
 
@@ -649,7 +649,7 @@ fn enable(store: &Store) -> Result<Uuid> {
         let operation = "SET TBLPROPERTIES";
         Ok((!table.is_empty()).then(|| Change { operation, table, ..Change::default() }))
     };
-    transaction::commit(store, &store.published()?, plan).map_err(Failure::into_error)?;
+    commit::commit(store, &store.published()?, plan).map_err(Failure::into_error)?;
     let lineage = delta_schema::lineage(store.published()?.delta(), store.path())?;
     lineage.ok_or_else(|| Error::damaged(store.path(), "its log has no lineage"))
 }
