@@ -10,7 +10,7 @@ use pgrx::PgSqlErrorCode;
 use soa_core::{Error, ErrorKind};
 
 /// A result whose error Postgres reports.
-pub(crate) type Result<T> = std::result::Result<T, PgError>;
+pub(crate) type Result<T, E = PgError> = std::result::Result<T, E>;
 
 /// An error as Postgres reports it.
 #[derive(Debug, Clone)]
@@ -155,6 +155,10 @@ pub(crate) enum Step {
     InitializeWorker,
     /// Leaving a parallel scan.
     Shutdown,
+    /// Changing rows.
+    Modify,
+    /// Committing them.
+    Commit,
     /// A function that tells something of a store, or does something for it.
     Report,
 }
@@ -180,6 +184,8 @@ impl Step {
             Self::ReinitializeDsm => "reinitialize_dsm",
             Self::InitializeWorker => "initialize_worker",
             Self::Shutdown => "shutdown",
+            Self::Modify => "modify",
+            Self::Commit => "commit",
             Self::Report => "report",
         }
     }

@@ -9,6 +9,7 @@
 //!
 //! Postgres calls into `ffi`, where all unsafe code is; what is called from there is safe: `import` makes the tables,
 //! `plan` estimates and plans, `scan` reads units and `rows` turns their columns into what Postgres has in slots.
+//! `writing` goes the other way, and `transactions` keeps what is changed until Postgres commits.
 //! `types` is the one place where the types of both sides are mapped; `numeric`, `array` and `jsonb` write values in the
 //! formats that Postgres has in memory.
 
@@ -29,5 +30,7 @@ mod rows;
 mod scan;
 mod snapshots;
 mod table;
+mod transactions;
 mod types;
 mod varlena;
+mod writing;

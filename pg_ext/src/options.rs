@@ -35,6 +35,8 @@ pub(crate) const ROOT: &str = "root";
 const PATH: &str = "path";
 /// The version of the store that a table shows.
 const VERSION: &str = "version";
+/// Whether stores may be changed.
+pub(crate) const UPDATABLE: &str = "updatable";
 /// The store's column, where a column of the table has another name.
 const COLUMN_NAME: &str = "column_name";
 /// The type that columns of 64 unsigned bits are imported as.
@@ -48,6 +50,8 @@ struct Known {
 
 const KNOWN: &[Known] = &[
     Known { name: ROOT, context: Context::Server, check: location::check_root },
+    Known { name: UPDATABLE, context: Context::Server, check: |value| parse_bool(UPDATABLE, value).map(|_| ()) },
+    Known { name: UPDATABLE, context: Context::Table, check: |value| parse_bool(UPDATABLE, value).map(|_| ()) },
     Known { name: PATH, context: Context::Table, check: location::check_path },
     Known { name: VERSION, context: Context::Table, check: |value| parse_version(value).map(|_| ()) },
     Known { name: COLUMN_NAME, context: Context::Column, check: |_| Ok(()) },
@@ -98,6 +102,27 @@ fn parse_version(value: &str) -> Result<u64> {
     value.parse().map_err(|_| {
         invalid_value(format!("option \"{VERSION}\" must be a version of the store, such as 3; not \"{value}\""))
     })
+}
+
+/// A truth value as Postgres' options have it.
+fn parse_bool(name: &str, value: &str) -> Result<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "1" => Ok(true),
+        "false" | "off" | "no" | "0" => Ok(false),
+        _ => Err(invalid_value(format!("option \"{name}\" must be \"true\" or \"false\"; not \"{value}\""))),
+    }
+}
+
+/// Whether options ask for stores that may be changed.
+pub(crate) fn asks_for_updates(given: &[OptionPair]) -> bool {
+    get(given, UPDATABLE).is_some_and(|value| parse_bool(UPDATABLE, value).unwrap_or(false))
+}
+
+/// Whether a foreign table may be changed: its server must allow it, and it shows the newest version.
+pub(crate) fn is_updatable(server: &[OptionPair], table: &[OptionPair]) -> bool {
+    asks_for_updates(server)
+        && (get(table, UPDATABLE).is_none() || asks_for_updates(table))
+        && get(table, VERSION).is_none()
 }
 
 /// The server's `root`.

@@ -8,6 +8,7 @@ use crate::error::{PgError, Result};
 use crate::filter::{Condition, Filter, Operand};
 use crate::query::Query;
 use crate::table::Table;
+use crate::transactions;
 use crate::types::PgValue;
 
 /// What a plan says of a scan. It is kept as text in the plan, which Postgres copies, caches and sends to workers; the
@@ -20,6 +21,8 @@ pub(crate) struct Private {
     pub(crate) filter: Option<Filter>,
     /// The texts of the filter's operands, in the order of the plan's list of expressions.
     pub(crate) operands: Vec<String>,
+    /// Whether it is asked where each row is.
+    pub(crate) row_places: bool,
 }
 
 /// What a plan's node says, as text.
@@ -55,6 +58,8 @@ impl Private {
 pub(crate) struct Usage {
     /// The numbers of the columns it reads, ascending.
     pub(crate) columns: Vec<i16>,
+    /// Whether it asks where each row is: for its `ctid`.
+    pub(crate) row_places: bool,
     /// The conditions on its rows.
     pub(crate) conditions: Vec<Condition>,
     /// The expressions that the conditions compare with.
@@ -72,6 +77,8 @@ pub(crate) struct Estimate {
     pub(crate) rows_read: u64,
     /// The units that are read.
     pub(crate) units_read: u64,
+    /// Whether this transaction has changed the store, which other processes do not see.
+    pub(crate) is_changed: bool,
     /// Whether the filter leaves one row at most: it names a key.
     pub(crate) is_one_row: bool,
     pub(crate) private: Private,
@@ -99,7 +106,8 @@ pub(crate) fn estimate(table: &Table, usage: &Usage) -> Result<Estimate> {
         rows_read: plan.row_count(),
         units_read: plan.counters().units_read,
         is_one_row,
-        private: Private { columns: usage.columns.clone(), filter, operands },
+        private: Private { columns: usage.columns.clone(), filter, operands, row_places: usage.row_places },
+        is_changed: transactions::have_changed(snapshot.path()),
         used_operands,
     })
 }

@@ -54,6 +54,8 @@ pub(crate) enum Encoding {
 pub(crate) struct Rows {
     columns: Vec<Column>,
     encoding: Encoding,
+    /// Where the rows of the batch are, if that is asked.
+    places: Vec<RowPlace>,
     /// Of the batch.
     row_count: usize,
     /// The first row of the batch that no chunk has had.
@@ -73,13 +75,22 @@ pub(crate) struct Chunk {
     rows: usize,
     /// What `nulls` is for a row whose values are all there: the columns that are not read are NULL.
     no_nulls: Vec<bool>,
+    /// Where each row is, if that is asked.
+    places: Vec<RowPlace>,
+}
+
+/// Where a row is in a snapshot: a number for its part ([`crate::transactions`]) and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RowPlace {
+    pub(crate) part: u16,
+    pub(crate) number: u32,
 }
 
 impl Chunk {
     fn new(width: usize, places: impl Iterator<Item = usize>) -> Self {
         let mut no_nulls = vec![true; width];
         places.for_each(|place| no_nulls[place] = false);
-        Self { width, datums: Vec::new(), nulls: Vec::new(), rows: 0, no_nulls }
+        Self { width, datums: Vec::new(), nulls: Vec::new(), rows: 0, no_nulls, places: Vec::new() }
     }
 
     /// Makes place for rows that have nulls or have none.
@@ -105,6 +116,11 @@ impl Chunk {
     /// The datums of all rows, one row after the other. There may be more than the rows have.
     pub(crate) fn datums_mut(&mut self) -> &mut [usize] {
         &mut self.datums
+    }
+
+    /// Where the rows are; nothing if that is not asked.
+    pub(crate) fn places(&self) -> &[RowPlace] {
+        &self.places
     }
 
     /// Whether they are NULL, and how far it is from one row to the next.
@@ -133,12 +149,18 @@ impl Rows {
             found.push(Column::new(column.name.clone(), place, column.conversion));
         }
         let chunk = Chunk::new(width, found.iter().map(|column| column.place));
-        Ok(Self { columns: found, encoding, row_count: 0, next: 0, chunk })
+        Ok(Self { columns: found, encoding, places: Vec::new(), row_count: 0, next: 0, chunk })
     }
 
     /// Starts on a batch with these columns, in order.
     pub(crate) fn set_batch(&mut self, batch: &RecordBatch) {
+        self.set_located(batch, Vec::new());
+    }
+
+    /// Starts on a batch with these columns, in order, whose rows are in these places.
+    pub(crate) fn set_located(&mut self, batch: &RecordBatch, places: Vec<RowPlace>) {
         self.set_columns(batch.columns(), batch.num_rows());
+        self.places = places;
     }
 
     /// Starts on so many rows with these columns, in order.
@@ -171,6 +193,8 @@ impl Rows {
         for column in &mut self.columns {
             column.fill(&range, &mut self.chunk, self.encoding)?;
         }
+        self.chunk.places.clear();
+        self.chunk.places.extend_from_slice(self.places.get(range.clone()).unwrap_or_default());
         self.next = range.end;
         Ok(true)
     }

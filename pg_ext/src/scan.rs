@@ -10,9 +10,10 @@ use soa_core::store::{At, Form, Snapshot, SnapshotId};
 use crate::error::{PgError, Result};
 use crate::ffi::{self, SharedScan};
 use crate::plan::Private;
-use crate::rows::{Chunk, Encoding, Rows};
+use crate::rows::{Chunk, Encoding, RowPlace, Rows};
 use crate::snapshots::{self, Pin, Scope};
 use crate::table::{BoundColumn, Table};
+use crate::transactions;
 use crate::types::PgValue;
 
 /// Which units a scan reads.
@@ -89,8 +90,13 @@ impl Explained {
 
 impl Scan {
     /// Begins a scan of what the statement sees.
-    pub(crate) fn begin(table: Table, private: Private, scope: Scope, shape: Shape) -> Result<Self> {
+    ///
+    /// `changes` says whether the statement changes rows, maybe these.
+    pub(crate) fn begin(table: Table, private: Private, scope: Scope, shape: Shape, changes: bool) -> Result<Self> {
         let store = table.open()?;
+        if changes && private.row_places {
+            store.publish_log()?;
+        }
         let pin = match table.version()? {
             Some(version) => Pin::new(store.snapshot_at(At::Version(version))?),
             None => snapshots::pin(&store, scope)?,
@@ -115,9 +121,15 @@ impl Scan {
         self.pin.id()
     }
 
-    /// From now on units are claimed together with other processes.
-    pub(crate) fn share(&mut self, shared: SharedScan) {
-        self.claims = Claims::Shared(shared, 0);
+    /// From now on units are claimed together with other processes; unless they cannot see what is read here: false then.
+    pub(crate) fn share(&mut self, shared: SharedScan) -> bool {
+        let is_seen_by_all = !transactions::have_changed(self.pin.path());
+        if is_seen_by_all {
+            self.claims = Claims::Shared(shared, 0);
+        } else {
+            shared.claim_all();
+        }
+        is_seen_by_all
     }
 
     /// Leaves the other processes, whose shared memory goes.
@@ -158,29 +170,35 @@ impl Scan {
     /// Goes to the next rows; `None` after the last.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<&mut Chunk>> {
         while !self.rows.fill()? {
-            let Some(batch) = self.next_batch()? else {
+            let Some((batch, places)) = self.next_batch()? else {
                 self.rows.clear();
                 return Ok(None);
             };
-            self.rows.set_batch(&batch);
+            self.rows.set_located(&batch, places);
         }
         Ok(Some(self.rows.chunk_mut()))
     }
 
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+    fn next_batch(&mut self) -> Result<Option<(RecordBatch, Vec<RowPlace>)>> {
         let plan = self.plan.as_ref().ok_or_else(|| PgError::internal("a scan has not been planned"))?;
         // Many units may have no row that is wanted.
         loop {
             ffi::check_for_interrupts();
             let Some(unit) = self.claims.next(plan) else { return Ok(None) };
             let row_count = plan.units()[unit].row_count();
-            let batch = plan.read_filtered(unit)?;
+            let (batch, places) = match self.private.row_places {
+                false => (plan.read_filtered(unit)?, Vec::new()),
+                true => {
+                    let (batch, located) = plan.read_located(unit)?;
+                    (batch, transactions::places(&located)?)
+                }
+            };
             self.rows_read += row_count as u64;
             if let Claims::Shared(shared, _) = &self.claims {
                 shared.count_rows(row_count as u64);
             }
             if batch.num_rows() > 0 {
-                return Ok(Some(batch));
+                return Ok(Some((batch, places)));
             }
         }
     }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use soa_core::store::{Snapshot, Store};
 
 use crate::error::Result;
+use crate::transactions;
 
 /// What decides which snapshot of a store a scan sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,15 +61,27 @@ thread_local! {
     static PINS: RefCell<Pins> = RefCell::default();
 }
 
-/// The snapshot of a store that a scan sees: the one that its statement or transaction has seen already, or the newest.
+/// The snapshot of a store that a scan sees: the one that its statement or transaction has seen already, or the newest; with
+/// what this transaction has changed itself.
 pub(crate) fn pin(store: &Store, scope: Scope) -> Result<Pin> {
     PINS.with_borrow_mut(|pins| {
-        if let Some(pin) = pins.find(store.path(), scope) {
-            return Ok(pin);
+        let known = pins.find(store.path(), scope);
+        match scope {
+            Scope::Statement(_) => {
+                if let Some(pin) = known {
+                    return Ok(pin);
+                }
+                let pin = Rc::new(transactions::seen(store.path(), store.snapshot()?)?);
+                pins.keep(store.path(), scope, &pin);
+                Ok(pin)
+            }
+            // What is kept is what others have committed: what is changed here changes from statement to statement.
+            Scope::Transaction => {
+                let pin = known.map_or_else(|| store.snapshot().map(Rc::new), Ok)?;
+                pins.keep(store.path(), scope, &pin);
+                Ok(Rc::new(transactions::seen(store.path(), Arc::clone(&pin))?))
+            }
         }
-        let pin = Rc::new(store.snapshot()?);
-        pins.keep(store.path(), scope, &pin);
-        Ok(pin)
     })
 }
 

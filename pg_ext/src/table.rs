@@ -92,17 +92,18 @@ impl Table {
         wanted.map(|attribute| self.bind_column(attribute, schema)).collect()
     }
 
+    /// That the store has no such column.
+    pub(crate) fn no_column(&self, name: &str, schema: &Schema) -> PgError {
+        let known: Vec<&str> = schema.fields().iter().map(soa_core::schema::Field::name).collect();
+        let message = format!("the store of foreign table \"{}\" has no column \"{name}\"", self.name);
+        PgError::new(PgSqlErrorCode::ERRCODE_FDW_COLUMN_NAME_NOT_FOUND, message)
+            .with_detail(format!("Its columns are: {}", known.join(", ")))
+            .with_hint("Name the store's column by the option \"column_name\" of the column, or drop the column.")
+    }
+
     fn bind_column(&self, attribute: &Attribute, schema: &Schema) -> Result<BoundColumn> {
         let name = attribute.store_name();
-        let Some(store_column) = schema.index_of(name) else {
-            let known: Vec<&str> = schema.fields().iter().map(soa_core::schema::Field::name).collect();
-            let message = format!("the store of foreign table \"{}\" has no column \"{name}\"", self.name);
-            return Err(PgError::new(PgSqlErrorCode::ERRCODE_FDW_COLUMN_NAME_NOT_FOUND, message)
-                .with_detail(format!("Its columns are: {}", known.join(", ")))
-                .with_hint(
-                    "Name the store's column by the option \"column_name\" of the column, or drop the column.",
-                ));
-        };
+        let Some(store_column) = schema.index_of(name) else { return Err(self.no_column(name, schema)) };
         Ok(BoundColumn {
             number: attribute.number,
             store_column,

@@ -321,6 +321,11 @@ pub(crate) enum PgValue {
     TimestampTz(i64),
     /// Microseconds since midnight.
     Time(i64),
+    Interval {
+        months: i32,
+        days: i32,
+        micros: i64,
+    },
     Uuid([u8; 16]),
     /// The elements of an array.
     Array(Vec<PgValue>),

@@ -6,7 +6,7 @@ use pgrx::{PgRelation, PgSqlErrorCode, PgTupleDesc, pg_sys};
 
 use super::{list, text_of};
 use crate::error::{PgError, Result};
-use crate::options::{self, Context, OptionPair, ROOT};
+use crate::options::{self, Context, OptionPair, ROOT, UPDATABLE};
 use crate::table::{Attribute, Table};
 use crate::types::{Declared, Modifier, PgType};
 
@@ -154,23 +154,32 @@ pub(super) fn validate(options: pg_sys::Datum, catalog: pg_sys::Oid) -> Result<(
     // SAFETY: that list is one of options.
     let given = unsafe { option_pairs(list) };
     if given.iter().any(|pair| pair.name == ROOT) {
-        check_may_set_root()?;
+        check_may_set(ROOT, pg_sys::ROLE_PG_READ_SERVER_FILES)?;
+    }
+    // Who may use the server may write below its root as the server's own user.
+    if context == Context::Server && options::asks_for_updates(&given) {
+        check_may_set(UPDATABLE, pg_sys::ROLE_PG_WRITE_SERVER_FILES)?;
     }
     options::validate(context, &given)
 }
 
-/// A root lets everybody who may use the server read below it as the server's own user. So it is for those who may read
-/// the server's files anyway.
-fn check_may_set_root() -> Result<()> {
+/// A root lets everybody who may use the server read below it as the server's own user, and `updatable` write. So they are for
+/// those who may read or write the server's files anyway: who have the privileges of this role.
+fn check_may_set(option: &str, role: u32) -> Result<()> {
     // SAFETY: it reads a variable.
     let user = unsafe { pg_sys::GetUserId() };
+    let role = pg_sys::Oid::from(role);
     // SAFETY: it looks the roles up.
-    let is_member = unsafe { pg_sys::has_privs_of_role(user, pg_sys::Oid::from(pg_sys::ROLE_PG_READ_SERVER_FILES)) };
+    let is_member = unsafe { pg_sys::has_privs_of_role(user, role) };
     // SAFETY: it looks the role up.
     if is_member || unsafe { pg_sys::superuser() } {
         return Ok(());
     }
-    let message = "permission denied to set the \"root\" option of a server";
+    // SAFETY: as above.
+    let name = unsafe { pg_sys::GetUserNameFromId(role, false) };
+    // SAFETY: the result is a string.
+    let name = unsafe { text_of(name) };
+    let message = format!("permission denied to set the \"{option}\" option of a server");
     Err(PgError::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message)
-        .with_detail("Only roles with the privileges of the \"pg_read_server_files\" role may set this option."))
+        .with_detail(format!("Only roles with the privileges of the \"{name}\" role may set this option.")))
 }

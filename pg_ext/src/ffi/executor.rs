@@ -175,7 +175,7 @@ fn is_in_worker() -> bool {
 
 /// Begins a scan.
 #[pgrx::pg_guard]
-pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::ForeignScanState, _flags: c_int) {
+pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::ForeignScanState, flags: c_int) {
     run(Step::Begin, || {
         // SAFETY: the executor passes the node that it begins, and nobody else has it now.
         let node = unsafe { &mut *node };
@@ -216,7 +216,7 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
             // SAFETY: the state was just made.
             let state = unsafe { &mut *state };
             let (table, private) = state.take_parts()?;
-            state.set_scan(Scan::begin(table, private, scope_of(query), shape)?);
+            state.set_scan(Scan::begin(table, private, scope_of(query), shape, changes_rows(query, flags))?);
         }
         Ok(())
     });
@@ -242,8 +242,16 @@ pub(super) unsafe fn shape_of(node: &pg_sys::ForeignScanState) -> Shape {
     Shape { width, encoding: encoding() }
 }
 
+/// Whether a query that is executed changes rows.
+fn changes_rows(query: &pg_sys::EState, flags: c_int) -> bool {
+    // SAFETY: a query's state has its plan.
+    let planned = unsafe { &*query.es_plannedstmt };
+    let is_change = planned.commandType != pg_sys::CmdType::CMD_SELECT || planned.hasModifyingCTE;
+    is_change && flags.cast_unsigned() & pg_sys::EXEC_FLAG_EXPLAIN_ONLY == 0
+}
+
 /// Whose snapshot a scan sees: the statement's, or the transaction's where that keeps one.
-fn scope_of(query: &pg_sys::EState) -> Scope {
+pub(super) fn scope_of(query: &pg_sys::EState) -> Scope {
     // SAFETY: reading a variable of the backend's only thread.
     let isolation = unsafe { pg_sys::XactIsoLevel };
     if isolation >= pg_sys::XACT_REPEATABLE_READ as c_int {

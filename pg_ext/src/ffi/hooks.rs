@@ -8,9 +8,11 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::OnceLock;
 
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
-use crate::snapshots;
+use super::run;
+use crate::error::{PgError, Result, Step};
+use crate::{snapshots, transactions};
 
 /// What the hook was before: another extension's, or nothing.
 static FORMER_START: OnceLock<pg_sys::ExecutorStart_hook_type> = OnceLock::new();
@@ -36,6 +38,8 @@ pub(super) unsafe fn install() {
     unsafe { pg_sys::ExecutorStart_hook = Some(executor_start) };
     // SAFETY: as above.
     unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), ptr::null_mut()) };
+    // SAFETY: as above.
+    unsafe { pg_sys::RegisterSubXactCallback(Some(subtransaction_event), ptr::null_mut()) };
     // SAFETY: as above.
     unsafe { pg_sys::RegisterResourceReleaseCallback(Some(owner_releases), ptr::null_mut()) };
     // The library may be loaded by a function that a query calls, which has started before.
@@ -121,8 +125,45 @@ unsafe extern "C-unwind" fn owner_releases(
 /// Something happens to a transaction.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+    use pg_sys::XactEvent::{
+        XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE, XACT_EVENT_PREPARE,
+    };
+    if event == XACT_EVENT_PRE_COMMIT {
+        // An error here gives the transaction up.
+        run(Step::Commit, transactions::commit);
+    }
+    if event == XACT_EVENT_PRE_PREPARE {
+        run(Step::Commit, refuse_to_prepare);
+    }
+    if [XACT_EVENT_ABORT, XACT_EVENT_COMMIT].contains(&event) {
+        transactions::end();
+    }
     if [XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE].contains(&event) {
         snapshots::transaction_ends();
+    }
+}
+
+fn refuse_to_prepare() -> Result<()> {
+    if !transactions::have_changed_any() {
+        return Ok(());
+    }
+    let message = "a transaction that has changed a store cannot be prepared";
+    Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message))
+}
+
+/// Something happens to a subtransaction.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn subtransaction_event(
+    event: pg_sys::SubXactEvent::Type,
+    _own: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    // SAFETY: it reads a variable.
+    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => transactions::subtransaction_fails(level),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => transactions::subtransaction_ends(level),
+        _ => {}
     }
 }

@@ -21,6 +21,7 @@ mod grouping;
 mod hooks;
 mod import;
 mod list;
+mod modify;
 mod ordering;
 mod parallel;
 mod planner;
@@ -113,6 +114,17 @@ unsafe extern "C-unwind" fn soa_fdw_handler(_call: pg_sys::FunctionCallInfo) -> 
         InitializeWorkerForeignScan: Some(parallel::initialize_worker_foreign_scan),
         ShutdownForeignScan: Some(parallel::shutdown_foreign_scan),
         AnalyzeForeignTable: Some(analyze::analyze_foreign_table),
+        IsForeignRelUpdatable: Some(modify::is_foreign_rel_updatable),
+        AddForeignUpdateTargets: Some(modify::add_foreign_update_targets),
+        PlanForeignModify: Some(modify::plan_foreign_modify),
+        BeginForeignModify: Some(modify::begin_foreign_modify),
+        ExecForeignInsert: Some(modify::exec_foreign_insert),
+        ExecForeignUpdate: Some(modify::exec_foreign_update),
+        ExecForeignDelete: Some(modify::exec_foreign_delete),
+        EndForeignModify: Some(modify::end_foreign_modify),
+        BeginForeignInsert: Some(modify::begin_foreign_insert),
+        EndForeignInsert: Some(modify::end_foreign_modify),
+        ExecForeignTruncate: Some(modify::exec_foreign_truncate),
         ImportForeignSchema: Some(import::import_foreign_schema),
         ..Default::default()
     };

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use soa_core::store::SnapshotId;
 
 use super::executor::{self, State};
@@ -14,6 +14,9 @@ use crate::scan::Scan;
 
 /// In the place of a frame's number: the leader sees nothing of the write-ahead log.
 const NO_FRAME: u64 = u64::MAX;
+
+/// No store has so many units, and no scan so many processes that this overflows.
+const ALL_CLAIMED: u64 = u64::MAX / 2;
 
 /// What the processes of a scan share. There are no pointers in it: each process has it at another address.
 #[derive(Debug)]
@@ -59,6 +62,11 @@ impl SharedScan {
     /// The next position of a unit that nobody else has claimed; it may be past the last.
     pub(crate) fn claim(&self) -> u64 {
         self.shared().next_position.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Leaves nothing to the others.
+    pub(crate) fn claim_all(&self) {
+        self.shared().next_position.store(ALL_CLAIMED, Ordering::Relaxed);
     }
 
     /// Counts rows as read.
@@ -111,7 +119,13 @@ pub(super) unsafe extern "C-unwind" fn initialize_dsm_foreign_scan(
         // SAFETY: the place has the size that was asked for, and Postgres aligns it for every type.
         unsafe { place.cast::<Shared>().write(shared) };
         // SAFETY: it was just written, and stays until the scan is shut down.
-        scan.share(unsafe { SharedScan::at(place)? });
+        let is_shared = scan.share(unsafe { SharedScan::at(place)? });
+        // SAFETY: reading a setting of the backend's only thread.
+        if !is_shared && !unsafe { pg_sys::parallel_leader_participation } {
+            let message = "parallel workers do not see what this transaction has changed of a store";
+            return Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+                .with_hint("SET parallel_leader_participation = on, or SET plan_cache_mode = force_custom_plan."));
+        }
         Ok(())
     });
 }
@@ -126,7 +140,9 @@ pub(super) unsafe extern "C-unwind" fn reinitialize_dsm_foreign_scan(
     run(Step::ReinitializeDsm, || {
         // SAFETY: the leader has filled the place, and no worker runs now.
         let shared = unsafe { SharedScan::at(place)? };
-        shared.shared().next_position.store(0, Ordering::Relaxed);
+        if shared.shared().next_position.load(Ordering::Relaxed) < ALL_CLAIMED {
+            shared.shared().next_position.store(0, Ordering::Relaxed);
+        }
         // A parameter may have changed.
         shared.shared().fingerprint.store(0, Ordering::Relaxed);
         Ok(())

@@ -40,6 +40,8 @@ pub(super) struct PlannedTable {
     expressions: *mut pg_sys::List,
     rows_read: f64,
     units_read: u64,
+    /// Whether this transaction has changed the store, which workers do not see.
+    is_changed: bool,
     /// The conditions' operands.
     pub(super) reader: Reader,
     /// All conditions, if the store can test them as Postgres would.
@@ -96,7 +98,13 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
             expressions: list::of(estimate.used_operands.iter().map(|index| reader.expression(*index))),
             rows_read: estimate.rows_read as f64,
             units_read: estimate.units_read,
-            exact: if is_gated { None } else { upper::exact_filter(&table, &usage.conditions, &reader)? },
+            is_changed: estimate.is_changed,
+            // What is computed knows no places.
+            exact: if is_gated || usage.row_places {
+                None
+            } else {
+                upper::exact_filter(&table, &usage.conditions, &reader)?
+            },
             reader,
             table,
         };
@@ -133,17 +141,17 @@ unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Reader, bool
         }
     }
     // SAFETY: the set was made above.
-    let columns = unsafe { columns_in(attributes, table) };
+    let (columns, row_places) = unsafe { columns_in(attributes, table) };
     let (operands, values) = (reader.operands(), reader.constants());
-    (Usage { columns, conditions, operands, values }, reader, is_gated)
+    (Usage { columns, row_places, conditions, operands, values }, reader, is_gated)
 }
 
-/// The columns of a set of attributes; all of them if the whole row is among them.
+/// The columns of a set of attributes, all of them if the whole row is among them; and whether the `ctid` is.
 ///
 /// # Safety
 ///
 /// The set is live.
-unsafe fn columns_in(attributes: *const pg_sys::Bitmapset, table: &Table) -> Vec<i16> {
+unsafe fn columns_in(attributes: *const pg_sys::Bitmapset, table: &Table) -> (Vec<i16>, bool) {
     let mut numbers = Vec::new();
     let mut member = -1;
     loop {
@@ -155,11 +163,11 @@ unsafe fn columns_in(attributes: *const pg_sys::Bitmapset, table: &Table) -> Vec
         numbers.push(member + FIRST_ATTRIBUTE);
     }
     let all = table.attributes.iter().map(|attribute| attribute.number);
-    if numbers.contains(&0) {
-        all.collect()
-    } else {
-        all.filter(|number| numbers.contains(&(*number).into())).collect()
-    }
+    let columns = match numbers.contains(&0) {
+        true => all.collect(),
+        false => all.filter(|number| numbers.contains(&(*number).into())).collect(),
+    };
+    (columns, numbers.contains(&pg_sys::SelfItemPointerAttributeNumber))
 }
 
 impl Planned {
@@ -271,7 +279,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_paths(
         unsafe { (*path).path.parallel_safe = false };
         // SAFETY: the path is of this relation.
         unsafe { pg_sys::add_path(rel, path.cast()) };
-        if relation.consider_parallel && relation.lateral_relids.is_null() {
+        if relation.consider_parallel && relation.lateral_relids.is_null() && !planned.is_changed {
             // SAFETY: the planner's pointers are live.
             unsafe { add_parallel_path(root, rel, planned, startup, cost.run) };
         }

@@ -6,6 +6,7 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static PUSHDOWN: GucSetting<bool> = GucSetting::<bool>::new(true);
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static SEVERAL_STORES: GucSetting<bool> = GucSetting::<bool>::new(false);
 static WORK_MEM: GucSetting<i32> = GucSetting::<i32>::new(WORK_MEM_KB);
 
 /// The default of `soa_fdw.work_mem`.
@@ -23,6 +24,14 @@ pub(super) fn define() {
         &PUSHDOWN,
         GucContext::Userset,
         GucFlags::EXPLAIN,
+    );
+    GucRegistry::define_bool_guc(
+        c"soa_fdw.several_stores",
+        c"Let a transaction change more than one store.",
+        c"Each store commits by itself: if a later one fails, the earlier ones stay as they are then.",
+        &SEVERAL_STORES,
+        GucContext::Userset,
+        GucFlags::default(),
     );
     GucRegistry::define_int_guc(
         c"soa_fdw.threads",
@@ -44,6 +53,11 @@ pub(super) fn define() {
         GucContext::Userset,
         GucFlags::UNIT_KB | GucFlags::EXPLAIN,
     );
+}
+
+/// Whether a transaction may change more than one store.
+pub(super) fn several_stores() -> bool {
+    SEVERAL_STORES.get()
 }
 
 /// Whether anything is computed before Postgres sees rows.

@@ -4,12 +4,58 @@
 //! of them are NULL, and is made to take those of a chunk for its own. The slots of scans are of a fixed description
 //! (`TTS_FLAG_FIXED`), whose arrays Postgres made together with the slot and never frees alone.
 
-use std::ptr;
+use std::ffi::c_int;
+use std::{ptr, slice};
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
-use crate::rows::Chunk;
+use crate::rows::{Chunk, RowPlace};
+
+/// A row's place as a `ctid`: its number as that of a block, its part as what follows, where 0 is none.
+pub(super) fn ctid(place: RowPlace) -> pg_sys::ItemPointerData {
+    let block = pg_sys::BlockIdData { bi_hi: (place.number >> 16) as u16, bi_lo: place.number as u16 };
+    pg_sys::ItemPointerData { ip_blkid: block, ip_posid: place.part + 1 }
+}
+
+/// And back.
+pub(super) fn place(ctid: pg_sys::ItemPointerData) -> RowPlace {
+    let number = u32::from(ctid.ip_blkid.bi_hi) << 16 | u32::from(ctid.ip_blkid.bi_lo);
+    RowPlace { part: ctid.ip_posid.wrapping_sub(1), number }
+}
+
+/// The values of the first columns of a slot's row, and whether they are NULL.
+///
+/// # Safety
+///
+/// The slot has a row of so many columns, which stays there as long as the result is used.
+pub(super) unsafe fn values<'a>(slot: *mut pg_sys::TupleTableSlot, width: usize) -> (&'a [pg_sys::Datum], &'a [bool]) {
+    // SAFETY: as the caller promises.
+    let header = unsafe { &*slot };
+    if usize::try_from(header.tts_nvalid).unwrap_or_default() < width {
+        // SAFETY: as above.
+        unsafe { pg_sys::slot_getsomeattrs_int(slot, width as c_int) };
+    }
+    if width == 0 {
+        return (&[], &[]);
+    }
+    // SAFETY: so many values are there now.
+    let values = unsafe { slice::from_raw_parts(header.tts_values, width) };
+    // SAFETY: as above.
+    (values, unsafe { slice::from_raw_parts(header.tts_isnull, width) })
+}
+
+/// The value of a column of a slot's row, by its number from 1; `None` if it is NULL, or the number is 0.
+///
+/// # Safety
+///
+/// The slot has a row with this column.
+pub(super) unsafe fn attribute(slot: *mut pg_sys::TupleTableSlot, number: pg_sys::AttrNumber) -> Option<pg_sys::Datum> {
+    let width = usize::try_from(number).ok().filter(|number| *number > 0)?;
+    // SAFETY: as the caller promises.
+    let (values, nulls) = unsafe { values(slot, width) };
+    (!nulls[width - 1]).then(|| values[width - 1])
+}
 
 /// Empties a slot.
 ///
@@ -47,6 +93,8 @@ pub(super) struct Cursor {
     /// The columns of a row, and how far it is from one row's `nulls` to the next's.
     width: usize,
     nulls_stride: usize,
+    /// Where the next row is; null if nobody asks.
+    places: *const RowPlace,
     /// The rows that are left.
     left: usize,
     /// The slot's own arrays.
@@ -56,13 +104,15 @@ pub(super) struct Cursor {
 impl Cursor {
     /// For slots of so many columns; no rows yet.
     pub(super) fn new(width: usize) -> Self {
-        Self { values: ptr::null_mut(), nulls: ptr::null_mut(), width, nulls_stride: 0, left: 0, own: None }
+        let (values, nulls, places) = (ptr::null_mut(), ptr::null_mut(), ptr::null());
+        Self { values, nulls, width, nulls_stride: 0, places, left: 0, own: None }
     }
 
     /// Goes to the rows of a chunk, which must stay as it is until the cursor goes to another or is emptied.
     pub(super) fn set_chunk(&mut self, chunk: &mut Chunk) {
         self.left = chunk.rows();
         self.values = chunk.datums_mut().as_mut_ptr().cast();
+        self.places = if chunk.places().is_empty() { ptr::null() } else { chunk.places().as_ptr() };
         let (nulls, stride) = chunk.nulls_mut();
         (self.nulls, self.nulls_stride) = (nulls.as_mut_ptr(), stride);
     }
@@ -91,6 +141,11 @@ impl Cursor {
         header.tts_nvalid = self.width as pg_sys::AttrNumber;
         header.tts_flags &= !(pg_sys::TTS_FLAG_EMPTY as u16);
         self.left -= 1;
+        if !self.places.is_null() {
+            // SAFETY: there is one for each row that is left.
+            header.tts_tid = ctid(unsafe { *self.places });
+            self.places = self.places.wrapping_add(1);
+        }
         // Past the last row these lead nowhere, and are not followed.
         self.values = self.values.wrapping_add(self.width);
         self.nulls = self.nulls.wrapping_add(self.nulls_stride);

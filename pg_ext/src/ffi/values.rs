@@ -5,7 +5,7 @@ use std::slice;
 
 use pgrx::pg_sys;
 
-use super::{catalog, database_has_utf8};
+use super::{catalog, database_has_utf8, text_of};
 use crate::numeric;
 use crate::types::{PgType, PgValue};
 
@@ -34,7 +34,12 @@ pub(super) unsafe fn read(datum: pg_sys::Datum, is_null: bool, type_oid: pg_sys:
         PgType::Timestamp => PgValue::Timestamp(raw as i64),
         PgType::TimestampTz => PgValue::TimestampTz(raw as i64),
         PgType::Time => PgValue::Time(raw as i64),
-        PgType::Interval | PgType::Jsonb => PgValue::Other,
+        PgType::Interval => {
+            // SAFETY: an interval is the address of one.
+            let interval = unsafe { datum.cast_mut_ptr::<pg_sys::Interval>().read() };
+            PgValue::Interval { months: interval.month, days: interval.day, micros: interval.time }
+        }
+        PgType::Jsonb => PgValue::Other,
         // SAFETY: a UUID is the address of its 16 bytes.
         PgType::Uuid => PgValue::Uuid(unsafe { datum.cast_mut_ptr::<[u8; 16]>().read() }),
         PgType::Numeric => {
@@ -45,16 +50,59 @@ pub(super) unsafe fn read(datum: pg_sys::Datum, is_null: bool, type_oid: pg_sys:
                 None => PgValue::NumericBeyond { above: numeric::is_above_all(&bytes) },
             }
         }
-        // Text of another encoding is not what the store compares with.
-        PgType::Text if !database_has_utf8() => PgValue::Other,
         PgType::Text => {
             // SAFETY: a text is a variable-length value.
             let bytes = unsafe { content(datum) };
-            String::from_utf8(bytes).map_or(PgValue::Other, PgValue::Text)
+            // Of another encoding it is not what the store compares with.
+            if database_has_utf8() { of_utf8(bytes) } else { PgValue::Other }
         }
         // SAFETY: as before.
         PgType::Bytea => PgValue::Bytea(unsafe { content(datum) }),
     }
+}
+
+/// Reads a value that is to be stored: texts as UTF-8, whatever the database's encoding is.
+///
+/// # Safety
+///
+/// As [`read`].
+pub(super) unsafe fn read_stored(datum: pg_sys::Datum, is_null: bool, type_oid: pg_sys::Oid) -> PgValue {
+    match catalog::pg_type(type_oid) {
+        Some(PgType::Text) if !is_null && !database_has_utf8() => {}
+        // SAFETY: as the caller promises.
+        None if !is_null && !unsafe { is_list(datum, type_oid) } => return PgValue::Other,
+        // SAFETY: as the caller promises.
+        _ => return unsafe { read(datum, is_null, type_oid) },
+    }
+    // SAFETY: a text is a variable-length value.
+    let mut bytes = unsafe { content(datum) };
+    bytes.push(0);
+    // SAFETY: there is a NUL at its end, and none before, as Postgres has none in texts.
+    PgValue::Text(unsafe { text_of(bytes.as_ptr().cast()) })
+}
+
+/// Whether an array is one that a list can be: of one dimension or none, its elements numbered from 1.
+///
+/// # Safety
+///
+/// The datum is a value of that type.
+unsafe fn is_list(datum: pg_sys::Datum, type_oid: pg_sys::Oid) -> bool {
+    // SAFETY: it looks the type up.
+    if unsafe { pg_sys::get_element_type(type_oid) } == pg_sys::InvalidOid {
+        return false;
+    }
+    // SAFETY: an array is a variable-length value.
+    let array = unsafe { pg_sys::pg_detoast_datum(datum.cast_mut_ptr()) }.cast::<pg_sys::ArrayType>();
+    // SAFETY: it is an array's now.
+    let dimensions = unsafe { (*array).ndim };
+    // After the header there are the dimensions' lengths, then their first numbers.
+    let numbers = array.wrapping_add(1).cast::<i32>();
+    // SAFETY: there is one of each.
+    dimensions == 0 || (dimensions == 1 && unsafe { numbers.wrapping_add(1).read() } == 1)
+}
+
+fn of_utf8(bytes: Vec<u8>) -> PgValue {
+    String::from_utf8(bytes).map_or(PgValue::Other, PgValue::Text)
 }
 
 /// # Safety

@@ -152,6 +152,18 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Publishes what an earlier owner has left in the write-ahead log, so that its rows can be deleted by a transaction: before
+    /// the snapshot is taken in which they are looked for.
+    ///
+    /// # Errors
+    ///
+    /// When the log has an owner, who alone may change its rows, or what is left cannot be published.
+    pub fn publish_log(&self) -> Result<()> {
+        self.guard_rows().map(drop)
+    }
+}
+
 impl Transaction {
     /// The store.
     pub fn store(&self) -> &Store {
@@ -212,16 +224,6 @@ impl Transaction {
         Ok(Arc::new(base.with_rows(segments, overlay)))
     }
 
-    /// Publishes what an earlier owner left in the write-ahead log, so that its rows can be deleted. To be called before the
-    /// snapshot is taken in which they are looked for.
-    ///
-    /// # Errors
-    ///
-    /// When the log has an owner: it alone may change its rows.
-    pub fn publish_log(&self) -> Result<()> {
-        self.store.guard_rows().map(drop)
-    }
-
     /// For the rows that a statement adds.
     ///
     /// # Errors
@@ -271,7 +273,7 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// When the table only grows, the row is in the write-ahead log (see [`publish_log`](Self::publish_log)), or it has got
+    /// When the table only grows, the row is in the write-ahead log (see [`Store::publish_log`]), or it has got
     /// another place since ([`make_room`](Self::make_room)).
     ///
     /// # Panics
@@ -304,7 +306,7 @@ impl Transaction {
     ///
     /// As [`delete`](Self::delete) and [`snapshot`](Self::snapshot).
     pub fn truncate(&mut self) -> Result<()> {
-        self.publish_log()?;
+        self.store.publish_log()?;
         let seen = self.snapshot()?;
         check_deletable(&seen)?;
         for segment in seen.segments() {

@@ -1,0 +1,400 @@
+//! Changing rows: `INSERT`, `COPY`, `UPDATE`, `DELETE` and `TRUNCATE`.
+//!
+//! What a statement adds is collected, and part of its transaction when it ends; what it deletes is so at once, by the places
+//! in which its scan has found the rows (their `ctid`). Nothing is committed here ([`crate::transactions`]).
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+
+use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
+use soa_core::store::{Additions, Store};
+
+use super::{catalog, executor, list, run, settings, slot, values};
+use crate::error::{PgError, Result, Step};
+use crate::options;
+use crate::rows::RowPlace;
+use crate::snapshots::{self, Pin};
+use crate::table::Table;
+use crate::transactions::{self, Statement};
+use crate::types::PgValue;
+use crate::writing::RowWriter;
+
+/// The names of what is asked of rows that are to be changed.
+const PLACE: &std::ffi::CStr = c"ctid";
+const WHOLE_ROW: &std::ffi::CStr = c"wholerow";
+
+/// A statement that changes a foreign table, in the `ri_FdwState` of its relation.
+struct Modification {
+    store: Store,
+    /// Drops the last of it once the rows' places need not stay.
+    _statement: Statement,
+    /// What the rows that are deleted were found in.
+    seen: Option<Pin>,
+    writer: RowWriter,
+    /// The columns of a row that are written, by their places, and their types.
+    columns: Vec<(usize, pg_sys::Oid)>,
+    additions: Option<Additions>,
+    /// The columns of the plan's rows that have the place of a row and the row itself; 0 for none.
+    place: pg_sys::AttrNumber,
+    whole_row: pg_sys::AttrNumber,
+    /// The row that was deleted last, for `RETURNING`.
+    deleted: Box<pg_sys::HeapTupleData>,
+}
+
+impl Modification {
+    fn new(relation: pg_sys::Relation, query: &pg_sys::EState) -> Result<Self> {
+        // SAFETY: the relation is open.
+        let table = catalog::table(unsafe { (*relation).rd_id })?;
+        check_updatable(&table)?;
+        let store = table.open()?;
+        let statement = transactions::begin(&store, settings::several_stores())?;
+        let additions = transactions::additions(store.path())?;
+        let writer = RowWriter::new(&table, additions.schema())?;
+        // SAFETY: as above.
+        let description = unsafe { (*relation).rd_att };
+        // SAFETY: an open relation has one, which stays as long as it is open.
+        let description = unsafe { pgrx::PgTupleDesc::from_pg_unchecked(description) };
+        let type_of = |place: usize| description.get(place).map_or(pg_sys::InvalidOid, |column| column.atttypid);
+        let columns = writer.places().into_iter().map(|place| (place, type_of(place))).collect();
+        let seen = Some(snapshots::pin(&store, executor::scope_of(query))?);
+        Ok(Self {
+            store,
+            _statement: statement,
+            seen,
+            writer,
+            columns,
+            additions: Some(additions),
+            place: 0,
+            whole_row: 0,
+            deleted: Box::default(),
+        })
+    }
+
+    /// # Safety
+    ///
+    /// The slot has a row of the relation.
+    unsafe fn insert(&mut self, slot: *mut pg_sys::TupleTableSlot) -> Result<()> {
+        let width = self.columns.iter().map(|(place, _)| place + 1).max().unwrap_or(0);
+        // SAFETY: as the caller promises.
+        let (datums, nulls) = unsafe { slot::values(slot, width) };
+        let values = self.columns.iter().map(|(place, type_oid)| match (datums.get(*place), nulls.get(*place)) {
+            // SAFETY: the value is of the column's type.
+            (Some(datum), Some(is_null)) => unsafe { values::read_stored(*datum, *is_null, *type_oid) },
+            _ => PgValue::Null,
+        });
+        self.writer.push(values)?;
+        if self.writer.is_full() {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// Hands the rows on.
+    fn write(&mut self) -> Result<()> {
+        let additions = self.additions.as_mut().ok_or_else(|| PgError::internal("a statement has ended"))?;
+        if let Some(batch) = self.writer.take()? {
+            super::check_for_interrupts();
+            additions.write(&batch)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a row; false if the same statement, or one that it called, has done so.
+    ///
+    /// # Safety
+    ///
+    /// The slot has a row of the plan.
+    unsafe fn delete(&mut self, row: *mut pg_sys::TupleTableSlot) -> Result<bool> {
+        // SAFETY: as the caller promises.
+        let place = unsafe { slot::attribute(row, self.place) };
+        let place = place.ok_or_else(|| PgError::internal("a row that is to be changed has no place"))?;
+        // SAFETY: the column has the address of one.
+        let place: RowPlace = slot::place(unsafe { place.cast_mut_ptr::<pg_sys::ItemPointerData>().read_unaligned() });
+        let seen = self.seen.as_ref().ok_or_else(|| PgError::internal("a statement has ended"))?;
+        let part = transactions::part_of(place, seen)?;
+        // SAFETY: it reads a variable.
+        let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+        transactions::change(self.store.path(), level, |transaction| transaction.delete(seen, part, place.number))
+    }
+
+    /// Puts the row that was deleted into a slot.
+    ///
+    /// # Safety
+    ///
+    /// `row` has a row of the plan, and the slot one of the relation.
+    unsafe fn show_deleted(&mut self, row: *mut pg_sys::TupleTableSlot, slot: *mut pg_sys::TupleTableSlot) {
+        // SAFETY: as the caller promises.
+        let Some(whole) = (unsafe { slot::attribute(row, self.whole_row) }) else { return };
+        // SAFETY: a row as a value is a variable-length value.
+        let header = unsafe { pg_sys::pg_detoast_datum(whole.cast_mut_ptr()) };
+        self.deleted.t_data = header.cast();
+        // SAFETY: its header says how long it is.
+        self.deleted.t_len = unsafe { pgrx::varsize_any(header) } as u32;
+        // SAFETY: as the caller promises; the tuple lives until the next one, and the row it leads to as long as the plan's.
+        unsafe { pg_sys::ExecForceStoreHeapTuple(&raw mut *self.deleted, slot, false) };
+    }
+
+    /// The statement is over: what it has added is part of its transaction.
+    fn finish(&mut self) -> Result<()> {
+        self.write()?;
+        let Some(additions) = self.additions.take() else { return Ok(()) };
+        self.seen = None;
+        if additions.row_count() == 0 {
+            return Ok(());
+        }
+        // SAFETY: it reads a variable.
+        let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+        transactions::change(self.store.path(), level, |transaction| transaction.add(additions)).map(drop)
+    }
+}
+
+fn check_updatable(table: &Table) -> Result<()> {
+    if options::is_updatable(&table.server_options, &table.options) {
+        return Ok(());
+    }
+    let message = format!("foreign table \"{}\" cannot be changed", table.name);
+    Err(PgError::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message).with_hint(NOT_UPDATABLE))
+}
+
+const NOT_UPDATABLE: &str = "A store can be changed through a server with the option updatable 'true', and a table without \
+                             updatable 'false' and without a \"version\".";
+
+/// Which commands may change a foreign table, as bits.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn is_foreign_rel_updatable(relation: pg_sys::Relation) -> c_int {
+    run(Step::Modify, || {
+        // SAFETY: Postgres passes an open relation.
+        let table = catalog::table(unsafe { (*relation).rd_id })?;
+        use pg_sys::CmdType::{CMD_DELETE, CMD_INSERT, CMD_UPDATE};
+        Ok(match options::is_updatable(&table.server_options, &table.options) {
+            true => 1 << CMD_INSERT | 1 << CMD_UPDATE | 1 << CMD_DELETE,
+            false => 0,
+        })
+    })
+}
+
+/// Asks a scan where the rows are that it finds.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn add_foreign_update_targets(
+    root: *mut pg_sys::PlannerInfo,
+    index: pg_sys::Index,
+    entry: *mut pg_sys::RangeTblEntry,
+    _relation: pg_sys::Relation,
+) {
+    run(Step::Modify, || {
+        let number = pg_sys::SelfItemPointerAttributeNumber as pg_sys::AttrNumber;
+        // SAFETY: it makes a node.
+        let place = unsafe { pg_sys::makeVar(index as c_int, number, pg_sys::TIDOID, -1, pg_sys::InvalidOid, 0) };
+        // SAFETY: the planner's pointers are live.
+        unsafe { pg_sys::add_row_identity_var(root, place, index, PLACE.as_ptr()) };
+        // SAFETY: as above.
+        let parse = unsafe { (*root).parse };
+        // SAFETY: as above.
+        if !unsafe { (*parse).returningList }.is_null() {
+            // SAFETY: as above.
+            let whole = unsafe { pg_sys::makeWholeRowVar(entry, index as c_int, 0, false) };
+            // SAFETY: as above.
+            unsafe { pg_sys::add_row_identity_var(root, whole, index, WHOLE_ROW.as_ptr()) };
+        }
+        Ok(())
+    });
+}
+
+/// Looks at what is planned. There is nothing to say to execution.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn plan_foreign_modify(
+    _root: *mut pg_sys::PlannerInfo,
+    plan: *mut pg_sys::ModifyTable,
+    _relation: pg_sys::Index,
+    _subplan: c_int,
+) -> *mut pg_sys::List {
+    run(Step::Modify, || {
+        // SAFETY: the planner passes the plan.
+        match unsafe { (*plan).onConflictAction } {
+            pg_sys::OnConflictAction::ONCONFLICT_NONE => Ok(ptr::null_mut()),
+            _ => {
+                let message = "INSERT ... ON CONFLICT is not supported for stores";
+                Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+                    .with_hint("Delete the rows with these keys first, in the same transaction."))
+            }
+        }
+    })
+}
+
+/// Begins a statement's changes.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn begin_foreign_modify(
+    node: *mut pg_sys::ModifyTableState,
+    relation: *mut pg_sys::ResultRelInfo,
+    _private: *mut pg_sys::List,
+    _subplan: c_int,
+    flags: c_int,
+) {
+    run(Step::Modify, || {
+        if flags.cast_unsigned() & pg_sys::EXEC_FLAG_EXPLAIN_ONLY != 0 {
+            return Ok(());
+        }
+        // SAFETY: the executor passes the node that it begins.
+        let node = unsafe { &*node };
+        // SAFETY: and the relation that is changed, which nobody else has now.
+        let relation = unsafe { &mut *relation };
+        // SAFETY: the node has the query's state.
+        let query = unsafe { &*node.ps.state };
+        let mut modification = Modification::new(relation.ri_RelationDesc, query)?;
+        if node.operation != pg_sys::CmdType::CMD_INSERT {
+            // SAFETY: the node has a plan below it.
+            let below = unsafe { (*node.ps.lefttree).plan };
+            // SAFETY: as above.
+            let target = unsafe { (*below).targetlist };
+            // SAFETY: the list is the plan's.
+            modification.place = unsafe { pg_sys::ExecFindJunkAttributeInTlist(target, PLACE.as_ptr()) };
+            // SAFETY: as above.
+            modification.whole_row = unsafe { pg_sys::ExecFindJunkAttributeInTlist(target, WHOLE_ROW.as_ptr()) };
+        }
+        keep(modification, relation, query);
+        Ok(())
+    });
+}
+
+/// Begins a `COPY`, or to take rows that belong into this partition.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn begin_foreign_insert(
+    node: *mut pg_sys::ModifyTableState,
+    relation: *mut pg_sys::ResultRelInfo,
+) {
+    run(Step::Modify, || {
+        // SAFETY: the executor passes both.
+        let (node, relation) = (unsafe { &*node }, unsafe { &mut *relation });
+        // SAFETY: the node has the query's state.
+        let query = unsafe { &*node.ps.state };
+        if !relation.ri_FdwState.is_null() {
+            let message = "rows cannot be moved into a foreign table that the same statement updates";
+            return Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message));
+        }
+        // SAFETY: the node is null or a plan's.
+        if let Some(plan) = unsafe { node.ps.plan.cast::<pg_sys::ModifyTable>().as_ref() }
+            && plan.onConflictAction != pg_sys::OnConflictAction::ONCONFLICT_NONE
+        {
+            let message = "INSERT ... ON CONFLICT is not supported for stores";
+            return Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message));
+        }
+        keep(Modification::new(relation.ri_RelationDesc, query)?, relation, query);
+        Ok(())
+    });
+}
+
+/// Leaves a modification to the query's memory.
+fn keep(modification: Modification, relation: &mut pg_sys::ResultRelInfo, query: &pg_sys::EState) {
+    let mut memory = PgMemoryContexts::For(query.es_query_cxt);
+    relation.ri_FdwState = memory.leak_and_drop_on_delete(modification).cast::<c_void>();
+}
+
+/// # Safety
+///
+/// The relation is one whose modification has begun, and nobody else has it now.
+unsafe fn modification_of<'a>(relation: *mut pg_sys::ResultRelInfo) -> Result<&'a mut Modification> {
+    // SAFETY: as the caller promises.
+    let state = unsafe { (*relation).ri_FdwState };
+    // SAFETY: it is null or was put there by `keep`.
+    unsafe { state.cast::<Modification>().as_mut() }.ok_or_else(|| PgError::internal("a statement has no state"))
+}
+
+/// Adds a row.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn exec_foreign_insert(
+    _query: *mut pg_sys::EState,
+    relation: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    _row: *mut pg_sys::TupleTableSlot,
+) -> *mut pg_sys::TupleTableSlot {
+    run(Step::Modify, || {
+        // SAFETY: the executor passes a relation whose modification has begun.
+        let modification = unsafe { modification_of(relation)? };
+        // SAFETY: and a row of it.
+        unsafe { modification.insert(slot)? };
+        Ok(slot)
+    })
+}
+
+/// Replaces a row.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn exec_foreign_update(
+    _query: *mut pg_sys::EState,
+    relation: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    row: *mut pg_sys::TupleTableSlot,
+) -> *mut pg_sys::TupleTableSlot {
+    run(Step::Modify, || {
+        // SAFETY: as above.
+        let modification = unsafe { modification_of(relation)? };
+        // A row that was changed already stays as that change has made it.
+        // SAFETY: the other slot has the plan's row.
+        if !unsafe { modification.delete(row)? } {
+            return Ok(ptr::null_mut());
+        }
+        // SAFETY: and this one the new row.
+        unsafe { modification.insert(slot)? };
+        Ok(slot)
+    })
+}
+
+/// Deletes a row.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn exec_foreign_delete(
+    _query: *mut pg_sys::EState,
+    relation: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    row: *mut pg_sys::TupleTableSlot,
+) -> *mut pg_sys::TupleTableSlot {
+    run(Step::Modify, || {
+        // SAFETY: as above.
+        let modification = unsafe { modification_of(relation)? };
+        // SAFETY: the slot has the plan's row.
+        if !unsafe { modification.delete(row)? } {
+            return Ok(ptr::null_mut());
+        }
+        // SAFETY: as above, and the other is for a row of the relation.
+        unsafe { modification.show_deleted(row, slot) };
+        Ok(slot)
+    })
+}
+
+/// The statement's changes are over, or a `COPY` is.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn end_foreign_modify(
+    _query: *mut pg_sys::EState,
+    relation: *mut pg_sys::ResultRelInfo,
+) {
+    run(Step::Modify, || {
+        // SAFETY: the executor passes the relation.
+        if unsafe { (*relation).ri_FdwState }.is_null() {
+            return Ok(());
+        }
+        // SAFETY: its modification has begun.
+        unsafe { modification_of(relation)? }.finish()
+    });
+}
+
+/// `TRUNCATE`.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn exec_foreign_truncate(
+    relations: *mut pg_sys::List,
+    _behavior: pg_sys::DropBehavior::Type,
+    _restarts_sequences: bool,
+) {
+    run(Step::Modify, || {
+        // SAFETY: the list is one of relations.
+        let relations: Vec<pg_sys::Relation> = unsafe { list::elements(relations) };
+        for relation in relations {
+            // SAFETY: which are open.
+            let table = catalog::table(unsafe { (*relation).rd_id })?;
+            check_updatable(&table)?;
+            let store = table.open()?;
+            let _statement = transactions::begin(&store, settings::several_stores())?;
+            // SAFETY: it reads a variable.
+            let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+            transactions::change(store.path(), level, |transaction| transaction.truncate())?;
+        }
+        Ok(())
+    });
+}

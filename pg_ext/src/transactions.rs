@@ -1,0 +1,182 @@
+//! What this session's transaction has changed of stores, and has not committed yet.
+//!
+//! - Each store that is changed has one [`Transaction`], which begins with the first change and is committed when Postgres is
+//!   about to commit ([`commit`]): after that Postgres can still fail, which then keeps what stores have.
+//! - What was changed is part of what later statements of the same transaction see ([`seen`]).
+//! - A subtransaction that ends in failure goes back to what there was before its first change ([`subtransaction_fails`]).
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pgrx::PgSqlErrorCode;
+use soa_core::scan::{Located, Part};
+use soa_core::store::{Additions, Savepoint, Snapshot, Store, Transaction};
+
+use crate::error::{PgError, Result};
+use crate::rows::RowPlace;
+
+/// The numbers of parts that are no segment. What a `ctid` has is one more, as 0 is none.
+const PART_LOG: u16 = u16::MAX - 2;
+const PART_OWN: u16 = u16::MAX - 1;
+
+/// A store that this transaction changes.
+struct Open {
+    transaction: Transaction,
+    /// What to go back to, by the level of the subtransaction that made the first change after it; the outermost first.
+    saved: Vec<(i32, Savepoint)>,
+    /// Shared with the statements that are changing it now.
+    statements: Rc<()>,
+}
+
+impl Open {
+    /// Remembers what there was before a subtransaction's first change. The outermost level goes back by forgetting all.
+    fn save(&mut self, level: i32) {
+        if level > 1 && self.saved.last().is_none_or(|(known, _)| *known < level) {
+            self.saved.push((level, self.transaction.save()));
+        }
+    }
+}
+
+thread_local! {
+    // A backend runs queries on one thread.
+    static OPEN: RefCell<BTreeMap<PathBuf, Open>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Keeps the places of a store's rows as a statement has found them, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    _token: Rc<()>,
+}
+
+/// A statement begins that changes a store. `several` says whether a transaction may change more than one.
+pub(crate) fn begin(store: &Store, several: bool) -> Result<Statement> {
+    OPEN.with_borrow_mut(|open| {
+        if !open.contains_key(store.path()) {
+            let other = open.iter().find(|(_, other)| !other.transaction.is_empty());
+            if let Some((other, _)) = other.filter(|_| !several) {
+                let message = format!("this transaction has changed the store \"{}\" already", other.display());
+                return Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+                    .with_detail(
+                        "Each store commits by itself: if the second one fails, the first one stays as it is then.",
+                    )
+                    .with_hint("Change one store in each transaction, or SET soa_fdw.several_stores = on."));
+            }
+            let transaction = store.transaction()?;
+            let new = Open { transaction, saved: Vec::new(), statements: Rc::default() };
+            open.insert(store.path().to_owned(), new);
+        }
+        let opened = open.get(store.path()).ok_or_else(lost)?;
+        Ok(Statement { _token: Rc::clone(&opened.statements) })
+    })
+}
+
+/// Changes a store on the level of a subtransaction.
+pub(crate) fn change<T>(
+    store: &Path,
+    level: i32,
+    change: impl FnOnce(&mut Transaction) -> soa_core::Result<T>,
+) -> Result<T> {
+    OPEN.with_borrow_mut(|open| {
+        let open = open.get_mut(store).ok_or_else(lost)?;
+        open.save(level);
+        Ok(change(&mut open.transaction)?)
+    })
+}
+
+/// For the rows that a statement adds to a store.
+pub(crate) fn additions(store: &Path) -> Result<Additions> {
+    OPEN.with_borrow(|open| Ok(open.get(store).ok_or_else(lost)?.transaction.additions()?))
+}
+
+fn lost() -> PgError {
+    PgError::internal("a transaction of a store was lost")
+}
+
+/// What this transaction sees of a store of which `base` is committed.
+pub(crate) fn seen(store: &Path, base: Arc<Snapshot>) -> Result<Arc<Snapshot>> {
+    OPEN.with_borrow_mut(|open| {
+        let Some(open) = open.get_mut(store) else { return Ok(base) };
+        // Statements that delete rows have found them where they are.
+        if Rc::strong_count(&open.statements) == 1 {
+            open.transaction.make_room()?;
+        }
+        Ok(open.transaction.snapshot_over(&base)?)
+    })
+}
+
+/// Whether this transaction has changed the store in a folder.
+pub(crate) fn have_changed(store: &Path) -> bool {
+    OPEN.with_borrow(|open| open.get(store).is_some_and(|open| !open.transaction.is_empty()))
+}
+
+/// Whether this transaction has changed any store.
+pub(crate) fn have_changed_any() -> bool {
+    OPEN.with_borrow(|open| open.values().any(|open| !open.transaction.is_empty()))
+}
+
+/// The transaction is about to be committed: its changes are.
+pub(crate) fn commit() -> Result<()> {
+    let open = OPEN.with_borrow_mut(std::mem::take);
+    for (_, Open { transaction, .. }) in open {
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// The transaction has ended.
+pub(crate) fn end() {
+    drop(OPEN.with_borrow_mut(std::mem::take));
+}
+
+/// The subtransaction of a level is given up.
+pub(crate) fn subtransaction_fails(level: i32) {
+    OPEN.with_borrow_mut(|open| {
+        for open in open.values_mut() {
+            let first = open.saved.iter().position(|(saved, _)| *saved >= level);
+            if let Some((_, savepoint)) = first.and_then(|first| open.saved.drain(first..).next()) {
+                open.transaction.restore(savepoint);
+            }
+        }
+    });
+}
+
+/// The subtransaction of a level becomes part of the one around it.
+pub(crate) fn subtransaction_ends(level: i32) {
+    OPEN.with_borrow_mut(|open| {
+        for open in open.values_mut() {
+            let Some((saved, savepoint)) = open.saved.pop_if(|(saved, _)| *saved >= level) else { continue };
+            // What that one goes back to is what there was before its own first change, if it has made one.
+            let is_known = open.saved.last().is_some_and(|(known, _)| *known >= saved - 1);
+            if saved > 2 && !is_known {
+                open.saved.push((saved - 1, savepoint));
+            }
+        }
+    });
+}
+
+/// Where rows are, as a `ctid` says it.
+pub(crate) fn places(located: &Located) -> Result<Vec<RowPlace>> {
+    let part = match located.part {
+        Part::Own => PART_OWN,
+        Part::Log => PART_LOG,
+        Part::Segment(index) => u16::try_from(index).ok().filter(|index| *index < PART_LOG).ok_or_else(|| {
+            let message = format!("the store has more than {PART_LOG} segments, too many to change some of its rows");
+            PgError::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+                .with_hint("Compact the store: SELECT * FROM soa.compact('...').")
+        })?,
+    };
+    Ok(located.numbers.iter().map(|number| RowPlace { part, number: *number }).collect())
+}
+
+/// What a row is in, by its place in a snapshot.
+pub(crate) fn part_of(place: RowPlace, seen: &Snapshot) -> Result<Part> {
+    match place.part {
+        PART_OWN => Ok(Part::Own),
+        PART_LOG => Ok(Part::Log),
+        part if usize::from(part) < seen.segments().len() => Ok(Part::Segment(part.into())),
+        _ => Err(PgError::internal("a row is in no segment")),
+    }
+}
