@@ -13,7 +13,7 @@ CREATE FOREIGN DATA WRAPPER soa_fdw
     HANDLER soa_fdw_handler
     VALIDATOR soa_fdw_validator;
 
-COMMENT ON FOREIGN DATA WRAPPER soa_fdw IS 'reads SoA stores in place';
+COMMENT ON FOREIGN DATA WRAPPER soa_fdw IS 'reads SoA stores in place, and changes them';
 
 -- What is told of the store behind a foreign table to whoever may select from it, and what its owner may have done for it.
 

@@ -87,6 +87,11 @@ impl Overlay {
         self.moves
     }
 
+    /// Whether it is of a log, and not a transaction's alone.
+    pub(super) fn has_log(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// How many of the rows are in the log.
     pub(super) fn logged_row_count(&self) -> u64 {
         row_count(&self.blocks[..self.logged])

@@ -63,9 +63,11 @@ impl Snapshot {
         self.version
     }
 
-    /// By which another process can take the same snapshot; see [`Store::snapshot_of`].
+    /// By which another process can take the same snapshot, but for what a transaction of this one has changed; see
+    /// [`Store::snapshot_of`].
     pub fn id(&self) -> SnapshotId {
-        SnapshotId { version: self.version, log_sequence: self.overlay.as_ref().map(|overlay| overlay.sequence()) }
+        let logged = self.overlay.as_ref().filter(|overlay| overlay.has_log());
+        SnapshotId { version: self.version, log_sequence: logged.map(|overlay| overlay.sequence()) }
     }
 
     /// How many of the rows are in the write-ahead log and in no segment yet.
