@@ -7,6 +7,7 @@
 //! **Invariant: an answer is Postgres' answer.** Where DataFusion's functions differ from Postgres' (sums that wrap around, NaN,
 //! the digits of an average), they are put together so that they do not, here and in [`outputs`].
 
+mod arithmetic;
 mod floats;
 mod functions;
 mod outputs;
@@ -36,6 +37,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use self::arithmetic::OutOfRange;
 use self::floats::Overflow;
 use self::functions::Beyond;
 use self::outputs::{Output, Scope as ComputeScope};
@@ -153,7 +155,7 @@ impl Computation {
         let scope = ComputeScope::new(&self.query, &self.pin)?;
         let mut plan = LogicalPlanBuilder::scan(ROWS, provider_as_source(Arc::new(table)), None).map_err(failure)?;
         if let Wanted::Groups { .. } = self.query.wanted {
-            plan = plan.aggregate(scope.groups(), scope.aggregates(values)?).map_err(failure)?;
+            plan = plan.aggregate(scope.groups()?, scope.aggregates(values)?).map_err(failure)?;
         }
         if !self.query.order.is_empty() {
             let order = scope.order(plan.schema(), &self.outputs)?;
@@ -359,7 +361,9 @@ fn failure(error: DataFusionError) -> PgError {
             match source.downcast_ref::<Beyond>() {
                 Some(Beyond { column, .. }) => PgError::new(out_of_range, source.to_string())
                     .with_hint(format!("ALTER FOREIGN TABLE ... ALTER COLUMN \"{column}\" TYPE numeric(20,0)")),
-                None if source.is::<Overflow>() => PgError::new(out_of_range, source.to_string()),
+                None if source.is::<Overflow>() || source.is::<OutOfRange>() => {
+                    PgError::new(out_of_range, source.to_string())
+                }
                 None => PgError::internal(source.to_string()),
             }
         }

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter::Filter;
 
+/// The digits of 128 and of 256 bits.
+pub(crate) const DIGITS_128: u8 = 38;
+pub(crate) const DIGITS_256: u8 = 76;
+
 /// What is wanted of a table's rows, and in which order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Query {
@@ -125,6 +129,11 @@ impl ValueType {
         matches!(self, Self::Float4 | Self::Float8)
     }
 
+    /// Whether there are more digits than 128 bits hold.
+    pub(crate) fn is_wide(self) -> bool {
+        matches!(self, Self::Numeric { precision, .. } if precision > DIGITS_128)
+    }
+
     /// Whether equal values are the same bytes, so that they are one group.
     pub(crate) fn is_grouped_by_bytes(self) -> bool {
         !self.is_float()
@@ -146,13 +155,83 @@ pub(crate) enum Expression {
     Column(usize),
     /// How many characters the text in such a column has.
     Length(usize),
+    /// An integer or a numeric: its digits, so many of them after the point.
+    Number { digits: i64, scale: u8 },
+    /// A double precision, by its bits.
+    Float { bits: u64 },
+    /// A number as one of another type that has its value, or the nearest to it.
+    Cast(Box<Typed>),
+    /// Two numbers of types that the result's type can hold.
+    Arithmetic { op: Operation, left: Box<Typed>, right: Box<Typed> },
+}
+
+/// What is done with two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Operation {
+    #[serde(rename = "+")]
+    Add,
+    #[serde(rename = "-")]
+    Subtract,
+    #[serde(rename = "*")]
+    Multiply,
+}
+
+impl Operation {
+    /// As SQL has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Subtract => "-",
+            Self::Multiply => "*",
+        }
+    }
 }
 
 impl Expression {
-    /// The place of its column.
-    pub(crate) fn column(&self) -> usize {
-        let (Self::Column(place) | Self::Length(place)) = self;
-        *place
+    /// The place of its column, if it is one or takes its name from one.
+    pub(crate) fn column(&self) -> Option<usize> {
+        match self {
+            Self::Column(place) | Self::Length(place) => Some(*place),
+            Self::Cast(inner) => inner.expression.column(),
+            Self::Number { .. } | Self::Float { .. } | Self::Arithmetic { .. } => None,
+        }
+    }
+
+    /// Whether it is the same for all rows.
+    pub(crate) fn is_constant(&self) -> bool {
+        let mut has_column = false;
+        self.for_each_column(&mut |_| has_column = true);
+        !has_column
+    }
+
+    /// Whether it can be an error for values that its columns have.
+    pub(crate) fn can_fail(&self, value_type: ValueType) -> bool {
+        match self {
+            Self::Column(_) | Self::Length(_) | Self::Number { .. } | Self::Float { .. } => false,
+            Self::Cast(inner) => inner.expression.can_fail(inner.value_type),
+            Self::Arithmetic { left, right, .. } => {
+                !matches!(value_type, ValueType::Numeric { .. })
+                    || left.expression.can_fail(left.value_type)
+                    || right.expression.can_fail(right.value_type)
+            }
+        }
+    }
+
+    fn for_each_column(&self, visit: &mut dyn FnMut(usize)) {
+        let mut copy = self.clone();
+        copy.for_each_column_mut(&mut |place| visit(*place));
+    }
+
+    fn for_each_column_mut(&mut self, visit: &mut dyn FnMut(&mut usize)) {
+        match self {
+            Self::Column(place) | Self::Length(place) => visit(place),
+            Self::Number { .. } | Self::Float { .. } => {}
+            Self::Cast(inner) => inner.expression.for_each_column_mut(visit),
+            Self::Arithmetic { left, right, .. } => {
+                left.expression.for_each_column_mut(visit);
+                right.expression.for_each_column_mut(visit);
+            }
+        }
     }
 }
 
@@ -204,11 +283,14 @@ impl Query {
             SortBy::Row(typed) => Some(typed),
             SortBy::Output(_) => None,
         });
-        let computed = self.groups().iter().chain(arguments).chain(keys).map(|typed| typed.expression.column());
+        let mut used = Vec::new();
+        for typed in self.groups().iter().chain(arguments).chain(keys) {
+            typed.expression.for_each_column(&mut |place| used.push(place));
+        }
         let names: Vec<&str> = self.filters().flat_map(Filter::columns).collect();
         let tested = self.rows.columns.iter().enumerate();
         let tested = tested.filter(|(_, column)| names.contains(&column.name.as_str())).map(|(place, _)| place);
-        let mut used: Vec<usize> = computed.chain(tested).collect();
+        used.extend(tested);
         used.sort_unstable();
         used.dedup();
         used
@@ -227,8 +309,9 @@ impl Query {
             SortBy::Output(_) => None,
         });
         for typed in groups.iter_mut().chain(arguments).chain(keys) {
-            let (Expression::Column(place) | Expression::Length(place)) = &mut typed.expression;
-            *place = used.iter().position(|used| used == place).unwrap_or(*place);
+            typed.expression.for_each_column_mut(&mut |place| {
+                *place = used.iter().position(|used| used == place).unwrap_or(*place);
+            });
         }
         self.rows.columns = used.iter().map(|place| self.rows.columns[*place].clone()).collect();
     }
@@ -254,10 +337,16 @@ impl Query {
     }
 
     fn typed_text(&self, typed: &Typed) -> String {
-        let name = &self.rows.columns[typed.expression.column()].shown;
-        match typed.expression {
-            Expression::Column(_) => name.clone(),
-            Expression::Length(_) => format!("length({name})"),
+        let name = |place: &usize| self.rows.columns[*place].shown.clone();
+        match &typed.expression {
+            Expression::Column(place) => name(place),
+            Expression::Length(place) => format!("length({})", name(place)),
+            Expression::Number { digits, scale } => number_text(*digits, *scale),
+            Expression::Float { bits } => f64::from_bits(*bits).to_string(),
+            Expression::Cast(inner) => self.typed_text(inner),
+            Expression::Arithmetic { op, left, right } => {
+                format!("({} {} {})", self.typed_text(left), op.name(), self.typed_text(right))
+            }
         }
     }
 
@@ -314,6 +403,15 @@ impl Query {
     fn filters(&self) -> impl Iterator<Item = &Filter> {
         self.rows.filter.iter().chain(self.aggregates().iter().filter_map(|aggregate| aggregate.filter.as_ref()))
     }
+}
+
+/// A number with its point.
+fn number_text(digits: i64, scale: u8) -> String {
+    let scale = usize::from(scale);
+    let all = format!("{:0>width$}", digits.unsigned_abs(), width = scale + 1);
+    let (whole, fraction) = all.split_at(all.len() - scale);
+    let point = if scale > 0 { "." } else { "" };
+    format!("{}{whole}{point}{fraction}", if digits < 0 { "-" } else { "" })
 }
 
 impl Function {

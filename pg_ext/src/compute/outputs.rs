@@ -7,25 +7,25 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType as ArrowType, Decimal128Type, Decimal256Type, Int64Type, TimeUnit, i256};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::functions_aggregate::expr_fn;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, SortExpr, cast as cast_to, lit, when};
 use soa_core::predicate::{Bounds, Predicate, Scalar};
 use soa_core::schema::{DataType, Variants};
 use soa_core::store::Snapshot;
 
+use super::arithmetic::{self, Numbers};
 use super::{RESULT_PREFIX, failure, floats, functions, predicates, store_column};
 use crate::error::{PgError, Result};
 use crate::numeric;
-use crate::query::{Aggregate, Expression, Function, Query, SortBy, SortKey, Typed, ValueType};
+use crate::query::{
+    Aggregate, DIGITS_128, DIGITS_256, Expression, Function, Operation, Query, SortBy, SortKey, Typed, ValueType,
+};
 use crate::table::BoundColumn;
 use crate::types::{Conversion, PgValue};
 
 /// Far from overflowing, however many of them, or of their squares, are added.
 const SMALL: f64 = 1e120;
-/// The digits of 128 and of 256 bits.
-const DIGITS_128: u8 = 38;
-const DIGITS_256: u8 = 76;
 
 /// A query and what it is computed over.
 pub(super) struct Scope<'a> {
@@ -87,7 +87,7 @@ impl<'a> Scope<'a> {
         let mut outputs = Vec::new();
         let mut first = 0;
         for group in self.query.groups() {
-            let Computed { conversion, finish, parts } = self.group(group);
+            let Computed { conversion, finish, parts } = self.group(group)?;
             outputs.push(Output { name: self.name(group), conversion, first, finish });
             first += parts.len();
         }
@@ -105,9 +105,9 @@ impl<'a> Scope<'a> {
     }
 
     /// What rows are grouped by.
-    pub(super) fn groups(&self) -> Vec<Expr> {
-        let groups = self.query.groups().iter().flat_map(|group| self.group(group).parts);
-        groups.collect()
+    pub(super) fn groups(&self) -> Result<Vec<Expr>> {
+        let groups = self.query.groups().iter().map(|group| Ok(self.group(group)?.parts));
+        Ok(groups.collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// What is computed of each group.
@@ -140,13 +140,11 @@ impl<'a> Scope<'a> {
 
     /// Values of rows that DataFusion sorts as Postgres does the expression's.
     fn sorted_values(&self, typed: &Typed) -> Result<Expr> {
-        if let Some(variants) = self.variants(typed) {
-            return Ok(functions::variant_rank(
-                functions::variant_number(self.column(typed)),
-                variants.names().iter().map(String::as_str),
-            ));
+        if let Some((column, variants)) = self.variants(typed) {
+            let names = variants.names().iter().map(String::as_str);
+            return Ok(functions::variant_rank(functions::variant_number(column), names));
         }
-        let values = self.identities(typed).parts.swap_remove(0);
+        let values = self.identities(typed)?.parts.swap_remove(0);
         // Zero and -0 are one, NaN is above all others.
         match typed.value_type.is_float() && !self.is_ordered_by_bits(typed)? {
             true => Ok(floats::sorted_ranks(values)),
@@ -162,67 +160,133 @@ impl<'a> Scope<'a> {
         Ok(!may_hold_nan && (is_above || is_below))
     }
 
+    /// What an expression is called in messages.
     fn name(&self, typed: &Typed) -> String {
-        self.query.rows.columns[typed.expression.column()].shown.clone()
+        let column = typed.expression.column().map(|place| self.query.rows.columns[place].shown.clone());
+        column.unwrap_or_else(|| "?column?".to_owned())
     }
 
-    /// The column that an expression is of.
-    fn column(&self, typed: &Typed) -> Expr {
-        store_column(&self.query.rows.columns[typed.expression.column()].name)
+    /// A column as the store has it.
+    fn column(&self, place: usize) -> Expr {
+        store_column(&self.query.rows.columns[place].name)
     }
 
     fn data_type(&self, place: usize) -> &DataType {
         self.snapshot.schema().field(self.columns[place]).data_type()
     }
 
-    /// The values of a column in the Arrow type of what it is in Postgres.
-    fn values(&self, typed: &Typed) -> Expr {
-        let column = self.column(typed);
-        match typed.expression {
-            Expression::Length(_) => functions::length(column),
+    /// The values of an expression in the Arrow type of what it is in Postgres; numerics in 256 bits, if they may take more
+    /// than 128 on the way.
+    fn values(&self, typed: &Typed) -> Result<Expr> {
+        Ok(match &typed.expression {
+            Expression::Length(place) => functions::length(self.column(*place)),
             Expression::Column(place) => {
-                let (found, wanted) = (self.data_type(place).to_arrow(), arrow_type(typed.value_type));
+                let (found, wanted) = (self.data_type(*place).to_arrow(), arrow_type(typed.value_type));
+                let column = self.column(*place);
                 match (found, wanted) {
                     (found, wanted) if found == wanted => column,
                     (ArrowType::UInt64, ArrowType::Int64) => functions::bigint(column, &self.name(typed)),
                     (_, wanted) => cast_to(column, wanted),
                 }
             }
-        }
-    }
-
-    /// The variants of an enum, if an expression is one.
-    fn variants(&self, typed: &Typed) -> Option<&Variants> {
-        match typed.expression {
-            Expression::Column(place) => match self.data_type(place) {
-                DataType::Enum(variants) => Some(variants),
-                _ => None,
-            },
-            Expression::Length(_) => None,
-        }
-    }
-
-    /// Values that are told apart, and are in the same order, as those of a column: itself, if that takes no conversion of
-    /// each row; and how they become the column's in the end.
-    fn identities(&self, typed: &Typed) -> Computed {
-        match (self.data_type(typed.expression.column()), typed.value_type) {
-            (DataType::UInt64, ValueType::Int8) => {
-                let parts = vec![self.column(typed)];
-                Computed { parts, conversion: Conversion::U64ToBigInt, finish: Finish::AsItIs }
+            _ if matches!(typed.value_type, ValueType::Numeric { .. }) => {
+                self.decimals(typed, scale_of(typed.value_type), !self.is_narrow(typed)?)?
             }
-            _ => {
-                let conversion = conversion(typed.value_type);
-                Computed { parts: vec![self.values(typed)], conversion, finish: Finish::AsItIs }
+            Expression::Number { digits, .. } => cast_to(lit(*digits), arrow_type(typed.value_type)),
+            Expression::Float { bits } => lit(f64::from_bits(*bits)),
+            Expression::Cast(inner) => cast_to(self.values(inner)?, arrow_type(typed.value_type)),
+            Expression::Arithmetic { op, left, right } => {
+                let (operand, numbers) = match typed.value_type {
+                    ValueType::Int2 => (ArrowType::Int64, Numbers::Integers { bits: i16::BITS }),
+                    ValueType::Int4 => (ArrowType::Int64, Numbers::Integers { bits: i32::BITS }),
+                    ValueType::Int8 => (ArrowType::Int64, Numbers::Integers { bits: i64::BITS }),
+                    _ => (ArrowType::Float64, Numbers::Floats),
+                };
+                let operand = |typed: &Typed| Ok::<_, PgError>(cast_to(self.values(typed)?, operand.clone()));
+                let result = arithmetic::call(*op, numbers, operand(left)?, operand(right)?);
+                cast_to(result, arrow_type(typed.value_type))
             }
+        })
+    }
+
+    /// The values of a numeric expression with so many digits after the point, at least as many as it has, in 128 or 256 bits.
+    fn decimals(&self, typed: &Typed, scale: u8, is_wide: bool) -> Result<Expr> {
+        let target = match is_wide {
+            true => ArrowType::Decimal256(DIGITS_256, scale.cast_signed()),
+            false => ArrowType::Decimal128(DIGITS_128, scale.cast_signed()),
+        };
+        Ok(match &typed.expression {
+            Expression::Arithmetic { op, left, right } => {
+                let own = scale_of(typed.value_type);
+                // What is added has one scale; those of factors are added.
+                let of = |typed: &Typed| match op {
+                    Operation::Multiply => scale_of(typed.value_type),
+                    Operation::Add | Operation::Subtract => own,
+                };
+                let (left, right) =
+                    (self.decimals(left, of(left), is_wide)?, self.decimals(right, of(right), is_wide)?);
+                let numbers = match is_wide {
+                    true => Numbers::WideDecimals { precision: DIGITS_256, scale: own },
+                    false => Numbers::Decimals { precision: DIGITS_128, scale: own },
+                };
+                let result = arithmetic::call(*op, numbers, left, right);
+                if own == scale { result } else { cast_to(result, target) }
+            }
+            Expression::Number { digits, scale: own } => {
+                let digits = i256::from_i128((*digits).into());
+                let digits = digits.wrapping_mul(i256::from_i128(10).wrapping_pow(u32::from(scale - own)));
+                match (is_wide, digits.to_i128()) {
+                    (false, Some(digits)) => {
+                        lit(ScalarValue::Decimal128(Some(digits), DIGITS_128, scale.cast_signed()))
+                    }
+                    _ => lit(ScalarValue::Decimal256(Some(digits), DIGITS_256, scale.cast_signed())),
+                }
+            }
+            Expression::Cast(inner) => cast_to(self.values(inner)?, target),
+            Expression::Column(_) | Expression::Length(_) | Expression::Float { .. } => {
+                cast_to(self.values(typed)?, target)
+            }
+        })
+    }
+
+    /// Whether neither a numeric expression nor any part of it has more digits than 128 bits hold.
+    fn is_narrow(&self, typed: &Typed) -> Result<bool> {
+        let most = 10_u128.pow(DIGITS_128.into());
+        let fits = self.magnitude(typed)?.is_some_and(|magnitude| magnitude < most) || !typed.value_type.is_wide();
+        Ok(match &typed.expression {
+            Expression::Arithmetic { left, right, .. } => fits && self.is_narrow(left)? && self.is_narrow(right)?,
+            _ => fits,
+        })
+    }
+
+    /// The variants of an enum and its column, if an expression is one.
+    fn variants(&self, typed: &Typed) -> Option<(Expr, &Variants)> {
+        let Expression::Column(place) = typed.expression else { return None };
+        match self.data_type(place) {
+            DataType::Enum(variants) => Some((self.column(place), variants)),
+            _ => None,
         }
     }
 
-    /// Values that are told apart as those of a column are.
-    fn group(&self, typed: &Typed) -> Computed {
-        let Some(variants) = self.variants(typed) else { return self.identities(typed) };
-        let numbers = functions::variant_number(self.column(typed));
+    /// Values that are told apart, and are in the same order, as those of an expression: itself, if that takes no conversion of
+    /// each row; and how they become the expression's in the end.
+    fn identities(&self, typed: &Typed) -> Result<Computed> {
+        if let (&Expression::Column(place), ValueType::Int8) = (&typed.expression, typed.value_type)
+            && *self.data_type(place) == DataType::UInt64
+        {
+            let parts = vec![self.column(place)];
+            return Ok(Computed { parts, conversion: Conversion::U64ToBigInt, finish: Finish::AsItIs });
+        }
+        let conversion = conversion(typed.value_type);
+        Ok(Computed { parts: vec![self.values(typed)?], conversion, finish: Finish::AsItIs })
+    }
+
+    /// Values that are told apart as those of an expression are.
+    fn group(&self, typed: &Typed) -> Result<Computed> {
+        let Some((column, variants)) = self.variants(typed) else { return self.identities(typed) };
         let names = Arc::new(StringArray::from_iter_values(variants.names()));
-        Computed { parts: vec![numbers], conversion: Conversion::Enum, finish: Finish::Variant(names) }
+        let parts = vec![functions::variant_number(column)];
+        Ok(Computed { parts, conversion: Conversion::Enum, finish: Finish::Variant(names) })
     }
 
     /// `filter` says which rows count. That it is there or not makes no difference but to the expressions.
@@ -242,7 +306,7 @@ impl<'a> Scope<'a> {
         match aggregate.function {
             Function::Count if aggregate.distinct => {
                 // DataFusion forgets the filter of a distinct count that stands beside other aggregates.
-                let values = self.group(argument).parts.swap_remove(0);
+                let values = self.group(argument)?.parts.swap_remove(0);
                 let counted = match filter.clone() {
                     None => values,
                     Some(filter) => when(filter, values).end().map_err(failure)?,
@@ -250,11 +314,11 @@ impl<'a> Scope<'a> {
                 let parts = vec![expr_fn::count_distinct(counted)];
                 Ok(Computed { parts, conversion: Conversion::Integer, finish: Finish::AsItIs })
             }
-            Function::Count => one(expr_fn::count(self.column(argument)), Conversion::Integer, Finish::AsItIs),
-            Function::BoolAnd => one(expr_fn::bool_and(self.values(argument)), Conversion::Bool, Finish::AsItIs),
-            Function::BoolOr => one(expr_fn::bool_or(self.values(argument)), Conversion::Bool, Finish::AsItIs),
+            Function::Count => one(expr_fn::count(self.counted(argument)?), Conversion::Integer, Finish::AsItIs),
+            Function::BoolAnd => one(expr_fn::bool_and(self.values(argument)?), Conversion::Bool, Finish::AsItIs),
+            Function::BoolOr => one(expr_fn::bool_or(self.values(argument)?), Conversion::Bool, Finish::AsItIs),
             Function::Sum | Function::Avg if value_type.is_float() => {
-                let values = cast_to(self.values(argument), ArrowType::Float64);
+                let values = cast_to(self.values(argument)?, ArrowType::Float64);
                 let sum = match (aggregate.function, self.is_small(argument)?) {
                     (Function::Sum, true) => expr_fn::sum(values),
                     (Function::Sum, false) => floats::sum(values),
@@ -276,7 +340,7 @@ impl<'a> Scope<'a> {
             }
             Function::Avg => {
                 let (sum, _) = self.sum(argument)?;
-                let count = expr_fn::count(self.values(argument));
+                let count = expr_fn::count(self.counted(argument)?);
                 let parts = vec![with_filter(sum)?, with_filter(count)?];
                 let finish = Finish::Quotient { scale: scale_of(value_type) };
                 Ok(Computed { parts, conversion: Conversion::Bytea, finish })
@@ -285,25 +349,35 @@ impl<'a> Scope<'a> {
                 let is_max = aggregate.function == Function::Max;
                 let extreme = |values: Expr| if is_max { expr_fn::max(values) } else { expr_fn::min(values) };
                 if value_type.is_float() && !self.is_small(argument)? {
-                    let ranks = floats::ranks(self.values(argument));
+                    let ranks = floats::ranks(self.values(argument)?);
                     let finish = Finish::Float { is_double: value_type == ValueType::Float8 };
                     return one(extreme(ranks), conversion(value_type), finish);
                 }
-                let Computed { mut parts, conversion, finish } = self.identities(argument);
+                let Computed { mut parts, conversion, finish } = self.identities(argument)?;
                 one(extreme(parts.swap_remove(0)), conversion, finish)
             }
         }
     }
 
+    /// What is NULL where an expression is.
+    fn counted(&self, argument: &Typed) -> Result<Expr> {
+        match (&argument.expression, argument.expression.can_fail(argument.value_type)) {
+            (Expression::Column(place) | Expression::Length(place), _) => Ok(self.column(*place)),
+            _ => self.values(argument),
+        }
+    }
+
     /// A sum that neither wraps around nor loses a digit, and its width.
     fn sum(&self, argument: &Typed) -> Result<(Expr, Width)> {
-        let values = self.values(argument);
+        let values = self.values(argument)?;
         let rows = u128::from(self.snapshot.row_count());
-        let most = self.magnitude(argument)?.checked_mul(rows);
+        let most = self.magnitude(argument)?.and_then(|most| most.checked_mul(rows));
+        let is_numeric = matches!(argument.value_type, ValueType::Numeric { .. });
+        let is_narrow = !is_numeric || self.is_narrow(argument)?;
         let width = match argument.value_type {
             ValueType::Int2 | ValueType::Int4 => Width::Bits64,
             ValueType::Int8 if most.is_some_and(|most| i64::try_from(most).is_ok()) => Width::Bits64,
-            _ if most.is_some_and(|most| most < 10_u128.pow(DIGITS_128.into())) => Width::Bits128,
+            _ if is_narrow && most.is_some_and(|most| most < 10_u128.pow(DIGITS_128.into())) => Width::Bits128,
             _ => Width::Bits256,
         };
         let scale = scale_of(argument.value_type).cast_signed();
@@ -318,27 +392,69 @@ impl<'a> Scope<'a> {
     fn bounds(&self, typed: &Typed) -> Result<Bounds> {
         Ok(match typed.expression {
             Expression::Column(place) => self.snapshot.bounds(self.columns[place])?,
-            Expression::Length(_) => Bounds::unknown(self.snapshot.row_count()),
+            _ => Bounds::unknown(self.snapshot.row_count()),
         })
     }
 
-    /// The greatest that a number without its sign and point can be.
-    fn magnitude(&self, typed: &Typed) -> Result<u128> {
-        let Bounds { min, max, .. } = self.bounds(typed)?;
-        if let (Some(Scalar::Int(min)), Some(Scalar::Int(max))) = (min, max) {
-            return Ok(min.unsigned_abs().max(max.unsigned_abs()));
-        }
-        Ok(match typed.value_type {
-            ValueType::Numeric { precision, .. } => 10_u128.pow(precision.into()),
-            _ => 1 << 63,
+    /// The greatest that a number without its sign and point can be; `None` if that takes more than 128 bits.
+    fn magnitude(&self, typed: &Typed) -> Result<Option<u128>> {
+        let power = |exponent: u8| 10_u128.checked_pow(exponent.into());
+        Ok(match &typed.expression {
+            Expression::Number { digits, .. } => Some(digits.unsigned_abs().into()),
+            Expression::Cast(inner) => self.magnitude(inner)?,
+            Expression::Arithmetic { op, left, right } => {
+                let (a, b) = (self.magnitude(left)?, self.magnitude(right)?);
+                let scale = scale_of(typed.value_type);
+                let scaled = |magnitude: Option<u128>, typed: &Typed| {
+                    magnitude?.checked_mul(power(scale.saturating_sub(scale_of(typed.value_type)))?)
+                };
+                match op {
+                    Operation::Multiply => a.zip(b).and_then(|(a, b)| a.checked_mul(b)),
+                    Operation::Add | Operation::Subtract => {
+                        scaled(a, left).zip(scaled(b, right)).and_then(|(a, b)| a.checked_add(b))
+                    }
+                }
+            }
+            Expression::Column(_) | Expression::Length(_) | Expression::Float { .. } => {
+                let Bounds { min, max, .. } = self.bounds(typed)?;
+                match (min, max, typed.value_type) {
+                    (Some(Scalar::Int(min)), Some(Scalar::Int(max)), _) => {
+                        Some(min.unsigned_abs().max(max.unsigned_abs()))
+                    }
+                    (_, _, ValueType::Numeric { precision, .. }) => power(precision),
+                    _ => Some(1 << 63),
+                }
+            }
         })
     }
 
     /// Whether no value is NaN, an infinity, or so large that a sum of them or of their squares could be one.
     fn is_small(&self, typed: &Typed) -> Result<bool> {
-        let bounds = self.bounds(typed)?;
-        let is_small = |bound: &Option<Scalar>| matches!(bound, Some(Scalar::Float(bound)) if bound.abs() <= SMALL);
-        Ok(!bounds.may_hold_nan && is_small(&bounds.min) && is_small(&bounds.max))
+        Ok(self.float_magnitude(typed)?.is_some_and(|magnitude| magnitude <= SMALL))
+    }
+
+    /// The greatest that a float without its sign can be; `None` if that is not known, or it can be NaN.
+    fn float_magnitude(&self, typed: &Typed) -> Result<Option<f64>> {
+        Ok(match &typed.expression {
+            Expression::Float { bits } => Some(f64::from_bits(*bits).abs()).filter(|value| value.is_finite()),
+            Expression::Cast(inner) if !inner.value_type.is_float() => {
+                self.magnitude(inner)?.map(|magnitude| magnitude as f64)
+            }
+            Expression::Cast(inner) => self.float_magnitude(inner)?,
+            Expression::Arithmetic { op, left, right } => {
+                let operands = self.float_magnitude(left)?.zip(self.float_magnitude(right)?);
+                operands.map(|(a, b)| if *op == Operation::Multiply { a * b } else { a + b })
+            }
+            Expression::Column(_) | Expression::Length(_) | Expression::Number { .. } => {
+                let bounds = self.bounds(typed)?;
+                match (bounds.min, bounds.max) {
+                    (Some(Scalar::Float(min)), Some(Scalar::Float(max))) if !bounds.may_hold_nan => {
+                        Some(min.abs().max(max.abs())).filter(|value| value.is_finite())
+                    }
+                    _ => None,
+                }
+            }
+        })
     }
 }
 

@@ -415,15 +415,20 @@ fn constant_text(constant: &pg_sys::Const) -> String {
     if constant.constisnull {
         return "NULL".to_owned();
     }
+    let text = plain_text(constant);
+    match pg_type(constant.consttype) {
+        Some(PgType::Int2 | PgType::Int4 | PgType::Int8) => text,
+        _ => format!("'{}'", text.replace('\'', "''")),
+    }
+}
+
+/// A constant that is not NULL as its type's own text.
+pub(super) fn plain_text(constant: &pg_sys::Const) -> String {
     let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
     // SAFETY: it looks the type up and writes to the two places.
     unsafe { pg_sys::getTypeOutputInfo(constant.consttype, &raw mut output, &raw mut is_varlena) };
     // SAFETY: the function is the one that makes text of values of the constant's type.
     let text = unsafe { pg_sys::OidOutputFunctionCall(output, constant.constvalue) };
     // SAFETY: which returns a string.
-    let text = unsafe { text_of(text) };
-    match pg_type(constant.consttype) {
-        Some(PgType::Int2 | PgType::Int4 | PgType::Int8) => text,
-        _ => format!("'{}'", text.replace('\'', "''")),
-    }
+    unsafe { text_of(text) }
 }

@@ -112,13 +112,23 @@ impl Grouping {
         // SAFETY: as above.
         let collation = unsafe { pg_sys::exprCollation(node) };
         let is_text = group.value_type == ValueType::Text;
-        if !group.value_type.is_grouped_by_bytes() || (is_text && !is_compared_by_bytes(collation)) {
+        // Of numbers computed in 256 bits nothing is made but sums; and where there are no rows, a constant is no group.
+        if group.value_type.is_wide()
+            || !group.value_type.is_grouped_by_bytes()
+            || (is_text && !is_compared_by_bytes(collation))
+        {
             return None;
         }
-        // Different for Postgres, but one and the same to be computed.
-        let name = |typed: &Typed| &self.computable.columns[typed.expression.column()].name;
-        let is_length = |typed: &Typed| matches!(typed.expression, Expression::Length(_));
-        let is_same = |known: &Typed| name(known) == name(&group) && is_length(known) == is_length(&group);
+        // Different for Postgres, but one and the same to be computed: two columns that are one of the store.
+        let named = |typed: &Typed| match typed.expression {
+            Expression::Column(place) => Some((&self.computable.columns[place].name, false)),
+            Expression::Length(place) => Some((&self.computable.columns[place].name, true)),
+            _ => None,
+        };
+        let is_same = |known: &Typed| match (named(known), named(&group)) {
+            (None, None) => known == &group,
+            (known, group) => known == group,
+        };
         if self.groups.iter().any(is_same) {
             return None;
         }
@@ -200,8 +210,11 @@ impl Grouping {
         if !is_allowed(function, argument.as_ref(), distinct, collation) {
             return None;
         }
+        // Where the filter is not true, Postgres does not compute the argument.
+        let can_fail = argument.as_ref().is_some_and(|typed| typed.expression.can_fail(typed.value_type));
         let filter = match node.aggfilter.is_null() {
             true => None,
+            false if can_fail => return None,
             // SAFETY: the filter is a condition of the query.
             false => Some(unsafe { self.condition(node.aggfilter.cast())? }),
         };
@@ -252,6 +265,9 @@ fn function_named(name: &str) -> Option<Function> {
 fn is_allowed(function: Function, argument: Option<&Typed>, distinct: bool, collation: pg_sys::Oid) -> bool {
     let Some(Typed { value_type, .. }) = argument else { return function == Function::Count };
     let is_number = matches!(value_type, ValueType::Numeric { .. }) || value_type.is_integer();
+    if value_type.is_wide() && (distinct || !matches!(function, Function::Count | Function::Sum | Function::Avg)) {
+        return false;
+    }
     match function {
         Function::Count if !distinct => true,
         Function::Count => match value_type {

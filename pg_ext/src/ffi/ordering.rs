@@ -10,7 +10,7 @@ use super::computed::{Computable, is_equal};
 use super::conditions::Reader;
 use super::grouping::Grouped;
 use super::{list, text_of};
-use crate::query::{Function, Limit, Query, SortBy, SortKey, ValueType};
+use crate::query::{Function, Limit, Query, SortBy, SortKey, Typed, ValueType};
 
 /// The order that a query wants of rows of a table.
 ///
@@ -20,8 +20,10 @@ use crate::query::{Function, Limit, Query, SortBy, SortKey, ValueType};
 pub(super) unsafe fn of_rows(root: &pg_sys::PlannerInfo, computable: &Computable) -> Option<Vec<SortKey>> {
     // SAFETY: as the caller promises.
     let value = |node: *mut pg_sys::Node| unsafe { computable.expression(node) };
+    let sorted = |typed: &Typed| !typed.expression.is_constant() && !typed.value_type.is_wide();
+    let key = |node| value(node).filter(sorted).map(|typed| (typed.value_type, SortBy::Row(typed)));
     // SAFETY: as above.
-    unsafe { keys(root, |node| value(node).map(|typed| (typed.value_type, SortBy::Row(typed)))) }
+    unsafe { keys(root, key) }
 }
 
 /// The order that a query wants of groups.
