@@ -10,6 +10,7 @@
 mod arithmetic;
 mod floats;
 mod functions;
+mod lookup;
 mod outputs;
 mod predicates;
 
@@ -31,6 +32,7 @@ use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
 use pgrx::PgSqlErrorCode;
 use soa_core::datafusion::SnapshotTable;
+use soa_core::predicate::Predicate;
 use soa_core::scan::ScanRequest;
 use soa_core::store::At;
 use tokio::runtime::{Builder, Runtime};
@@ -40,6 +42,7 @@ use tokio::task::JoinHandle;
 use self::arithmetic::OutOfRange;
 use self::floats::Overflow;
 use self::functions::Beyond;
+use self::lookup::{Answer, Lookup};
 use self::outputs::{Output, Scope as ComputeScope};
 use crate::error::{PgError, Result, code_of_io};
 use crate::ffi;
@@ -74,6 +77,10 @@ pub(crate) struct Computation {
     columns: Vec<BoundColumn>,
     rows: Rows,
     left: Left,
+    /// For a query that is asked again and again for other values.
+    lookup: Option<Box<Lookup>>,
+    /// Whether the rows are an answer that was looked up.
+    is_answered: bool,
     stream: Option<Stream>,
 }
 
@@ -105,8 +112,15 @@ impl Drop for Stream {
 }
 
 impl Computation {
-    /// Prepares to compute a query of what the statement sees.
-    pub(crate) fn begin(table: &Table, query: Query, scope: Scope, shape: Shape) -> Result<Self> {
+    /// Prepares to compute a query of what the statement sees. `is_parameter` says which operands may have other values when
+    /// it is started again.
+    pub(crate) fn begin(
+        table: &Table,
+        query: Query,
+        scope: Scope,
+        shape: Shape,
+        is_parameter: impl Fn(usize) -> bool,
+    ) -> Result<Self> {
         let store = table.open()?;
         let pin = match table.version()? {
             Some(version) => Pin::new(store.snapshot_at(At::Version(version))?),
@@ -126,43 +140,93 @@ impl Computation {
             }
         };
         let rows = Rows::new(&columns, shape.width, shape.encoding)?;
-        Ok(Self { query, pin, outputs, columns, rows, left: Left::default(), stream: None })
+        let lookup = Lookup::of(&query, is_parameter).map(Box::new);
+        let left = Left::default();
+        Ok(Self { query, pin, outputs, columns, rows, left, lookup, is_answered: false, stream: None })
     }
 
     /// Whether the values of the query's operands are needed before the next row.
     pub(crate) fn is_unplanned(&self) -> bool {
-        self.stream.is_none()
+        self.stream.is_none() && !self.is_answered
     }
 
     /// Starts to compute, now that the operands have values.
     pub(crate) fn plan(&mut self, values: &[Option<PgValue>]) -> Result<()> {
-        let runtime = runtime()?;
-        let state = session_state()?;
+        if self.look_up(values)? {
+            return Ok(());
+        }
         self.left = self.query.limit.as_ref().map_or(Ok(Left::default()), |limit| Left::of(limit, values))?;
-        let logical = self.logical_plan(values)?;
-        let physical = runtime.block_on(state.create_physical_plan(&logical)).map_err(failure)?;
-        self.stream = Some(Stream::start(runtime, &state, physical));
+        let rows = self.rows_of(&self.query, values)?;
+        self.stream = Some(start(&self.logical_plan(&self.query, &self.outputs, rows, values)?)?);
         Ok(())
     }
 
-    fn logical_plan(&self, values: &[Option<PgValue>]) -> Result<LogicalPlan> {
-        let schema = self.pin.schema();
+    /// Looks the answer up, if all answers are there; when it is time, computes them. False if it has to be computed alone.
+    fn look_up(&mut self, values: &[Option<PgValue>]) -> Result<bool> {
+        let Some(mut lookup) = self.lookup.take() else { return Ok(false) };
+        let mut answer = lookup.answer(self.pin.schema(), values);
+        if answer.is_none() && lookup.is_due() {
+            // What is an error for a value that is not asked for is none of this query.
+            match self.all_answers(&lookup.grouped, values) {
+                Ok((batches, nothing)) => lookup.keep(batches, nothing, values)?,
+                Err(_) => lookup.give_up(),
+            }
+            answer = lookup.answer(self.pin.schema(), values);
+        }
+        self.lookup = Some(lookup);
+        if let Some(columns) = answer {
+            self.rows.set_columns(&columns, columns.first().map_or(0, |column| column.len()));
+            self.is_answered = true;
+        }
+        Ok(self.is_answered)
+    }
+
+    /// What [`Lookup::keep`] wants.
+    fn all_answers(&self, grouped: &Query, values: &[Option<PgValue>]) -> Result<(Vec<(RecordBatch, Answer)>, Answer)> {
+        let outputs = ComputeScope::new(grouped, &self.pin)?.outputs()?;
+        let rows = self.rows_of(grouped, values)?;
+        let mut stream = start(&self.logical_plan(grouped, &outputs, rows, values)?)?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.next()? {
+            let answers = outputs.iter().skip(grouped.groups().len()).map(|output| output.finish(&batch));
+            let answers = answers.collect::<Result<Answer>>()?;
+            batches.push((batch, answers));
+        }
+        let no_rows = SnapshotTable::matching(Arc::clone(&self.pin), Predicate::Or(Vec::new()));
+        let mut stream = start(&self.logical_plan(&self.query, &self.outputs, no_rows, values)?)?;
+        let nothing = stream.next()?.ok_or_else(|| PgError::internal("no rows have no answer"))?;
+        let nothing = self.outputs.iter().map(|output| output.finish(&nothing)).collect::<Result<Answer>>()?;
+        Ok((batches, nothing))
+    }
+
+    /// The rows that a query is of.
+    fn rows_of(&self, query: &Query, values: &[Option<PgValue>]) -> Result<SnapshotTable> {
         let snapshot = Arc::clone(&self.pin);
-        let table = match &self.query.rows.filter {
-            Some(filter) => SnapshotTable::matching(snapshot, filter.resolve_exactly(schema, values)?),
+        Ok(match &query.rows.filter {
+            Some(filter) => SnapshotTable::matching(snapshot, filter.resolve_exactly(self.pin.schema(), values)?),
             None => SnapshotTable::new(snapshot),
-        };
-        let scope = ComputeScope::new(&self.query, &self.pin)?;
-        let mut plan = LogicalPlanBuilder::scan(ROWS, provider_as_source(Arc::new(table)), None).map_err(failure)?;
-        if let Wanted::Groups { .. } = self.query.wanted {
+        })
+    }
+
+    fn logical_plan(
+        &self,
+        query: &Query,
+        outputs: &[Output],
+        rows: SnapshotTable,
+        values: &[Option<PgValue>],
+    ) -> Result<LogicalPlan> {
+        let scope = ComputeScope::new(query, &self.pin)?;
+        let mut plan = LogicalPlanBuilder::scan(ROWS, provider_as_source(Arc::new(rows)), None).map_err(failure)?;
+        if let Wanted::Groups { .. } = query.wanted {
             plan = plan.aggregate(scope.groups()?, scope.aggregates(values)?).map_err(failure)?;
         }
-        if !self.query.order.is_empty() {
-            let order = scope.order(plan.schema(), &self.outputs)?;
+        if !query.order.is_empty() {
+            let order = scope.order(plan.schema(), outputs)?;
             let first = self.left.most().filter(|rows| *rows <= KEPT_ROWS);
             plan = plan.sort_with_limit(order, first).map_err(failure)?;
         }
-        if let Wanted::Rows { .. } = self.query.wanted {
+        if let Wanted::Rows { .. } = query.wanted {
+            let schema = self.pin.schema();
             let columns = self.columns.iter().enumerate().map(|(place, column)| {
                 // Two columns of the foreign table may be one of the store.
                 store_column(schema.field(column.store_column).name()).alias(format!("{RESULT_PREFIX}{place}"))
@@ -180,8 +244,13 @@ impl Computation {
     /// Goes to the next rows; `None` after the last.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<&mut Chunk>> {
         while !self.rows.fill()? {
-            let stream = self.stream.as_mut().ok_or_else(|| PgError::internal("nothing is being computed"))?;
-            let batch = if self.left.count == Some(0) { None } else { stream.next()? };
+            let batch = match &mut self.stream {
+                // There is one row, and it was given.
+                None if self.is_answered => None,
+                None => return Err(PgError::internal("nothing is being computed")),
+                Some(_) if self.left.count == Some(0) => None,
+                Some(stream) => stream.next()?,
+            };
             let Some(batch) = batch else {
                 self.rows.clear();
                 return Ok(None);
@@ -198,6 +267,7 @@ impl Computation {
     pub(crate) fn rescan(&mut self) {
         self.rows.clear();
         self.stream = None;
+        self.is_answered = false;
     }
 
     /// The names of the columns that are read.
@@ -312,6 +382,14 @@ impl Stream {
             }
         }
     }
+}
+
+/// Starts to compute.
+fn start(plan: &LogicalPlan) -> Result<Stream> {
+    let runtime = runtime()?;
+    let state = session_state()?;
+    let physical = runtime.block_on(state.create_physical_plan(plan)).map_err(failure)?;
+    Ok(Stream::start(runtime, &state, physical))
 }
 
 /// The backend's threads, started when something is first computed.

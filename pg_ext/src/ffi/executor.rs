@@ -198,7 +198,8 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
             PlanText::Query(_) if is_in_worker() => return Err(in_worker_alone()),
             PlanText::Query(computed) => {
                 let table = catalog::table(pg_sys::Oid::from(computed.rows.table))?;
-                let computation = Computation::begin(&table, computed, scope_of(query), shape)?;
+                let is_parameter = |operand: usize| operands.get(operand).is_some_and(|ready| ready.constant.is_none());
+                let computation = Computation::begin(&table, computed, scope_of(query), shape, is_parameter)?;
                 (None, Some(Source::Computation(computation)))
             }
         };
