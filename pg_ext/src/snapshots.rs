@@ -25,11 +25,11 @@ use crate::transactions;
 
 /// What decides which snapshot of a store a scan sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// A statement, by the address of Postgres' snapshot.
-    Statement(usize),
-    /// The transaction.
-    Transaction,
+pub(crate) struct Scope {
+    /// The statement, by the address of Postgres' snapshot.
+    pub(crate) statement: usize,
+    /// Whether it sees what its transaction saw first.
+    pub(crate) is_of_transaction: bool,
 }
 
 /// Holds a statement or a transaction to a snapshot.
@@ -43,7 +43,8 @@ struct Pins {
     statements: HashMap<(usize, PathBuf), Pin>,
     /// What scans of other queries see.
     scans: HashMap<(usize, PathBuf), Weak<Arc<Snapshot>>>,
-    transaction: HashMap<PathBuf, Pin>,
+    /// What the transaction has seen first, without what it has changed itself.
+    transaction: HashMap<PathBuf, Arc<Snapshot>>,
 }
 
 /// A query that is executed.
@@ -61,52 +62,44 @@ thread_local! {
     static PINS: RefCell<Pins> = RefCell::default();
 }
 
-/// The snapshot of a store that a scan sees: the one that its statement or transaction has seen already, or the newest; with
-/// what this transaction has changed itself.
+/// The snapshot of a store that a scan sees: the one that its statement has seen already, or the newest, or the one that its
+/// transaction has seen; with what this transaction has changed itself before the statement.
 pub(crate) fn pin(store: &Store, scope: Scope) -> Result<Pin> {
     PINS.with_borrow_mut(|pins| {
-        let known = pins.find(store.path(), scope);
-        match scope {
-            Scope::Statement(_) => {
-                if let Some(pin) = known {
-                    return Ok(pin);
-                }
-                let pin = Rc::new(transactions::seen(store.path(), store.snapshot()?)?);
-                pins.keep(store.path(), scope, &pin);
-                Ok(pin)
-            }
-            // What is kept is what others have committed: what is changed here changes from statement to statement.
-            Scope::Transaction => {
-                let pin = known.map_or_else(|| store.snapshot().map(Rc::new), Ok)?;
-                pins.keep(store.path(), scope, &pin);
-                Ok(Rc::new(transactions::seen(store.path(), Arc::clone(&pin))?))
-            }
+        if let Some(pin) = pins.find(store.path(), scope.statement) {
+            return Ok(pin);
         }
+        // What the transaction keeps is what others have committed.
+        let base = match scope.is_of_transaction {
+            false => store.snapshot()?,
+            true => match pins.transaction.get(store.path()) {
+                Some(base) => Arc::clone(base),
+                None => {
+                    let base = store.snapshot()?;
+                    pins.transaction.insert(store.path().to_owned(), Arc::clone(&base));
+                    base
+                }
+            },
+        };
+        let pin = Rc::new(transactions::seen(store.path(), base)?);
+        pins.keep(store.path(), scope.statement, &pin);
+        Ok(pin)
     })
 }
 
 impl Pins {
-    fn find(&self, store: &Path, scope: Scope) -> Option<Pin> {
-        match scope {
-            Scope::Transaction => self.transaction.get(store).cloned(),
-            Scope::Statement(snapshot) => {
-                let key = (snapshot, store.to_owned());
-                self.statements.get(&key).cloned().or_else(|| self.scans.get(&key).and_then(Weak::upgrade))
-            }
-        }
+    fn find(&self, store: &Path, statement: usize) -> Option<Pin> {
+        let key = (statement, store.to_owned());
+        self.statements.get(&key).cloned().or_else(|| self.scans.get(&key).and_then(Weak::upgrade))
     }
 
-    fn keep(&mut self, store: &Path, scope: Scope, pin: &Pin) {
-        let store = store.to_owned();
-        match scope {
-            Scope::Transaction => drop(self.transaction.insert(store, Rc::clone(pin))),
-            Scope::Statement(snapshot) if self.has_query(snapshot) => {
-                self.statements.insert((snapshot, store), Rc::clone(pin));
-            }
-            Scope::Statement(snapshot) => {
-                self.scans.retain(|_, pin| pin.strong_count() > 0);
-                self.scans.insert((snapshot, store), Rc::downgrade(pin));
-            }
+    fn keep(&mut self, store: &Path, statement: usize, pin: &Pin) {
+        let key = (statement, store.to_owned());
+        if self.has_query(statement) {
+            self.statements.insert(key, Rc::clone(pin));
+        } else {
+            self.scans.retain(|_, pin| pin.strong_count() > 0);
+            self.scans.insert(key, Rc::downgrade(pin));
         }
     }
 

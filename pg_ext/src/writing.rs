@@ -216,7 +216,8 @@ impl Builder {
                 values.append_value(finite(value.checked_add(EPOCH_DAYS), value == i32::MAX || value == i32::MIN)?);
             }
             (Self::Date(values), PgValue::Null) => values.append_null(),
-            (Self::Timestamp { values, .. }, PgValue::Timestamp(value) | PgValue::TimestampTz(value)) => {
+            (Self::Timestamp { values, utc: false }, PgValue::Timestamp(value))
+            | (Self::Timestamp { values, utc: true }, PgValue::TimestampTz(value)) => {
                 values.append_value(finite(value.checked_add(EPOCH_MICROS), value == i64::MAX || value == i64::MIN)?);
             }
             (Self::Timestamp { values, .. }, PgValue::Null) => values.append_null(),

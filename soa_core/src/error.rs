@@ -124,8 +124,8 @@ pub enum Error {
         /// How often it was tried.
         attempts: u32,
     },
-    /// Rows that a transaction has changed were changed by others as well.
-    #[error("rows of \"{}\" that this transaction changes were changed or moved by another one meanwhile; try the transaction again", path.display())]
+    /// Rows that a transaction has changed were changed by others as well, or the table's columns were.
+    #[error("rows of \"{}\" that this transaction changes were changed or moved by another one meanwhile, or its columns were; try the transaction again", path.display())]
     RowsChanged {
         /// The store.
         path: PathBuf,

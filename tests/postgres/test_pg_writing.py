@@ -582,3 +582,123 @@ def test_explain_changes_nothing(session):
     (scan,) = scans(plan(session, "DELETE FROM keyed WHERE id = 4"))
     assert scan["SoA Filter"] == "id = 4"
     assert len(ids(session)) == 99
+
+
+def test_columns_that_the_table_lacks(session, orders):
+    """A row is replaced as a whole: not through a table that would lose values. Rows can be added and deleted."""
+    session.execute("CREATE FOREIGN TABLE few (id bigint, v int) SERVER stores OPTIONS (path 'keyed.soa')")
+    refused = error(session, "UPDATE few SET v = 1 WHERE id = 4")
+    assert refused.sqlstate == "55000" and '"region"' in str(refused) and refused.diag.message_hint
+    session.execute("INSERT INTO few VALUES (400, 4)")
+    session.execute("DELETE FROM few WHERE id = 5")
+    assert rows(session, "SELECT id, v, region FROM keyed WHERE id IN (5, 400)") == [(400, 4, None)]
+    session.execute("CREATE FOREIGN TABLE wrong (id bigint, region bytea) SERVER stores OPTIONS (path 'keyed.soa')")
+    assert error(session, "INSERT INTO wrong VALUES (500, 'x')").sqlstate == "HV004"
+
+
+def test_columns_that_somebody_adds(session, orders):
+    for change in ("INSERT INTO keyed (id) VALUES (1000)", "DELETE FROM keyed WHERE id = 3"):
+        session.execute("BEGIN")
+        session.execute(change)
+        support.soa("alter", orders.root / "keyed.soa", "--add-column", f"extra{len(change)}:i64")
+        public(orders.root / "keyed.soa")
+        assert error(session, "COMMIT").sqlstate == SERIALIZATION
+        session.execute("ROLLBACK")
+        assert len(ids(session)) == 100
+    verify(orders)
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+def test_what_functions_and_triggers_see(twins: Database, isolation: str):
+    """What they see in the heap: STABLE functions what there was before the statement, AFTER triggers what there is then."""
+    with twins.connect(autocommit=True) as session:
+        found = []
+        for name in ("public.keyed", "heap.keyed"):
+            schema = name.split(".")[0]
+            session.execute(
+                f"CREATE FUNCTION {schema}.counted() RETURNS int STABLE LANGUAGE plpgsql AS"
+                f" $$ BEGIN RETURN (SELECT count(*) + coalesce(sum(v), 0) FROM {name}); END $$;"
+                f"CREATE TABLE {schema}.seen (what text);"
+                f"CREATE FUNCTION {schema}.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO {schema}.seen"
+                f" SELECT TG_OP || TG_LEVEL || count(*) || ' ' || coalesce(sum(v), 0) FROM {name}; RETURN NULL; END $$;"
+                f"CREATE TRIGGER late AFTER INSERT OR UPDATE OR DELETE ON {name} EXECUTE FUNCTION {schema}.see();"
+                f"CREATE TRIGGER each AFTER INSERT OR UPDATE OR DELETE ON {name} FOR EACH ROW"
+                f" EXECUTE FUNCTION {schema}.see()"
+            )
+            session.execute(f"BEGIN ISOLATION LEVEL {isolation}")
+            session.execute(f"INSERT INTO {name} (id, v, region) VALUES (1000, 7, 'x'), (1001, {schema}.counted(), 'y')")
+            session.execute(f"UPDATE {name} SET v = {schema}.counted() WHERE id < 4")
+            session.execute(f"DELETE FROM {name} WHERE v = {schema}.counted() OR id = 50")
+            session.execute("COMMIT")
+            found.append(
+                (
+                    rows(session, f"SELECT what FROM {schema}.seen"),
+                    rows(session, f"SELECT id, v FROM {name} WHERE id < 5 OR id >= 1000 ORDER BY id"),
+                )
+            )
+        assert found[0] == found[1]
+        assert len(found[0][0]) > 5
+
+
+def test_returning_from_partitions(orders: Database):
+    make(orders.root, "old", table(range(-100, 0)).select(["id", "v", "region", "note"]))
+    orders.execute('IMPORT FOREIGN SCHEMA "." LIMIT TO (old) FROM SERVER stores INTO public')
+    with orders.connect(autocommit=True) as session:
+        session.execute(
+            "CREATE TABLE all_rows (id bigint, v int, region text, note text) PARTITION BY RANGE (id);"
+            "CREATE TABLE young PARTITION OF all_rows FOR VALUES FROM (1000) TO (MAXVALUE);"
+            "ALTER TABLE all_rows ATTACH PARTITION keyed FOR VALUES FROM (0) TO (1000);"
+            "ALTER TABLE all_rows ATTACH PARTITION old FOR VALUES FROM (MINVALUE) TO (0);"
+            "INSERT INTO all_rows VALUES (1000, 1, 'x')"
+        )
+        where = "WHERE id IN (-5, 5, 1000)"
+        changed = rows(session, f"UPDATE all_rows SET v = id {where} RETURNING tableoid::regclass::text, id, v")
+        assert sorted(changed) == [("keyed", 5, 5), ("old", -5, -5), ("young", 1000, 1000)]
+        gone = rows(session, f"DELETE FROM all_rows {where} RETURNING id, region")
+        assert sorted(gone) == [(-5, REGIONS[-5 % 3]), (5, REGIONS[5 % 3]), (1000, "x")]
+        assert rows(session, "SELECT count(*) FROM all_rows") == [(198,)]
+
+
+def test_rows_that_are_changed_twice(session):
+    """By a join that finds a row twice: the first one counts. By a trigger of the same statement: an error, as in the heap."""
+    session.execute("UPDATE keyed SET v = x FROM (VALUES (1), (2)) t(x) WHERE id = 4")
+    assert rows(session, "SELECT count(*), min(v) IN (1, 2) FROM keyed WHERE id = 4") == [(1, True)]
+    session.execute(
+        "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN DELETE FROM keyed WHERE id = OLD.id; RETURN NEW; END $$;"
+        "CREATE TRIGGER early BEFORE UPDATE ON keyed FOR EACH ROW EXECUTE FUNCTION meddle()"
+    )
+    assert error(session, "UPDATE keyed SET v = 3 WHERE id = 4").sqlstate == "27000"
+    assert rows(session, "SELECT count(*) FROM keyed") == [(100,)]
+
+
+def test_locks_are_refused(session):
+    for clause in ("FOR UPDATE", "FOR SHARE"):
+        refused = error(session, f"SELECT id FROM keyed WHERE id = 3 {clause}")
+        assert refused.sqlstate == "0A000" and refused.diag.message_hint
+
+
+def test_an_error_caught_within_an_update(session):
+    """By a function that is called for each row, in a transaction that has rows of its own."""
+    session.execute(
+        "CREATE FUNCTION caught(n bigint) RETURNS int LANGUAGE plpgsql AS $$ BEGIN"
+        " BEGIN INSERT INTO keyed (id) VALUES (n + 5000), (n); EXCEPTION WHEN unique_violation THEN RETURN 1; END;"
+        " RETURN 2; END $$"
+    )
+    session.execute("BEGIN")
+    session.execute("INSERT INTO keyed (id, v) SELECT g, 0 FROM generate_series(200, 220) g")
+    session.execute("UPDATE keyed SET v = caught(id) WHERE id >= 195 OR id < 5")
+    assert rows(session, "SELECT count(*), min(v), max(v) FROM keyed WHERE id >= 195 OR id < 5") == [(26, 1, 1)]
+    session.execute("COMMIT")
+    assert len(ids(session)) == 121
+
+
+def test_truncate_and_what_others_add(session, other):
+    """What was added since a transaction looked first is not its own to remove."""
+    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    assert len(ids(session)) == 100
+    other.execute("INSERT INTO keyed (id) VALUES (1000)")
+    session.execute("TRUNCATE keyed")
+    assert ids(session) == []
+    session.execute("COMMIT")
+    assert ids(session) == [1000]

@@ -251,15 +251,21 @@ fn changes_rows(query: &pg_sys::EState, flags: c_int) -> bool {
     is_change && flags.cast_unsigned() & pg_sys::EXEC_FLAG_EXPLAIN_ONLY == 0
 }
 
-/// Whose snapshot a scan sees: the statement's, or the transaction's where that keeps one.
+/// Whose snapshot a scan sees: the statement's, which is the transaction's where that keeps one.
 pub(super) fn scope_of(query: &pg_sys::EState) -> Scope {
+    Scope { statement: query.es_snapshot.addr(), is_of_transaction: keeps_snapshot() }
+}
+
+/// As [`scope_of`] for a statement that is no query.
+pub(super) fn scope_without_query() -> Scope {
+    Scope { statement: 0, is_of_transaction: keeps_snapshot() }
+}
+
+/// Whether all statements of a transaction see what the first one saw.
+fn keeps_snapshot() -> bool {
     // SAFETY: reading a variable of the backend's only thread.
     let isolation = unsafe { pg_sys::XactIsoLevel };
-    if isolation >= pg_sys::XACT_REPEATABLE_READ as c_int {
-        Scope::Transaction
-    } else {
-        Scope::Statement(query.es_snapshot.addr())
-    }
+    isolation >= pg_sys::XACT_REPEATABLE_READ as c_int
 }
 
 /// # Safety

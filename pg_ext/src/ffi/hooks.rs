@@ -10,16 +10,19 @@ use std::sync::OnceLock;
 
 use pgrx::{PgSqlErrorCode, pg_sys};
 
-use super::run;
+use super::{modify, run};
 use crate::error::{PgError, Result, Step};
 use crate::{snapshots, transactions};
 
 /// What the hook was before: another extension's, or nothing.
 static FORMER_START: OnceLock<pg_sys::ExecutorStart_hook_type> = OnceLock::new();
 
+static FORMER_FINISH: OnceLock<pg_sys::ExecutorFinish_hook_type> = OnceLock::new();
+
 unsafe extern "C-unwind" {
     /// What Postgres does without a hook.
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+    fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
 }
 
 /// Puts the hook in place.
@@ -36,6 +39,13 @@ pub(super) unsafe fn install() {
     }
     // SAFETY: as above.
     unsafe { pg_sys::ExecutorStart_hook = Some(executor_start) };
+    // SAFETY: as above.
+    let former = unsafe { pg_sys::ExecutorFinish_hook };
+    if FORMER_FINISH.set(former).is_err() {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { pg_sys::ExecutorFinish_hook = Some(executor_finish) };
     // SAFETY: as above.
     unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), ptr::null_mut()) };
     // SAFETY: as above.
@@ -62,6 +72,29 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
     }
     // SAFETY: as above.
     unsafe { note_started(query) };
+}
+
+/// A query has run, and its triggers are about to.
+unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: the executor passes the query that it finishes.
+    unsafe { finish_modifications(query) };
+    match FORMER_FINISH.get().copied().flatten() {
+        // SAFETY: the hook is another extension's.
+        Some(former) => unsafe { former(query) },
+        // SAFETY: as above.
+        None => unsafe { standard_ExecutorFinish(query) },
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn finish_modifications(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: as the caller promises.
+    let state = unsafe { (*query).estate };
+    // SAFETY: a query that has run has its state.
+    if let Some(state) = unsafe { state.as_ref() } {
+        // SAFETY: as above.
+        unsafe { modify::finish_all(state) };
+    }
 }
 
 #[pgrx::pg_guard]
@@ -135,11 +168,9 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
     if event == XACT_EVENT_PRE_PREPARE {
         run(Step::Commit, refuse_to_prepare);
     }
-    if [XACT_EVENT_ABORT, XACT_EVENT_COMMIT].contains(&event) {
-        transactions::end();
-    }
     if [XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE].contains(&event) {
         snapshots::transaction_ends();
+        transactions::end();
     }
 }
 

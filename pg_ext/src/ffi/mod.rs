@@ -115,6 +115,7 @@ unsafe extern "C-unwind" fn soa_fdw_handler(_call: pg_sys::FunctionCallInfo) -> 
         ShutdownForeignScan: Some(parallel::shutdown_foreign_scan),
         AnalyzeForeignTable: Some(analyze::analyze_foreign_table),
         IsForeignRelUpdatable: Some(modify::is_foreign_rel_updatable),
+        GetForeignRowMarkType: Some(modify::get_foreign_row_mark_type),
         AddForeignUpdateTargets: Some(modify::add_foreign_update_targets),
         PlanForeignModify: Some(modify::plan_foreign_modify),
         BeginForeignModify: Some(modify::begin_foreign_modify),

@@ -3,13 +3,16 @@
 //! What a statement adds is collected, and part of its transaction when it ends; what it deletes is so at once, by the places
 //! in which its scan has found the rows (their `ctid`). Nothing is committed here ([`crate::transactions`]).
 
+use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
+use roaring::RoaringBitmap;
+use soa_core::schema::Schema;
 use soa_core::store::{Additions, Store};
 
-use super::{catalog, executor, list, run, settings, slot, values};
+use super::{catalog, executor, list, planner, run, settings, slot, values};
 use crate::error::{PgError, Result, Step};
 use crate::options;
 use crate::rows::RowPlace;
@@ -28,8 +31,9 @@ struct Modification {
     store: Store,
     /// Drops the last of it once the rows' places need not stay.
     _statement: Statement,
-    /// What the rows that are deleted were found in.
+    /// What the rows that are deleted were found in, and where.
     seen: Option<Pin>,
+    gone: HashMap<u16, RoaringBitmap>,
     writer: RowWriter,
     /// The columns of a row that are written, by their places, and their types.
     columns: Vec<(usize, pg_sys::Oid)>,
@@ -39,16 +43,24 @@ struct Modification {
     whole_row: pg_sys::AttrNumber,
     /// The row that was deleted last, for `RETURNING`.
     deleted: Box<pg_sys::HeapTupleData>,
+    /// For what reading a row's values takes.
+    row_memory: pg_sys::MemoryContext,
 }
 
 impl Modification {
-    fn new(relation: pg_sys::Relation, query: &pg_sys::EState) -> Result<Self> {
+    fn new(relation: pg_sys::Relation, query: &pg_sys::EState, operation: pg_sys::CmdType::Type) -> Result<Self> {
         // SAFETY: the relation is open.
         let table = catalog::table(unsafe { (*relation).rd_id })?;
         check_updatable(&table)?;
         let store = table.open()?;
         let statement = transactions::begin(&store, settings::several_stores())?;
         let additions = transactions::additions(store.path())?;
+        let seen = snapshots::pin(&store, executor::scope_of(query))?;
+        let numbers: Vec<i16> = table.attributes.iter().map(|attribute| attribute.number).collect();
+        table.bind(&numbers, &seen)?;
+        if operation == pg_sys::CmdType::CMD_UPDATE {
+            check_has_all(&table, additions.schema())?;
+        }
         let writer = RowWriter::new(&table, additions.schema())?;
         // SAFETY: as above.
         let description = unsafe { (*relation).rd_att };
@@ -56,17 +68,28 @@ impl Modification {
         let description = unsafe { pgrx::PgTupleDesc::from_pg_unchecked(description) };
         let type_of = |place: usize| description.get(place).map_or(pg_sys::InvalidOid, |column| column.atttypid);
         let columns = writer.places().into_iter().map(|place| (place, type_of(place))).collect();
-        let seen = Some(snapshots::pin(&store, executor::scope_of(query))?);
+        // SAFETY: the query's memory is live, and the name lives as long as the library.
+        let row_memory = unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                query.es_query_cxt,
+                c"soa_fdw row".as_ptr(),
+                pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
+            )
+        };
         Ok(Self {
             store,
             _statement: statement,
-            seen,
+            seen: Some(seen),
+            gone: HashMap::new(),
             writer,
             columns,
             additions: Some(additions),
             place: 0,
             whole_row: 0,
             deleted: Box::default(),
+            row_memory,
         })
     }
 
@@ -82,7 +105,16 @@ impl Modification {
             (Some(datum), Some(is_null)) => unsafe { values::read_stored(*datum, *is_null, *type_oid) },
             _ => PgValue::Null,
         });
-        self.writer.push(values)?;
+        // SAFETY: reading a variable of the backend's only thread.
+        let former = unsafe { pg_sys::CurrentMemoryContext };
+        // SAFETY: the memory is live; the former one is set again below, or by whoever handles an error.
+        unsafe { pg_sys::CurrentMemoryContext = self.row_memory };
+        let pushed = self.writer.push(values);
+        // SAFETY: the former one is live.
+        unsafe { pg_sys::CurrentMemoryContext = former };
+        // SAFETY: nothing is kept that is in it.
+        unsafe { pg_sys::MemoryContextReset(self.row_memory) };
+        pushed?;
         if self.writer.is_full() {
             self.write()?;
         }
@@ -99,7 +131,7 @@ impl Modification {
         Ok(())
     }
 
-    /// Deletes a row; false if the same statement, or one that it called, has done so.
+    /// Deletes a row, when the statement is over; false if the statement has met it before.
     ///
     /// # Safety
     ///
@@ -110,11 +142,7 @@ impl Modification {
         let place = place.ok_or_else(|| PgError::internal("a row that is to be changed has no place"))?;
         // SAFETY: the column has the address of one.
         let place: RowPlace = slot::place(unsafe { place.cast_mut_ptr::<pg_sys::ItemPointerData>().read_unaligned() });
-        let seen = self.seen.as_ref().ok_or_else(|| PgError::internal("a statement has ended"))?;
-        let part = transactions::part_of(place, seen)?;
-        // SAFETY: it reads a variable.
-        let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-        transactions::change(self.store.path(), level, |transaction| transaction.delete(seen, part, place.number))
+        Ok(self.gone.entry(place.part).or_default().insert(place.number))
     }
 
     /// Puts the row that was deleted into a slot.
@@ -134,18 +162,56 @@ impl Modification {
         unsafe { pg_sys::ExecForceStoreHeapTuple(&raw mut *self.deleted, slot, false) };
     }
 
-    /// The statement is over: what it has added is part of its transaction.
-    fn finish(&mut self) -> Result<()> {
-        self.write()?;
-        let Some(additions) = self.additions.take() else { return Ok(()) };
-        self.seen = None;
-        if additions.row_count() == 0 {
-            return Ok(());
-        }
+    /// What the statement has deleted so far is deleted in its transaction.
+    fn finish_deletions(&mut self) -> Result<()> {
         // SAFETY: it reads a variable.
         let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-        transactions::change(self.store.path(), level, |transaction| transaction.add(additions)).map(drop)
+        let store = self.store.path();
+        for (part, numbers) in std::mem::take(&mut self.gone) {
+            let seen = self.seen.as_ref().ok_or_else(|| PgError::internal("a statement has ended"))?;
+            let place = |number| transactions::part_of(RowPlace { part, number }, seen);
+            let part = place(0)?;
+            let is_whole = transactions::change(store, level, |transaction| {
+                numbers.iter().try_fold(true, |is_whole, number| Ok(is_whole & transaction.delete(seen, part, number)?))
+            })?;
+            if !is_whole {
+                let code = PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION;
+                let message =
+                    "a row that is to be changed was already changed by an operation that the same command triggered";
+                return Err(PgError::new(code, message)
+                    .with_hint("Consider using an AFTER trigger instead of a BEFORE trigger to change other rows."));
+            }
+        }
+        Ok(())
     }
+
+    /// And what it has added so far is added.
+    fn finish_additions(&mut self) -> Result<()> {
+        self.write()?;
+        let additions = self.additions.take().ok_or_else(|| PgError::internal("a statement has ended"))?;
+        let store = self.store.path();
+        if additions.row_count() > 0 {
+            // SAFETY: it reads a variable.
+            let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+            transactions::change(store, level, |transaction| transaction.add(additions))?;
+        }
+        self.additions = Some(transactions::additions(store)?);
+        Ok(())
+    }
+}
+
+/// Refuses to replace rows of which the foreign table does not have all columns: the others' values would be lost.
+fn check_has_all(table: &Table, schema: &Schema) -> Result<()> {
+    let has = |name: &str| table.attributes.iter().any(|attribute| attribute.store_name() == name);
+    let Some(missing) = schema.fields().iter().find(|field| !has(field.name())) else { return Ok(()) };
+    let message = format!(
+        "foreign table \"{}\" cannot be updated: it lacks the store's column \"{}\"",
+        table.name,
+        missing.name()
+    );
+    Err(PgError::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+        .with_detail("A row is replaced as a whole, so the values of that column would be lost.")
+        .with_hint("ALTER FOREIGN TABLE ... ADD COLUMN, or import the table again."))
 }
 
 fn check_updatable(table: &Table) -> Result<()> {
@@ -178,7 +244,7 @@ pub(super) unsafe extern "C-unwind" fn is_foreign_rel_updatable(relation: pg_sys
 pub(super) unsafe extern "C-unwind" fn add_foreign_update_targets(
     root: *mut pg_sys::PlannerInfo,
     index: pg_sys::Index,
-    entry: *mut pg_sys::RangeTblEntry,
+    _entry: *mut pg_sys::RangeTblEntry,
     _relation: pg_sys::Relation,
 ) {
     run(Step::Modify, || {
@@ -190,9 +256,12 @@ pub(super) unsafe extern "C-unwind" fn add_foreign_update_targets(
         // SAFETY: as above.
         let parse = unsafe { (*root).parse };
         // SAFETY: as above.
-        if !unsafe { (*parse).returningList }.is_null() {
-            // SAFETY: as above.
-            let whole = unsafe { pg_sys::makeWholeRowVar(entry, index as c_int, 0, false) };
+        let parse = unsafe { &*parse };
+        // For an UPDATE, Postgres asks for it itself.
+        if parse.commandType == pg_sys::CmdType::CMD_DELETE && !parse.returningList.is_null() {
+            // As Postgres has it, so that all relations of a partitioned table agree on it.
+            // SAFETY: it makes a node.
+            let whole = unsafe { pg_sys::makeVar(index as c_int, 0, pg_sys::RECORDOID, -1, pg_sys::InvalidOid, 0) };
             // SAFETY: as above.
             unsafe { pg_sys::add_row_identity_var(root, whole, index, WHOLE_ROW.as_ptr()) };
         }
@@ -240,7 +309,7 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_modify(
         let relation = unsafe { &mut *relation };
         // SAFETY: the node has the query's state.
         let query = unsafe { &*node.ps.state };
-        let mut modification = Modification::new(relation.ri_RelationDesc, query)?;
+        let mut modification = Modification::new(relation.ri_RelationDesc, query, node.operation)?;
         if node.operation != pg_sys::CmdType::CMD_INSERT {
             // SAFETY: the node has a plan below it.
             let below = unsafe { (*node.ps.lefttree).plan };
@@ -278,7 +347,8 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_insert(
             let message = "INSERT ... ON CONFLICT is not supported for stores";
             return Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message));
         }
-        keep(Modification::new(relation.ri_RelationDesc, query)?, relation, query);
+        let modification = Modification::new(relation.ri_RelationDesc, query, pg_sys::CmdType::CMD_INSERT)?;
+        keep(modification, relation, query);
         Ok(())
     });
 }
@@ -371,7 +441,9 @@ pub(super) unsafe extern "C-unwind" fn end_foreign_modify(
             return Ok(());
         }
         // SAFETY: its modification has begun.
-        unsafe { modification_of(relation)? }.finish()
+        let modification = unsafe { modification_of(relation)? };
+        modification.finish_deletions()?;
+        modification.finish_additions()
     });
 }
 
@@ -391,10 +463,62 @@ pub(super) unsafe extern "C-unwind" fn exec_foreign_truncate(
             check_updatable(&table)?;
             let store = table.open()?;
             let _statement = transactions::begin(&store, settings::several_stores())?;
+            store.publish_log()?;
+            let seen = snapshots::pin(&store, executor::scope_without_query())?;
             // SAFETY: it reads a variable.
             let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-            transactions::change(store.path(), level, |transaction| transaction.truncate())?;
+            transactions::change(store.path(), level, |transaction| transaction.truncate(&seen))?;
         }
         Ok(())
+    });
+}
+
+/// What locks a query takes on rows: none, as there are none. Of rows that may be changed that would be no answer.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn get_foreign_row_mark_type(
+    entry: *mut pg_sys::RangeTblEntry,
+    strength: pg_sys::LockClauseStrength::Type,
+) -> pg_sys::RowMarkType::Type {
+    run(Step::Modify, || {
+        if strength != pg_sys::LockClauseStrength::LCS_NONE {
+            // SAFETY: the planner passes a foreign table.
+            let table = catalog::table(unsafe { (*entry).relid })?;
+            if options::is_updatable(&table.server_options, &table.options) {
+                let message = format!("rows of foreign table \"{}\" cannot be locked", table.name);
+                return Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+                    .with_detail("Nobody waits for rows of a store: of two transactions that change a row, the second one fails.")
+                    .with_hint("Leave FOR UPDATE or FOR SHARE out."));
+            }
+        }
+        Ok(pg_sys::RowMarkType::ROW_MARK_COPY)
+    })
+}
+
+/// The modifications of a query are over, but for what its triggers are to see of them.
+///
+/// # Safety
+///
+/// The query is live, and its plan has run.
+pub(super) unsafe fn finish_all(query: &pg_sys::EState) {
+    run(Step::Modify, || {
+        // SAFETY: a query's relations that are changed are a list of these.
+        let relations: Vec<*mut pg_sys::ResultRelInfo> = unsafe { list::elements(query.es_opened_result_relations) };
+        // SAFETY: as above, those that rows were sent to by their values.
+        let routed: Vec<*mut pg_sys::ResultRelInfo> =
+            unsafe { list::elements(query.es_tuple_routing_result_relations) };
+        let mut modifications = Vec::new();
+        for relation in relations.into_iter().chain(routed) {
+            // SAFETY: the relation is live.
+            let relation_info = unsafe { &*relation };
+            let has_begun = !relation_info.ri_FdwState.is_null();
+            // SAFETY: a foreign table has its wrapper's callbacks.
+            if has_begun && unsafe { planner::has_own_callbacks(relation_info.ri_FdwRoutine) } {
+                // SAFETY: so the state is one of this file.
+                modifications.push(unsafe { modification_of(relation)? });
+            }
+        }
+        // A key that one of them deletes another one may add.
+        modifications.iter_mut().try_for_each(|modification| modification.finish_deletions())?;
+        modifications.iter_mut().try_for_each(|modification| modification.finish_additions())
     });
 }

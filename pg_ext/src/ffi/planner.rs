@@ -382,6 +382,16 @@ pub(super) fn is_of_this_wrapper(relation: pg_sys::Oid) -> bool {
     // SAFETY: the relation is a foreign table.
     let routine = unsafe { pg_sys::GetFdwRoutineByRelId(relation) };
     // SAFETY: the result was just allocated.
-    let found = unsafe { (*routine).GetForeignRelSize };
+    unsafe { has_own_callbacks(routine) }
+}
+
+/// Whether a wrapper's callbacks are this library's.
+///
+/// # Safety
+///
+/// The pointer is null or leads to a wrapper's callbacks.
+pub(super) unsafe fn has_own_callbacks(routine: *const pg_sys::FdwRoutine) -> bool {
+    // SAFETY: as the caller promises.
+    let found = unsafe { routine.as_ref() }.and_then(|routine| routine.GetForeignRelSize);
     found.is_some_and(|found| found as usize == get_foreign_rel_size as *const () as usize)
 }

@@ -15,7 +15,7 @@ use super::overlay::{self, Overlay};
 use super::segment::{self, Segment, Table, Written};
 use super::snapshot::Snapshot;
 use super::writing::{SegmentWriter, check_partition_values, memory_of};
-use super::{Store, UNIT_ROWS, maintain};
+use super::{Compression, Store, UNIT_ROWS, maintain};
 use crate::convert::cast_batch;
 use crate::error::{Error, Result};
 use crate::scan::Part;
@@ -62,11 +62,13 @@ const ADDITIONS_BYTES_MAX: usize = 64 << 20;
 pub struct Transaction {
     store: Store,
     schema: Schema,
+    /// What was there when it began: a store that has taken its place is none of this transaction's.
+    base: Arc<Snapshot>,
     state: State,
     /// What was written, in order, and the segments that it is.
     written: Vec<Written>,
     segments: Vec<Arc<Segment>>,
-    /// How often rows of its own got other places.
+    /// How often rows of its own got other places, in any state.
     moves: u64,
 }
 
@@ -80,6 +82,8 @@ struct State {
     blocks: Vec<Vec<RecordBatch>>,
     dead: Arc<RoaringBitmap>,
     bytes: usize,
+    /// Tells by which numbers the rows are known.
+    moves: u64,
     /// How many of the segments count.
     segments: usize,
     /// By segment: the positions of rows that are deleted.
@@ -148,7 +152,7 @@ impl Store {
         check_writable(&base)?;
         let schema = base.schema().clone();
         let (state, written, segments) = Default::default();
-        Ok(Transaction { store: self.clone(), schema, state, written, segments, moves: 0 })
+        Ok(Transaction { store: self.clone(), schema, base, state, written, segments, moves: 0 })
     }
 }
 
@@ -184,8 +188,7 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// When the log cannot be read, the table has got other columns, or rows that are deleted here were deleted or moved by
-    /// others.
+    /// When the log cannot be read, or rows that are deleted here were deleted or moved by others, or the columns changed.
     pub fn snapshot(&self) -> Result<Arc<Snapshot>> {
         self.snapshot_over(&self.store.snapshot()?)
     }
@@ -196,15 +199,11 @@ impl Transaction {
     ///
     /// As [`snapshot`](Self::snapshot).
     pub fn snapshot_over(&self, base: &Arc<Snapshot>) -> Result<Arc<Snapshot>> {
-        if *base.schema() != self.schema {
-            let path = self.store.path().display();
-            let message = format!(
-                "the columns of \"{path}\" were changed by another writer meanwhile; try the transaction again"
-            );
-            return Err(Error::mismatch(message));
-        }
         if self.is_empty() {
             return Ok(Arc::clone(base));
+        }
+        if *base.schema() != self.schema {
+            return Err(Error::RowsChanged { path: self.store.path().to_owned() });
         }
         self.check(base)?;
         let own = &self.segments[..self.state.segments];
@@ -218,7 +217,7 @@ impl Transaction {
             true => logged.cloned(),
             false => {
                 let logged = logged.map(AsRef::as_ref);
-                Some(Arc::new(Overlay::with_own(logged, &self.state.blocks, &self.state.dead, self.moves)))
+                Some(Arc::new(Overlay::with_own(logged, &self.state.blocks, &self.state.dead, self.state.moves)))
             }
         };
         Ok(Arc::new(base.with_rows(segments, overlay)))
@@ -237,7 +236,7 @@ impl Transaction {
             batches: Vec::new(),
             bytes: 0,
             rows: 0,
-            writer: SegmentWriter::new(&self.store, &base),
+            writer: SegmentWriter::of(&self.store, self.schema.clone(), Compression::of(&base)),
             is_spilled: false,
         })
     }
@@ -280,7 +279,6 @@ impl Transaction {
     ///
     /// When the snapshot has no such segment.
     pub fn delete(&mut self, seen: &Snapshot, part: Part, number: u32) -> Result<bool> {
-        let path = || self.store.path().to_owned();
         match part {
             Part::Segment(index) => {
                 let segment = &seen.segments()[index];
@@ -289,26 +287,24 @@ impl Transaction {
                 }
                 Ok(self.state.gone.entry(segment.path().to_owned()).or_default().insert(number))
             }
-            Part::Log => Err(Error::Busy {
-                path: path(),
-                message: "a row that is to be deleted is in its write-ahead log".to_owned(),
-            }),
-            Part::Own if seen.overlay().is_none_or(|overlay| overlay.moves() != self.moves) => {
-                Err(Error::RowsChanged { path: path() })
+            Part::Log => Err(self.in_log()),
+            Part::Own if seen.overlay().is_none_or(|overlay| overlay.moves() != self.state.moves) => {
+                Err(Error::RowsChanged { path: self.store.path().to_owned() })
             }
             Part::Own => Ok(Arc::make_mut(&mut self.state.dead).insert(number)),
         }
     }
 
-    /// Deletes all rows that the transaction sees.
+    /// Deletes all rows of a snapshot of this transaction, and all that it has added itself.
     ///
     /// # Errors
     ///
-    /// As [`delete`](Self::delete) and [`snapshot`](Self::snapshot).
-    pub fn truncate(&mut self) -> Result<()> {
-        self.store.publish_log()?;
-        let seen = self.snapshot()?;
-        check_deletable(&seen)?;
+    /// As [`delete`](Self::delete).
+    pub fn truncate(&mut self, seen: &Snapshot) -> Result<()> {
+        check_deletable(seen)?;
+        if seen.log_row_count() > 0 {
+            return Err(self.in_log());
+        }
         for segment in seen.segments() {
             let rows =
                 u32::try_from(segment.row_count() + segment.deleted_count()).map_err(|_| Error::Unsupported {
@@ -319,9 +315,22 @@ impl Transaction {
             let gone = self.state.gone.entry(segment.path().to_owned()).or_default();
             *gone |= (0..rows).collect::<RoaringBitmap>() - &*deleted;
         }
+        self.forget_rows();
+        Ok(())
+    }
+
+    /// There are no rows in memory any more.
+    fn forget_rows(&mut self) {
         (self.state.blocks, self.state.dead, self.state.bytes) = Default::default();
         self.moves += 1;
-        Ok(())
+        self.state.moves = self.moves;
+    }
+
+    fn in_log(&self) -> Error {
+        Error::Busy {
+            path: self.store.path().to_owned(),
+            message: "a row that is to be deleted is in its write-ahead log".to_owned(),
+        }
     }
 
     /// Writes rows that are in memory alone as segments if they are many. They get other places by that: to be called while
@@ -342,7 +351,6 @@ impl Transaction {
     /// Goes back to a state that the transaction was in.
     pub fn restore(&mut self, savepoint: Savepoint) {
         self.state = savepoint.0;
-        self.moves += 1;
         self.segments.truncate(self.state.segments);
         let discarded = self.written.split_off(self.state.segments.min(self.written.len()));
         discarded.iter().for_each(|written| segment::remove(self.store.backend(), &written.files));
@@ -358,6 +366,14 @@ impl Transaction {
     pub fn commit(mut self) -> Result<Edited> {
         if self.is_empty() {
             return Ok(Edited { version: self.store.published()?.version(), rows_deleted: 0, rows_added: 0 });
+        }
+        let newest = self.store.published()?;
+        if *newest.schema() != self.schema {
+            return Err(Error::RowsChanged { path: self.store.path().to_owned() });
+        }
+        if !self.is_same_table(&newest) {
+            let path = self.store.path().display();
+            return Err(Error::mismatch(format!("the store at \"{path}\" was replaced by another one meanwhile")));
         }
         self.write_pending()?;
         self.rewrite_own()?;
@@ -389,6 +405,12 @@ impl Transaction {
         edit.commit(&self.store, &self.store.published()?)
     }
 
+    /// Whether a version is of the table that the transaction began on.
+    fn is_same_table(&self, newest: &Snapshot) -> bool {
+        let id = |snapshot: &Snapshot| snapshot.delta().table_configuration().metadata().id().to_owned();
+        id(newest) == id(&self.base)
+    }
+
     fn is_own(&self, path: &str) -> bool {
         self.segments.iter().any(|own| own.path() == path)
     }
@@ -396,9 +418,9 @@ impl Transaction {
     /// Writes the rows that are in memory alone.
     fn write_pending(&mut self) -> Result<()> {
         let logged: Option<&Overlay> = None;
-        let pending = Overlay::with_own(logged, &self.state.blocks, &self.state.dead, self.moves);
+        let pending = Overlay::with_own(logged, &self.state.blocks, &self.state.dead, self.state.moves);
         let base = self.store.published()?;
-        let mut writer = SegmentWriter::new(&self.store, &base);
+        let mut writer = SegmentWriter::of(&self.store, self.schema.clone(), Compression::of(&base));
         let columns: Vec<usize> = (0..self.schema.len()).collect();
         for (block, _) in pending.blocks().enumerate().filter(|(_, rows)| *rows > 0) {
             let rows = RecordBatch::try_new(arrow_schema(&self.schema), pending.read(block, &columns)?);
@@ -406,8 +428,7 @@ impl Transaction {
         }
         writer.finish()?;
         self.keep(writer)?;
-        (self.state.blocks, self.state.dead, self.state.bytes) = Default::default();
-        self.moves += 1;
+        self.forget_rows();
         Ok(())
     }
 

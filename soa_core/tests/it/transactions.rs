@@ -119,7 +119,8 @@ proptest! {
                     prop_assert_eq!(keys, gone.collect::<Vec<_>>());
                 }
                 Step::Truncate => {
-                    transaction.truncate().unwrap();
+                    let seen = transaction.snapshot().unwrap();
+                    transaction.truncate(&seen).unwrap();
                     model.clear();
                 }
                 Step::Save => saved.push((transaction.save(), model.clone(), others.clone())),
@@ -297,4 +298,25 @@ fn many_bytes_are_written_before_they_are_committed() {
     assert_eq!((edited.rows_added, edited.rows_deleted), (86, 0));
     assert_eq!(ids(&store.snapshot().unwrap()), (4..90).collect::<Vec<_>>());
     assert!(store.verify().unwrap().problems.is_empty());
+}
+
+#[test]
+fn columns_that_others_add_give_it_up() {
+    let (_dir, store) = store(false, true);
+    store.append(&[batch(&[(1, 10, "a")])]).unwrap();
+    let mut adding = store.transaction().unwrap();
+    add(&mut adding, &[(2, 1, "a")]).unwrap();
+    let mut deleting = store.transaction().unwrap();
+    delete_below(&mut deleting, 100).unwrap();
+    let idle = store.transaction().unwrap();
+    store.add_columns(&[Field::new("extra", DataType::Int64)]).unwrap();
+    let before = files(store.path());
+    for transaction in [adding, deleting] {
+        assert!(matches!(transaction.snapshot(), Err(Error::RowsChanged { .. })));
+        let outcome = transaction.commit();
+        assert!(matches!(outcome, Err(Error::RowsChanged { .. })), "{outcome:?}");
+    }
+    assert_eq!(idle.snapshot().unwrap().row_count(), 1);
+    idle.commit().unwrap();
+    assert_eq!(files(store.path()), before);
 }
