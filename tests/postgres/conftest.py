@@ -10,6 +10,7 @@ import pytest
 import pg_server
 import support
 from pg_support import Database
+from pg_twins import with_copies
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +39,10 @@ def database(pg, root: Path) -> Iterator[Database]:
     """A new database with the extension, whose server `stores` has the folder `root`."""
     with Database(pg, root) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def copied(pg, stores: Path) -> Iterator[Database]:
+    """A database with stores in the schema `stored` and copies of them in the schema `heap`."""
+    with with_copies(pg, stores) as database:
+        yield database

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pyarrow as pa
@@ -17,8 +16,8 @@ import pytest
 
 import make_stores
 import support
-from pg_support import Database, plan, rows
-from test_pg_conditions import STORES, same, with_copies
+from pg_support import Database, plan, rows, scans
+from pg_twins import STORES, same
 
 QUERIES = int(os.environ.get("SOA_DIFFERENTIAL_QUERIES", "600"))
 SEED = int(os.environ.get("SOA_DIFFERENTIAL_SEED", "11"))
@@ -39,12 +38,6 @@ COLUMNS = {
     "orders_by_status": {"numbers": "order_id quantity amount", "floats": "", "others": "status"},
     "sorted": {"numbers": "id", "floats": "", "others": "region"},
 }
-
-
-@pytest.fixture(scope="module")
-def copied(pg, stores: Path) -> Iterator[Database]:
-    with with_copies(pg, stores) as database:
-        yield database
 
 
 @pytest.fixture
@@ -241,6 +234,51 @@ def test_random_aggregations(session):
         having = rng.choice(["", "", "HAVING count(*) > 1"])
         group = f"GROUP BY {', '.join(groups)}" if groups else ""
         queries.append(answer(store, ", ".join(groups + chosen), f"{where} {group} {having}"))
+    same(session, queries)
+
+
+# A column of the store `types` that a row around it is compared with, and values for it: some that are there, some that are
+# not or cannot be, and NULL.
+LOOKED_UP = {
+    "i8": "SELECT g::smallint FROM generate_series(-130, 130) g UNION ALL SELECT NULL UNION ALL SELECT 1",
+    "i64": "SELECT i64 FROM stored.types UNION ALL SELECT g FROM generate_series(1, 9) g",
+    "u64": "SELECT u64 FROM stored.types UNION ALL SELECT -1 UNION ALL SELECT 0.5 UNION ALL SELECT 1e30",
+    "u8": "SELECT g FROM generate_series(-5, 300) g",
+    "dec9": "SELECT dec9 FROM stored.types UNION ALL SELECT 1.50 UNION ALL SELECT 0.001 UNION ALL SELECT 'NaN'",
+    "dec38": "SELECT dec38 FROM stored.types UNION ALL SELECT g FROM generate_series(1, 9) g",
+    "d": "SELECT d FROM stored.types UNION ALL SELECT '1970-01-01'::date + g FROM generate_series(-3, 9) g",
+    "s": "SELECT s FROM stored.types UNION ALL SELECT 'none' UNION ALL SELECT 'plain'",
+    "f64": "SELECT f64 FROM stored.types UNION ALL SELECT 'NaN' UNION ALL SELECT 0",
+    "b": "SELECT b FROM stored.types",
+}
+
+
+def correlated(values: str, what: str, where: str) -> str:
+    """A query for one text: for each of these values `o.x` an aggregate of the rows that a condition on it leaves."""
+    answer = f"(SELECT ROW({what})::text FROM stored.types WHERE {where})"
+    return f"SELECT string_agg(y, ';' ORDER BY y) FROM (SELECT o.x::text || {answer} AS y FROM ({values}) o(x)) z"
+
+
+def test_subqueries_for_the_values_of_outer_rows(session):
+    """After some of them, all answers are computed at once: the same as one by one."""
+    queries = []
+    for column, values in LOOKED_UP.items():
+        for what in ("count(*), sum(i64), max(s)", "avg(dec18), min(d)", "count(DISTINCT i8)", "bool_or(b)"):
+            queries.append(correlated(values, what, f"{column} = o.x"))
+            queries.append(correlated(values, what, f"{column} = o.x AND id > 2"))
+            queries.append(correlated(values, what, f"{column} = o.x AND id IN (SELECT 3)"))
+        queries.append(correlated(values, "count(*)", f"{column} = o.x AND i16 = o.x" if column == "i8" else "b"))
+        queries.append(correlated(values, "count(*)", f"{column} = o.x OR id = 3"))
+        queries.append(correlated(values, "sum(i64 * 1000000)", f"{column} = o.x"))
+    subplans = plan(session, correlated(LOOKED_UP["i8"], "count(*)", "i8 = o.x"), analyze=False)
+    assert [scan["SoA Computes"] for scan in scans(subplans) if "SoA Filter" in scan] == ["count(*)"]
+    for where in ("i8 = a.i8 AND dec9 = b.dec9", "i8 = a.i8 AND id > b.id", "i8 = a.i8 AND i8 = b.i8", "i8 > a.i8"):
+        # The other side changes as well.
+        subquery = f"(SELECT count(*) FROM stored.types WHERE {where})"
+        queries.append(
+            "SELECT string_agg(y, ';' ORDER BY y) FROM (SELECT a.id || ' ' || b.id || ' ' || "
+            f"{subquery} AS y FROM stored.types a, stored.types b) z"
+        )
     same(session, queries)
 
 

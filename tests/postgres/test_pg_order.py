@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from pg_support import Database, error, plan, rows, scans
+from pg_twins import STORES, same
 from test_pg_aggregates import QUERIES, SEED, all_columns, columns
-from test_pg_conditions import STORES, same, with_copies
 
 DIRECTIONS = ("", "DESC", "NULLS FIRST", "DESC NULLS LAST")
 LIMITS = ("", "LIMIT 3", "LIMIT 4 OFFSET 2", "LIMIT 0", "LIMIT ALL OFFSET 3", "LIMIT NULL", "LIMIT 1000 OFFSET 10000")
@@ -22,12 +21,6 @@ SORTED = {
     **{store: all_columns(store) for store in ("rust_types", "orders", "orders_by_status")},
     "types": [*all_columns("types"), "tm", "uid"],
 }
-
-
-@pytest.fixture(scope="module")
-def copied(pg, stores: Path) -> Iterator[Database]:
-    with with_copies(pg, stores) as database:
-        yield database
 
 
 @pytest.fixture
