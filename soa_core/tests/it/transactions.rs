@@ -309,7 +309,7 @@ fn columns_that_others_add_give_it_up() {
     let mut deleting = store.transaction().unwrap();
     delete_below(&mut deleting, 100).unwrap();
     let idle = store.transaction().unwrap();
-    store.add_columns(&[Field::new("extra", DataType::Int64)]).unwrap();
+    store.add_columns(&[Field::nullable("extra", DataType::Int64)]).unwrap();
     let before = files(store.path());
     for transaction in [adding, deleting] {
         assert!(matches!(transaction.snapshot(), Err(Error::RowsChanged { .. })));
