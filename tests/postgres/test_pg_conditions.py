@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from pg_support import PARALLEL, Database, plan, rows, scans
-from pg_twins import STORES, listed, same
+from pg_twins import STORES, counted, listed, same
 
 QUERIES = int(os.environ.get("SOA_DIFFERENTIAL_QUERIES", "1500"))
 SEED = int(os.environ.get("SOA_DIFFERENTIAL_SEED", "7"))
