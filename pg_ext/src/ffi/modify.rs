@@ -9,6 +9,7 @@ use std::ptr;
 
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
 use roaring::RoaringBitmap;
+use soa_core::scan::Located;
 use soa_core::schema::Schema;
 use soa_core::store::{Additions, Store};
 
@@ -169,11 +170,10 @@ impl Modification {
         let store = self.store.path();
         for (part, numbers) in std::mem::take(&mut self.gone) {
             let seen = self.seen.as_ref().ok_or_else(|| PgError::internal("a statement has ended"))?;
-            let place = |number| transactions::part_of(RowPlace { part, number }, seen);
-            let part = place(0)?;
-            let is_whole = transactions::change(store, level, |transaction| {
-                numbers.iter().try_fold(true, |is_whole, number| Ok(is_whole & transaction.delete(seen, part, number)?))
-            })?;
+            let part = transactions::part_of(RowPlace { part, number: 0 }, seen)?;
+            let located = Located { part, numbers: numbers.into_iter().collect() };
+            let deleted = transactions::change(store, level, |transaction| transaction.delete(seen, &located))?;
+            let is_whole = deleted == located.numbers.len() as u64;
             if !is_whole {
                 let code = PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION;
                 let message =
@@ -506,19 +506,22 @@ pub(super) unsafe fn finish_all(query: &pg_sys::EState) {
         // SAFETY: as above, those that rows were sent to by their values.
         let routed: Vec<*mut pg_sys::ResultRelInfo> =
             unsafe { list::elements(query.es_tuple_routing_result_relations) };
-        let mut modifications = Vec::new();
-        for relation in relations.into_iter().chain(routed) {
+        let is_ours = |relation: &*mut pg_sys::ResultRelInfo| {
             // SAFETY: the relation is live.
-            let relation_info = unsafe { &*relation };
-            let has_begun = !relation_info.ri_FdwState.is_null();
+            let relation = unsafe { &**relation };
             // SAFETY: a foreign table has its wrapper's callbacks.
-            if has_begun && unsafe { planner::has_own_callbacks(relation_info.ri_FdwRoutine) } {
-                // SAFETY: so the state is one of this file.
-                modifications.push(unsafe { modification_of(relation)? });
-            }
-        }
+            !relation.ri_FdwState.is_null() && unsafe { planner::has_own_callbacks(relation.ri_FdwRoutine) }
+        };
+        let modified: Vec<_> = relations.into_iter().chain(routed).filter(is_ours).collect();
         // A key that one of them deletes another one may add.
-        modifications.iter_mut().try_for_each(|modification| modification.finish_deletions())?;
-        modifications.iter_mut().try_for_each(|modification| modification.finish_additions())
+        for relation in &modified {
+            // SAFETY: its state is one of this file, which nobody else has now.
+            unsafe { modification_of(*relation)? }.finish_deletions()?;
+        }
+        for relation in &modified {
+            // SAFETY: as above.
+            unsafe { modification_of(*relation)? }.finish_additions()?;
+        }
+        Ok(())
     });
 }

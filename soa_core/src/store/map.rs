@@ -28,3 +28,31 @@ pub(super) fn map(file: &File) -> io::Result<Buffer> {
     // until its owner, which the buffer holds, is dropped. The slice does not move with the `Arc`.
     Ok(unsafe { Buffer::from_custom_allocation(bytes.cast::<u8>(), len, mapping) })
 }
+
+/// A part of a buffer as a buffer of that length. A slice has the same bytes, but whoever reckons with memory takes it for all
+/// that it is a slice of.
+///
+/// # Panics
+///
+/// When the buffer does not have so many bytes.
+pub(super) fn part(whole: &Buffer, offset: usize, len: usize) -> Buffer {
+    let bytes = std::ptr::NonNull::from(&whole[offset..offset + len]);
+    // SAFETY: `bytes` is a slice of what `whole` holds: valid for reads of `len` bytes, and alive until its owner, a clone of
+    // `whole` which the new buffer holds, is dropped. A buffer's bytes neither move nor change while it is shared.
+    unsafe { Buffer::from_custom_allocation(bytes.cast::<u8>(), len, Arc::new(whole.clone())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_counts_for_itself_and_keeps_the_whole() {
+        let whole = Buffer::from_vec((0..100_u8).collect());
+        let part = part(&whole, 10, 5);
+        assert_eq!((part.as_slice(), part.capacity()), (&[10, 11, 12, 13, 14][..], 5));
+        drop(whole);
+        assert_eq!(part.as_slice(), [10, 11, 12, 13, 14]);
+        assert!(super::part(&part, 5, 0).is_empty());
+    }
+}

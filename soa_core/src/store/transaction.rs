@@ -18,7 +18,7 @@ use super::writing::{SegmentWriter, check_partition_values, memory_of};
 use super::{Compression, Store, UNIT_ROWS, maintain};
 use crate::convert::cast_batch;
 use crate::error::{Error, Result};
-use crate::scan::Part;
+use crate::scan::{Located, Part};
 use crate::schema::{Schema, arrow_schema};
 
 /// Rows of one statement take this many bytes of memory at most before they are written as segments.
@@ -35,7 +35,7 @@ const ADDITIONS_BYTES_MAX: usize = 64 << 20;
 /// ```
 /// use std::sync::Arc;
 /// use soa_core::arrow::array::{ArrayRef, Int64Array, RecordBatch};
-/// use soa_core::scan::{Part, ScanRequest};
+/// use soa_core::scan::{Located, Part};
 /// use soa_core::schema::{DataType, Field, Schema};
 /// use soa_core::store::Store;
 ///
@@ -52,7 +52,7 @@ const ADDITIONS_BYTES_MAX: usize = 64 << 20;
 /// transaction.add(additions)?;
 /// let seen = transaction.snapshot()?;
 /// assert_eq!((seen.row_count(), store.snapshot()?.row_count()), (3, 2));
-/// transaction.delete(&seen, Part::Segment(0), 0)?;
+/// transaction.delete(&seen, &Located { part: Part::Segment(0), numbers: vec![0] })?;
 /// transaction.commit()?;
 /// assert_eq!(store.snapshot()?.row_count(), 2);
 /// # Ok(())
@@ -267,32 +267,41 @@ impl Transaction {
         Ok(rows)
     }
 
-    /// Deletes a row, by its place in a snapshot of this transaction ([`ScanPlan::read_located`](crate::scan::ScanPlan)).
-    /// False if it was deleted already, by this transaction.
+    /// Deletes rows, by their places in a snapshot of this transaction
+    /// ([`ScanPlan::read_located`](crate::scan::ScanPlan::read_located)). Returns how many of them this transaction has not deleted
+    /// before.
     ///
     /// # Errors
     ///
-    /// When the table only grows, the row is in the write-ahead log (see [`Store::publish_log`]), or it has got
-    /// another place since ([`make_room`](Self::make_room)).
-    ///
-    /// # Panics
-    ///
-    /// When the snapshot has no such segment.
-    pub fn delete(&mut self, seen: &Snapshot, part: Part, number: u32) -> Result<bool> {
-        match part {
+    /// When the table only grows, there are no such rows, they are in the write-ahead log (see [`Store::publish_log`]), or they have
+    /// got other places since ([`make_room`](Self::make_room)). Nothing is deleted then.
+    pub fn delete(&mut self, seen: &Snapshot, located: &Located) -> Result<u64> {
+        let Located { part, numbers } = located;
+        let Some(last) = numbers.iter().max() else { return Ok(0) };
+        let (gone, rows) = match *part {
+            Part::Log => return Err(self.in_log()),
+            Part::Own => {
+                if seen.overlay().is_none_or(|overlay| overlay.moves() != self.state.moves) {
+                    return Err(Error::RowsChanged { path: self.store.path().to_owned() });
+                }
+                let rows = self.state.blocks.iter().flatten().map(|batch| batch.num_rows() as u64).sum();
+                (Arc::make_mut(&mut self.state.dead), rows)
+            }
             Part::Segment(index) => {
-                let segment = &seen.segments()[index];
+                let segment = seen.segments().get(index);
+                let segment = segment.ok_or_else(|| Error::argument(format!("the snapshot has no segment {index}")))?;
                 if !self.is_own(segment.path()) {
                     check_deletable(seen)?;
                 }
-                Ok(self.state.gone.entry(segment.path().to_owned()).or_default().insert(number))
+                (self.state.gone.entry(segment.path().to_owned()).or_default(), segment.file().row_count())
             }
-            Part::Log => Err(self.in_log()),
-            Part::Own if seen.overlay().is_none_or(|overlay| overlay.moves() != self.state.moves) => {
-                Err(Error::RowsChanged { path: self.store.path().to_owned() })
-            }
-            Part::Own => Ok(Arc::make_mut(&mut self.state.dead).insert(number)),
+        };
+        if u64::from(*last) >= rows {
+            return Err(Error::argument(format!("there is no row {last} among {rows}")));
         }
+        let before = gone.len();
+        gone.extend(numbers);
+        Ok(gone.len() - before)
     }
 
     /// Deletes all rows of a snapshot of this transaction, and all that it has added itself.

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 /// What a keyed store should hold: value and partition by key.
 pub(crate) type Model = BTreeMap<i64, (i64, String)>;
 
-fn schema() -> Schema {
+pub(crate) fn schema() -> Schema {
     let fields = vec![
         Field::new("id", DataType::Int64),
         Field::new("value", DataType::Int64),

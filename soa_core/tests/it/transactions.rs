@@ -8,12 +8,12 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use proptest::prelude::*;
 use soa_core::predicate::{CompareOp, Predicate, Scalar};
-use soa_core::scan::{Part, ScanRequest};
+use soa_core::scan::{Located, Part, ScanRequest};
 use soa_core::schema::{DataType, Field, Schema};
-use soa_core::store::{CompactOptions, Savepoint, Snapshot, Store, Transaction};
+use soa_core::store::{CompactOptions, Savepoint, Snapshot, Store, Transaction, WriterOptions};
 use soa_core::{Error, Result};
 
-use crate::edits::{Model, batch, rows, store};
+use crate::edits::{Model, batch, rows, schema as store_schema, store};
 
 const PARTS: [&str; 3] = ["a", "b", "c"];
 
@@ -33,10 +33,8 @@ fn delete_below(transaction: &mut Transaction, bound: i64) -> Result<Vec<i64>> {
         let (found, located) = plan.read_located(unit)?;
         assert_eq!(found.num_rows(), located.numbers.len());
         keys.extend_from_slice(found.column(0).as_primitive::<Int64Type>().values());
-        for number in located.numbers {
-            assert!(transaction.delete(&seen, located.part, number)?);
-            assert!(!transaction.delete(&seen, located.part, number)?, "a row was deleted twice");
-        }
+        assert_eq!(transaction.delete(&seen, &located)?, located.numbers.len() as u64);
+        assert_eq!(transaction.delete(&seen, &located)?, 0, "a row was deleted twice");
     }
     Ok(keys)
 }
@@ -283,17 +281,20 @@ fn many_bytes_are_written_before_they_are_committed() {
             let (_, located) = plan.read_located(own).unwrap();
             // Where rows were before they were written is not where they are now.
             if located.part == Part::Own && transaction.snapshot().unwrap().segments().len() > seen.segments().len() {
-                let moved = transaction.delete(&seen, located.part, located.numbers[0]);
+                let moved = transaction.delete(&seen, &located);
                 assert!(matches!(moved, Err(Error::RowsChanged { .. })), "{moved:?}");
             }
         }
     }
     assert_eq!(ids(&transaction.snapshot().unwrap()), (0..170).collect::<Vec<_>>());
-    assert!(matches!(transaction.delete(&transaction.snapshot().unwrap(), Part::Segment(0), 5), Ok(true)));
+    let segment = |numbers: std::ops::Range<u32>| Located { part: Part::Segment(0), numbers: numbers.collect() };
+    assert_eq!(transaction.delete(&transaction.snapshot().unwrap(), &segment(5..6)).unwrap(), 1);
     transaction.restore(savepoint);
     assert_eq!(ids(&transaction.snapshot().unwrap()), (0..90).collect::<Vec<_>>());
     let seen = transaction.snapshot().unwrap();
-    (0..4).for_each(|row| assert!(transaction.delete(&seen, Part::Segment(0), row).unwrap()));
+    assert_eq!(transaction.delete(&seen, &segment(0..4)).unwrap(), 4);
+    assert!(transaction.delete(&seen, &segment(0..1_000)).is_err());
+    assert!(transaction.delete(&seen, &Located { part: Part::Segment(99), numbers: vec![0] }).is_err());
     let edited = transaction.commit().unwrap();
     assert_eq!((edited.rows_added, edited.rows_deleted), (86, 0));
     assert_eq!(ids(&store.snapshot().unwrap()), (4..90).collect::<Vec<_>>());
@@ -319,4 +320,45 @@ fn columns_that_others_add_give_it_up() {
     assert_eq!(idle.snapshot().unwrap().row_count(), 1);
     idle.commit().unwrap();
     assert_eq!(files(store.path()), before);
+}
+
+/// Beside a write-ahead log that has an owner: rows that cannot meet those of the log are added, nothing else.
+#[test]
+fn beside_a_writer_rows_without_keys_are_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = |key: bool| {
+        let schema = Schema::new(vec![Field::new("id", DataType::Int64)]).unwrap();
+        if key { schema.with_key("id").unwrap() } else { schema }
+    };
+    let rows =
+        |ids: Vec<i64>| RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(ids)) as ArrayRef)]).unwrap();
+    for key in [false, true] {
+        let store = Store::create(dir.path().join(format!("{key}.soa")), schema(key)).unwrap();
+        store.append(&[rows(vec![1, 2])]).unwrap();
+        let writer = store.writer(WriterOptions::default()).unwrap();
+        let mut adding = store.transaction().unwrap();
+        let mut additions = adding.additions().unwrap();
+        additions.write(&rows(vec![3])).unwrap();
+        adding.add(additions).unwrap();
+        let outcome = adding.commit();
+        assert_eq!(outcome.is_ok(), !key, "{outcome:?}");
+        assert!(key || store.snapshot().unwrap().row_count() == 3);
+        assert!(matches!(store.publish_log(), Err(Error::Owned { .. })));
+        let mut deleting = store.transaction().unwrap();
+        let seen = deleting.snapshot().unwrap();
+        deleting.delete(&seen, &Located { part: Part::Segment(0), numbers: vec![0] }).unwrap();
+        assert!(matches!(deleting.commit(), Err(Error::Owned { .. })));
+        writer.close().unwrap();
+    }
+}
+
+#[test]
+fn another_store_in_its_place_is_not_changed() {
+    let (_dir, store) = store(false, true);
+    let mut transaction = store.transaction().unwrap();
+    add(&mut transaction, &[(2, 1, "a")]).unwrap();
+    fs::remove_dir_all(store.path()).unwrap();
+    let other = Store::create(store.path(), store_schema()).unwrap();
+    assert!(transaction.commit().is_err());
+    assert_eq!(other.snapshot().unwrap().row_count(), 0);
 }

@@ -25,7 +25,7 @@ use crate::predicate::Bounds;
 use crate::schema::{DataType, Field, arrow_field};
 use crate::store::io::Backend;
 use crate::store::stats::ColumnStats;
-use crate::store::{FORMAT_VERSION, UNIT_ROWS};
+use crate::store::{FORMAT_VERSION, UNIT_ROWS, map};
 
 const FORMAT_VERSION_KEY: &str = "soa.formatVersion";
 const ROWS_KEY: &str = "soa.rows";
@@ -214,7 +214,8 @@ impl ArrowForm {
             return null_column(field, rows).map_err(|error| error.to_string());
         }
         let at = self.blocks[batch];
-        let block = self.mapping.slice_with_length(at.offset, at.len());
+        // What is kept of a batch is not to count for the whole file.
+        let block = map::part(&self.mapping, at.offset, at.len());
         let message = root_as_message(&block[8..at.metadata_len]).map_err(|error| error.to_string())?;
         let header = message.header_as_record_batch().ok_or("it is not a record batch")?;
         check_layout(&header, &self.schema, rows, at.body_len)?;
