@@ -8,9 +8,12 @@
 //! the digits of an average), they are put together so that they do not, here and in [`outputs`].
 
 mod arithmetic;
+mod expressions;
 mod floats;
 mod functions;
+mod joins;
 mod lookup;
+mod memory;
 mod outputs;
 mod predicates;
 
@@ -20,13 +23,14 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use datafusion::common::{Column, DataFusionError, Result as DataFusionResult};
-use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, lit};
+use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
@@ -40,15 +44,17 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use self::arithmetic::OutOfRange;
+use self::expressions::Scope as ComputeScope;
 use self::floats::Overflow;
 use self::functions::Beyond;
 use self::lookup::{Answer, Lookup};
-use self::outputs::{Output, Scope as ComputeScope};
+use self::memory::SplitPool;
+use self::outputs::Output;
 use crate::error::{PgError, Result, code_of_io};
 use crate::ffi;
-use crate::query::{Limit, Query, Wanted};
+use crate::query::{GivenColumn, Limit, Query, Wanted};
 use crate::rows::{Chunk, Rows};
-use crate::scan::{Explained, Shape};
+use crate::scan::{Explained, ExplainedTable, Shape};
 use crate::snapshots::{self, Pin, Scope};
 use crate::table::{BoundColumn, Table};
 use crate::types::PgValue;
@@ -59,19 +65,18 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const BATCHES_AHEAD: usize = 2;
 /// The first rows of an order are kept in memory while all are looked at, if they are no more than these; more are sorted with
 /// all others, in files where memory does not suffice.
-const KEPT_ROWS: usize = 10_000;
+pub(crate) const KEPT_ROWS: usize = 10_000;
 /// Address space for the stack of a thread. Only what is used takes memory.
 const STACK_BYTES: usize = 16 << 20;
 /// What the names of computed values begin with, so that none is that of a column: Delta Lake allows no blank in those.
 pub(crate) const RESULT_PREFIX: &str = "soa_fdw ";
-/// What the store's rows are called in plans.
-const ROWS: &str = "t";
 
 /// A query in one execution of a plan.
 #[derive(Debug)]
 pub(crate) struct Computation {
     query: Query,
-    pin: Pin,
+    /// What is seen of the tables' stores, by the tables' places.
+    pins: Vec<Pin>,
     outputs: Vec<Output>,
     /// What they are in a slot.
     columns: Vec<BoundColumn>,
@@ -82,6 +87,8 @@ pub(crate) struct Computation {
     /// Whether the rows are an answer that was looked up.
     is_answered: bool,
     stream: Option<Stream>,
+    /// The operands' values as long as the stream has given nothing and could be started anew.
+    unanswered: Option<Vec<Option<PgValue>>>,
 }
 
 /// What is left of a limit.
@@ -112,29 +119,33 @@ impl Drop for Stream {
 }
 
 impl Computation {
-    /// Prepares to compute a query of what the statement sees. `is_parameter` says which operands may have other values when
-    /// it is started again.
+    /// Prepares to compute a query of what the statement sees of the tables. `is_parameter` says which operands may have other
+    /// values when it is started again.
     pub(crate) fn begin(
-        table: &Table,
+        tables: &[Table],
         query: Query,
         scope: Scope,
         shape: Shape,
         is_parameter: impl Fn(usize) -> bool,
     ) -> Result<Self> {
-        let store = table.open()?;
-        let pin = match table.version()? {
-            Some(version) => Pin::new(store.snapshot_at(At::Version(version))?),
-            None => snapshots::pin(&store, scope)?,
-        };
-        let numbers: Vec<i16> = query.rows.columns.iter().map(|column| column.number).collect();
-        table.bind(&numbers, &pin)?;
+        let mut pins = Vec::with_capacity(tables.len());
+        for (place, table) in tables.iter().enumerate() {
+            let store = table.open()?;
+            let pin = match table.version()? {
+                Some(version) => Pin::new(store.snapshot_at(At::Version(version))?),
+                None => snapshots::pin(&store, scope)?,
+            };
+            let columns = query.input.columns.iter().filter(|column| column.table == place);
+            table.bind(&columns.map(|column| column.number).collect::<Vec<_>>(), &pin)?;
+            pins.push(pin);
+        }
         let (outputs, columns) = match &query.wanted {
             Wanted::Rows { columns } => {
-                let columns = table.bind(columns, &pin)?;
+                let columns = bind_given(columns, tables, &pins)?;
                 (columns.iter().enumerate().map(|(place, column)| Output::of_row(column, place)).collect(), columns)
             }
             Wanted::Groups { .. } => {
-                let outputs = ComputeScope::new(&query, &pin)?.outputs()?;
+                let outputs = ComputeScope::new(&query, &pins, None)?.outputs()?;
                 let columns = outputs.iter().zip(1..).map(|(output, number)| output.column(number)).collect();
                 (outputs, columns)
             }
@@ -142,7 +153,18 @@ impl Computation {
         let rows = Rows::new(&columns, shape.width, shape.encoding)?;
         let lookup = Lookup::of(&query, is_parameter).map(Box::new);
         let left = Left::default();
-        Ok(Self { query, pin, outputs, columns, rows, left, lookup, is_answered: false, stream: None })
+        Ok(Self {
+            query,
+            pins,
+            outputs,
+            columns,
+            rows,
+            left,
+            lookup,
+            is_answered: false,
+            stream: None,
+            unanswered: None,
+        })
     }
 
     /// Whether the values of the query's operands are needed before the next row.
@@ -156,22 +178,39 @@ impl Computation {
             return Ok(());
         }
         self.left = self.query.limit.as_ref().map_or(Ok(Left::default()), |limit| Left::of(limit, values))?;
-        let rows = self.rows_of(&self.query, values)?;
-        self.stream = Some(start(&self.logical_plan(&self.query, &self.outputs, rows, values)?)?);
+        let plan = self.logical_plan(&self.query, &self.outputs, values, RowsOf::All)?;
+        self.stream = Some(start(&plan, Joining::InMemory)?);
+        self.unanswered = (self.pins.len() > 1).then(|| values.to_vec());
         Ok(())
+    }
+
+    /// The next batch; `None` after the last. If what a join keeps does not fit in memory, both sides are sorted, in files.
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let unanswered = self.unanswered.take();
+        let Some(stream) = &mut self.stream else { return Err(PgError::internal("nothing is being computed")) };
+        match (stream.next(), unanswered) {
+            (Err(Failure::NoMemory(_)), Some(values)) => {
+                let plan = self.logical_plan(&self.query, &self.outputs, &values, RowsOf::All)?;
+                Ok(self.stream.insert(start(&plan, Joining::Sorting)?).next()?)
+            }
+            (batch, _) => Ok(batch?),
+        }
     }
 
     /// Looks the answer up, if all answers are there; when it is time, computes them. False if it has to be computed alone.
     fn look_up(&mut self, values: &[Option<PgValue>]) -> Result<bool> {
         let Some(mut lookup) = self.lookup.take() else { return Ok(false) };
-        let mut answer = lookup.answer(self.pin.schema(), values);
-        if answer.is_none() && lookup.is_due() {
-            // What is an error for a value that is not asked for is none of this query.
-            match self.all_answers(&lookup.grouped, values) {
-                Ok((batches, nothing)) => lookup.keep(batches, nothing, values)?,
-                Err(_) => lookup.give_up(),
+        let mut answer = lookup.answer(&self.pins, values);
+        if answer.is_none() && lookup.is_wanted() {
+            if lookup.is_due(&self.pins) {
+                // What is an error for a value that is not asked for is none of this query.
+                if self.add_answers(&mut lookup, values).is_err() {
+                    lookup.give_up();
+                }
+                answer = lookup.answer(&self.pins, values);
+            } else {
+                lookup.count(self.rows_read(values)?);
             }
-            answer = lookup.answer(self.pin.schema(), values);
         }
         self.lookup = Some(lookup);
         if let Some(columns) = answer {
@@ -181,30 +220,46 @@ impl Computation {
         Ok(self.is_answered)
     }
 
-    /// What [`Lookup::keep`] wants.
-    fn all_answers(&self, grouped: &Query, values: &[Option<PgValue>]) -> Result<(Vec<(RecordBatch, Answer)>, Answer)> {
-        let outputs = ComputeScope::new(grouped, &self.pin)?.outputs()?;
-        let rows = self.rows_of(grouped, values)?;
-        let mut stream = start(&self.logical_plan(grouped, &outputs, rows, values)?)?;
-        let mut batches = Vec::new();
-        while let Some(batch) = stream.next()? {
-            let answers = outputs.iter().skip(grouped.groups().len()).map(|output| output.finish(&batch));
-            let answers = answers.collect::<Result<Answer>>()?;
-            batches.push((batch, answers));
-        }
-        let no_rows = SnapshotTable::matching(Arc::clone(&self.pin), Predicate::Or(Vec::new()));
-        let mut stream = start(&self.logical_plan(&self.query, &self.outputs, no_rows, values)?)?;
-        let nothing = stream.next()?.ok_or_else(|| PgError::internal("no rows have no answer"))?;
-        let nothing = self.outputs.iter().map(|output| output.finish(&nothing)).collect::<Result<Answer>>()?;
-        Ok((batches, nothing))
+    /// How many rows are looked at for these values.
+    fn rows_read(&self, values: &[Option<PgValue>]) -> Result<u64> {
+        let tables = self.query.input.tables.iter().zip(&self.pins);
+        let rows = tables.map(|(table, pin)| {
+            let predicate = table.filter.as_ref().and_then(|filter| filter.resolve(pin.schema(), values));
+            Ok(pin.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?.row_count())
+        });
+        rows.sum()
     }
 
-    /// The rows that a query is of.
-    fn rows_of(&self, query: &Query, values: &[Option<PgValue>]) -> Result<SnapshotTable> {
-        let snapshot = Arc::clone(&self.pin);
-        Ok(match &query.rows.filter {
-            Some(filter) => SnapshotTable::matching(snapshot, filter.resolve_exactly(self.pin.schema(), values)?),
-            None => SnapshotTable::new(snapshot),
+    /// Computes all answers.
+    fn add_answers(&self, lookup: &mut Lookup, values: &[Option<PgValue>]) -> Result<()> {
+        let mut stream =
+            start(&self.logical_plan(&self.query, &self.outputs, values, RowsOf::None)?, Joining::InMemory)?;
+        let nothing = stream.next()?.ok_or_else(|| PgError::internal("no rows have no answer"))?;
+        let nothing = self.outputs.iter().map(|output| output.finish(&nothing)).collect::<Result<Answer>>()?;
+        let grouped = lookup.grouped().clone();
+        let outputs = ComputeScope::new(&grouped, &self.pins, None)?.outputs()?;
+        let mut stream = start(&self.logical_plan(&grouped, &outputs, values, RowsOf::All)?, Joining::InMemory)?;
+        let mut answers = lookup.collect(nothing, values);
+        while let Some(batch) = stream.next()? {
+            let columns = outputs.iter().skip(grouped.groups().len()).map(|output| output.finish(&batch));
+            if !answers.add(&batch, columns.collect::<Result<_>>()?, ffi::settings::work_mem()) {
+                lookup.give_up();
+                return Ok(());
+            }
+        }
+        lookup.keep(answers)
+    }
+
+    /// The rows of a table of a query that pass its filter.
+    fn rows_of(&self, query: &Query, values: &[Option<PgValue>], table: usize, which: RowsOf) -> Result<SnapshotTable> {
+        let snapshot = Arc::clone(&self.pins[table]);
+        Ok(match (which, &query.input.tables[table].filter) {
+            (RowsOf::None, _) => SnapshotTable::matching(snapshot, Predicate::Or(Vec::new())),
+            (RowsOf::All, Some(filter)) => {
+                let predicate = filter.resolve_exactly(snapshot.schema(), values)?;
+                SnapshotTable::matching(snapshot, predicate)
+            }
+            (RowsOf::All, None) => SnapshotTable::new(snapshot),
         })
     }
 
@@ -212,24 +267,24 @@ impl Computation {
         &self,
         query: &Query,
         outputs: &[Output],
-        rows: SnapshotTable,
         values: &[Option<PgValue>],
+        which: RowsOf,
     ) -> Result<LogicalPlan> {
-        let scope = ComputeScope::new(query, &self.pin)?;
-        let mut plan = LogicalPlanBuilder::scan(ROWS, provider_as_source(Arc::new(rows)), None).map_err(failure)?;
+        let scope = ComputeScope::new(query, &self.pins, Some(values))?;
+        let mut plan = joins::rows(&scope, &|table| self.rows_of(query, values, table, which))?;
         if let Wanted::Groups { .. } = query.wanted {
-            plan = plan.aggregate(scope.groups()?, scope.aggregates(values)?).map_err(failure)?;
+            plan = plan.aggregate(scope.groups()?, scope.aggregates()?).map_err(failure)?;
         }
         if !query.order.is_empty() {
             let order = scope.order(plan.schema(), outputs)?;
             let first = self.left.most().filter(|rows| *rows <= KEPT_ROWS);
             plan = plan.sort_with_limit(order, first).map_err(failure)?;
         }
-        if let Wanted::Rows { .. } = query.wanted {
-            let schema = self.pin.schema();
-            let columns = self.columns.iter().enumerate().map(|(place, column)| {
+        if let Wanted::Rows { columns } = &query.wanted {
+            let columns = self.columns.iter().zip(columns).enumerate().map(|(place, (column, given))| {
                 // Two columns of the foreign table may be one of the store.
-                store_column(schema.field(column.store_column).name()).alias(format!("{RESULT_PREFIX}{place}"))
+                let name = self.pins[given.table].schema().field(column.store_column).name();
+                scope.store_column(given.table, name).alias(format!("{RESULT_PREFIX}{place}"))
             });
             let mut columns: Vec<Expr> = columns.collect();
             if columns.is_empty() {
@@ -244,12 +299,11 @@ impl Computation {
     /// Goes to the next rows; `None` after the last.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<&mut Chunk>> {
         while !self.rows.fill()? {
-            let batch = match &mut self.stream {
+            let batch = match &self.stream {
                 // There is one row, and it was given.
                 None if self.is_answered => None,
-                None => return Err(PgError::internal("nothing is being computed")),
                 Some(_) if self.left.count == Some(0) => None,
-                Some(stream) => stream.next()?,
+                _ => self.next_batch()?,
             };
             let Some(batch) = batch else {
                 self.rows.clear();
@@ -266,17 +320,18 @@ impl Computation {
     /// Starts again from the first row.
     pub(crate) fn rescan(&mut self) {
         self.rows.clear();
-        self.stream = None;
+        (self.stream, self.unanswered) = (None, None);
         self.is_answered = false;
     }
 
-    /// The names of the columns that are read.
-    fn columns_read(&self) -> Vec<String> {
-        let mut names: Vec<String> = match self.query.wanted {
-            Wanted::Rows { .. } => self.columns.iter().map(|column| column.name.clone()).collect(),
-            Wanted::Groups { .. } => Vec::new(),
-        };
-        for column in &self.query.rows.columns {
+    /// The names of the columns that are read of a table.
+    fn columns_read(&self, table: usize) -> Vec<String> {
+        let mut names = Vec::new();
+        if let Wanted::Rows { columns } = &self.query.wanted {
+            let given = self.columns.iter().zip(columns).filter(|(_, given)| given.table == table);
+            names.extend(given.map(|(column, _)| column.name.clone()));
+        }
+        for column in self.query.input.columns.iter().filter(|column| column.table == table) {
             if !names.contains(&column.shown) {
                 names.push(column.shown.clone());
             }
@@ -286,17 +341,53 @@ impl Computation {
 
     /// What `EXPLAIN` says. `values` are those of the operands that are known without an execution.
     pub(crate) fn explain(&self, values: &[Option<PgValue>]) -> Result<Explained> {
-        let filter = self.query.rows.filter.as_ref();
-        let predicate = filter.and_then(|filter| filter.resolve(self.pin.schema(), values));
-        let counters = self.pin.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?.counters();
+        let tables = self.query.input.tables.iter().zip(&self.pins).enumerate().map(|(place, (table, pin))| {
+            let filter = table.filter.as_ref();
+            let predicate = filter.and_then(|filter| filter.resolve(pin.schema(), values));
+            let counters = pin.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?.counters();
+            Ok(ExplainedTable {
+                name: table.shown.clone(),
+                counters,
+                columns: self.columns_read(place),
+                filter: self.query.filter_text(place),
+                ..ExplainedTable::of(pin)
+            })
+        });
         Ok(Explained {
-            counters,
-            columns: self.columns_read(),
-            filter: filter.map(|filter| filter.text(&self.query.operands)).filter(|text| !text.is_empty()),
-            computes: Some(self.query.text()),
-            ..Explained::of(&self.pin)
+            tables: tables.collect::<Result<_>>()?,
+            joins: self.query.join_text(),
+            computes: Some(self.query.text()).filter(|text| !text.is_empty()),
+            rows_read: None,
         })
     }
+}
+
+/// Whether the answers to a query that is asked for many values are computed at once and looked up.
+pub(crate) fn is_looked_up(query: &Query, is_parameter: impl Fn(usize) -> bool) -> bool {
+    Lookup::of(query, is_parameter).is_some()
+}
+
+/// Which of a table's rows a query is computed of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RowsOf {
+    /// All that pass its filter.
+    All,
+    None,
+}
+
+/// Finds the columns that are given of joined rows, or of one table's.
+fn bind_given(given: &[GivenColumn], tables: &[Table], pins: &[Pin]) -> Result<Vec<BoundColumn>> {
+    let mut bound = Vec::with_capacity(tables.len());
+    for (place, (table, pin)) in tables.iter().zip(pins).enumerate() {
+        let numbers = given.iter().filter(|column| column.table == place).map(|column| column.number);
+        bound.push(table.bind(&numbers.collect::<Vec<_>>(), pin)?.into_iter());
+    }
+    let columns = given.iter().zip(1..).map(|(column, number)| {
+        let missing = || PgError::internal(format!("there is no column {} any more", column.number));
+        let found = bound[column.table].next().ok_or_else(missing)?;
+        Ok(if tables.len() == 1 { found } else { BoundColumn { number, ..found } })
+    });
+    columns.collect()
 }
 
 impl Left {
@@ -362,13 +453,13 @@ impl Stream {
     }
 
     /// The next batch; `None` after the last.
-    fn next(&mut self) -> Result<Option<RecordBatch>> {
+    fn next(&mut self) -> std::result::Result<Option<RecordBatch>, Failure> {
         let Some(task) = &mut self.task else { return Ok(None) };
         loop {
             match self.batches.recv_timeout(PATIENCE) {
                 Ok(batch) => {
                     self.permits.add_permits(1);
-                    return batch.map(Some).map_err(failure);
+                    return Ok(Some(batch?));
                 }
                 Err(RecvTimeoutError::Timeout) => ffi::check_for_interrupts(),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -376,7 +467,7 @@ impl Stream {
                     self.task = None;
                     return match ended {
                         Ok(()) => Ok(None),
-                        Err(_) => Err(PgError::internal("a thread that computes has panicked")),
+                        Err(_) => Err(PgError::internal("a thread that computes has panicked").into()),
                     };
                 }
             }
@@ -384,10 +475,49 @@ impl Stream {
     }
 }
 
+/// Why there is no next batch.
+enum Failure {
+    /// What is kept in memory does not fit.
+    NoMemory(PgError),
+    Other(PgError),
+}
+
+impl From<DataFusionError> for Failure {
+    fn from(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => Self::NoMemory(failure(error)),
+            _ => Self::Other(failure(error)),
+        }
+    }
+}
+
+impl From<PgError> for Failure {
+    fn from(error: PgError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Failure> for PgError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoMemory(error) | Failure::Other(error) => error,
+        }
+    }
+}
+
+/// How joins find who is whose partner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Joining {
+    /// One side is kept.
+    InMemory,
+    /// Both sides are sorted, in files if need be.
+    Sorting,
+}
+
 /// Starts to compute.
-fn start(plan: &LogicalPlan) -> Result<Stream> {
+fn start(plan: &LogicalPlan, joining: Joining) -> Result<Stream> {
     let runtime = runtime()?;
-    let state = session_state()?;
+    let state = session_state(joining)?;
     let physical = runtime.block_on(state.create_physical_plan(plan)).map_err(failure)?;
     Ok(Stream::start(runtime, &state, physical))
 }
@@ -406,26 +536,56 @@ fn runtime() -> Result<&'static Runtime> {
     Ok(RUNTIME.get_or_init(|| runtime))
 }
 
-fn session_state() -> Result<SessionState> {
-    let mut config = SessionConfig::new().with_target_partitions(ffi::settings::threads());
+fn session_state(joining: Joining) -> Result<SessionState> {
+    // The fewer sort at once, the more memory each has. One alone DataFusion does not let sort the sides of a join.
+    let threads = if joining == Joining::Sorting { 2 } else { ffi::settings::threads() };
+    let mut config = SessionConfig::new().with_target_partitions(threads);
     // Those of joins and of the first rows in an order can be trusted; see `SnapshotTable`.
-    config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    let optimizer = &mut config.options_mut().optimizer;
+    optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+    // Postgres' planner knows which side of a join is to be kept. It is kept as one table for all threads: the rows of the
+    // other side, which are more, stay in the threads that read them.
+    optimizer.join_reordering = false;
+    optimizer.repartition_joins = joining == Joining::Sorting;
+    optimizer.prefer_hash_join = joining == Joining::InMemory;
+    let work_mem = ffi::settings::work_mem();
+    let execution = &mut config.options_mut().execution;
+    // Sorts keep this much back for the merging of what they have written; there are four of them beneath a join.
+    execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(work_mem / 32);
+    // Of a CASE whose condition leaves no NULLs DataFusion's two kinds of plans say different things. What is computed is the
+    // same.
+    execution.skip_physical_aggregate_schema_check = true;
     let temporary = ffi::temporary_folder();
     std::fs::create_dir_all(temporary).map_err(|error| {
         PgError::new(code_of_io(&error), format!("\"{}\" cannot be made: {error}", temporary.display()))
     })?;
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![temporary.to_owned()]));
     let environment = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(ffi::settings::work_mem())))
+        .with_memory_pool(match joining {
+            Joining::InMemory => Arc::new(FairSpillPool::new(work_mem)),
+            Joining::Sorting => Arc::new(SplitPool::new(work_mem)),
+        })
         .with_disk_manager_builder(disk)
         .build_arc()
         .map_err(failure)?;
-    Ok(SessionStateBuilder::new().with_config(config).with_runtime_env(environment).build())
+    let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(environment);
+    Ok(builder.with_optimizer_rules(optimizer_rules()).build())
 }
 
-/// A column of the store in a plan.
-fn store_column(name: &str) -> Expr {
-    Expr::Column(Column::new(Some(ROWS), name))
+/// DataFusion's rules, but for the one that looks for a join order of its own, without an estimate of what comes of it.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let reorders = EliminateCrossJoin::new();
+    Optimizer::new().rules.into_iter().filter(|rule| rule.name() != reorders.name()).collect()
+}
+
+/// What the rows of the table in a place are called in plans.
+fn table_name(table: usize) -> String {
+    format!("t{table}")
+}
+
+/// A column of the rows of the table in a place in a plan.
+fn column(table: usize, name: impl Into<String>) -> Expr {
+    Expr::Column(Column::new(Some(table_name(table)), name))
 }
 
 /// An error of DataFusion in the words of its cause.
@@ -445,11 +605,12 @@ fn failure(error: DataFusionError) -> PgError {
                 None => PgError::internal(source.to_string()),
             }
         }
-        DataFusionError::ResourcesExhausted(message) => {
-            PgError::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "an aggregation needs more memory than it may take")
-                .with_detail(message.clone())
-                .with_hint("Increase soa_fdw.work_mem, or let Postgres aggregate: SET soa_fdw.pushdown = off.")
-        }
-        other => PgError::internal(format!("an aggregation failed: {other}")),
+        DataFusionError::ResourcesExhausted(message) => PgError::new(
+            PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
+            "a query over stores needs more memory than it may take",
+        )
+        .with_detail(message.clone())
+        .with_hint("Increase soa_fdw.work_mem, or let Postgres compute it: SET soa_fdw.pushdown = off."),
+        other => PgError::internal(format!("a query over stores failed: {other}")),
     }
 }

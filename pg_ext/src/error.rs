@@ -129,7 +129,9 @@ pub(crate) enum Step {
     RelSize,
     /// Offering ways to read a table.
     Paths,
-    /// Offering ways to aggregate its rows.
+    /// Offering ways to join tables.
+    JoinPaths,
+    /// Offering ways to aggregate rows.
     UpperPaths,
     /// Making the plan's node.
     Plan,
@@ -171,6 +173,7 @@ impl Step {
             Self::Import => "import",
             Self::RelSize => "rel_size",
             Self::Paths => "paths",
+            Self::JoinPaths => "join_paths",
             Self::UpperPaths => "upper_paths",
             Self::Plan => "plan",
             Self::Explain => "explain",

@@ -125,6 +125,20 @@ pub(crate) enum Op {
     GtEq,
 }
 
+impl Op {
+    /// As SQL has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Eq => "=",
+            Self::NotEq => "<>",
+            Self::Lt => "<",
+            Self::LtEq => "<=",
+            Self::Gt => ">",
+            Self::GtEq => ">=",
+        }
+    }
+}
+
 impl From<CompareOp> for Op {
     fn from(op: CompareOp) -> Self {
         match op {
@@ -251,7 +265,8 @@ impl Filter {
         copy.for_each_operand_mut(&mut |index| visit(index));
     }
 
-    fn for_each_operand_mut(&mut self, visit: &mut dyn FnMut(&mut usize)) {
+    /// Visits the operands' places.
+    pub(crate) fn for_each_operand_mut(&mut self, visit: &mut dyn FnMut(&mut usize)) {
         match self {
             Self::And(parts) | Self::Or(parts) => parts.iter_mut().for_each(|part| part.for_each_operand_mut(visit)),
             Self::Not(part) => part.for_each_operand_mut(visit),
@@ -321,17 +336,7 @@ impl Filter {
                 Self::IsNull { column } => format!("{column} IS NOT NULL"),
                 part => format!("NOT ({})", part.text(operands)),
             },
-            Self::Compare { column, op, value } => {
-                let op = match op {
-                    Op::Eq => "=",
-                    Op::NotEq => "<>",
-                    Op::Lt => "<",
-                    Op::LtEq => "<=",
-                    Op::Gt => ">",
-                    Op::GtEq => ">=",
-                };
-                format!("{column} {op} {}", operand(value))
-            }
+            Self::Compare { column, op, value } => format!("{column} {} {}", op.name(), operand(value)),
             Self::EqualsAny { column, values } => format!("{column} = ANY ({})", operand(values)),
             Self::Like { column, pattern } => format!("{column} LIKE {}", operand(pattern)),
             Self::IsNull { column } => format!("{column} IS NULL"),

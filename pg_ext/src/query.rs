@@ -1,24 +1,28 @@
-//! What is computed over a store before Postgres sees rows: the language in which planning says it to execution.
+//! What is computed over stores before Postgres sees rows: the language in which planning says it to execution.
 //!
 //! A [`Query`] travels in the plan as text, which Postgres copies and caches, so it names things that stay what they are: the
-//! foreign table by its OID, the store's columns by their names, and what is only known when the plan runs (parameters, and
+//! foreign tables by their OIDs, the stores' columns by their names, and what is only known when the plan runs (parameters, and
 //! constants too) by its place among the plan's expressions.
 //!
 //! **What is in here has Postgres' meaning.** Planning puts nothing into a query whose answer could differ from what Postgres
 //! would compute from the same rows, the last bits of sums of floats excepted; [`crate::compute`] keeps it that way.
 
+mod expression;
+mod text;
+
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::expression::{DatePart, Expression, Operation, Shift, Typed, ValueType};
 use crate::filter::Filter;
 
 /// The digits of 128 and of 256 bits.
 pub(crate) const DIGITS_128: u8 = 38;
 pub(crate) const DIGITS_256: u8 = 76;
 
-/// What is wanted of a table's rows, and in which order.
+/// What is wanted of rows, and in which order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Query {
-    pub(crate) rows: TableRows,
+    pub(crate) input: Input,
     pub(crate) wanted: Wanted,
     /// The order of what is given, by the first key, then by the second; any order, if there is none.
     pub(crate) order: Vec<SortKey>,
@@ -28,13 +32,98 @@ pub(crate) struct Query {
     pub(crate) operands: Vec<String>,
 }
 
+/// The rows that a query is of: those of one table, or of several that are joined.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Input {
+    /// At least one.
+    pub(crate) tables: Vec<TableRows>,
+    /// The columns that are computed with. Expressions name them by their places here.
+    pub(crate) columns: Vec<TableColumn>,
+    /// How the tables' rows are put together.
+    pub(crate) joined: Joined,
+}
+
+/// Rows of a foreign table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TableRows {
+    /// The table's OID.
+    pub(crate) table: u32,
+    /// What the query calls it.
+    pub(crate) shown: String,
+    /// Which rows: those for which this is true, of which the store leaves out what it can. Nothing else tests them.
+    pub(crate) filter: Option<Filter>,
+    /// And this.
+    pub(crate) condition: Option<Typed>,
+}
+
+/// A column of a foreign table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TableColumn {
+    /// The place of its table among those of the input.
+    pub(crate) table: usize,
+    /// Its number in the foreign table, from 1.
+    pub(crate) number: i16,
+    /// Its name in the store.
+    pub(crate) name: String,
+    /// And in the foreign table.
+    pub(crate) shown: String,
+    #[serde(rename = "type")]
+    pub(crate) value_type: ValueType,
+}
+
+/// A table, or what is joined of several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Joined {
+    /// The table in this place.
+    Table(usize),
+    Join(Box<Join>),
+}
+
+/// Rows of two sides, put together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Join {
+    pub(crate) kind: JoinKind,
+    pub(crate) left: Joined,
+    pub(crate) right: Joined,
+    /// Which side is kept in memory, to look the other side's rows up in.
+    pub(crate) kept: Side,
+    /// What of the left side must be equal to what of the right; at least one pair.
+    pub(crate) keys: Vec<(Typed, Typed)>,
+    /// What else must be true of a row and its partner.
+    pub(crate) condition: Option<Typed>,
+    /// Which rows of an outer join are left in the end: those for which this is true.
+    pub(crate) filter: Option<Typed>,
+}
+
+/// The kinds of joins. What they give of rows without partners differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum JoinKind {
+    /// None of them.
+    Inner,
+    /// Those of the left side, with NULLs.
+    Left,
+    /// Those of both sides, with NULLs.
+    Full,
+    /// None: the left side's rows that have partners, once each and without them.
+    Semi,
+    /// Only the left side's rows that have none.
+    Anti,
+}
+
+/// The sides of a join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Side {
+    Left,
+    Right,
+}
+
 /// What a query gives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Wanted {
     /// The rows themselves.
     Rows {
-        /// The numbers of the columns that are given.
-        columns: Vec<i16>,
+        /// The columns that are given. Those of one table have the places that they have there, others follow each other.
+        columns: Vec<GivenColumn>,
     },
     /// Groups of rows.
     Groups {
@@ -43,6 +132,15 @@ pub(crate) enum Wanted {
         /// What is computed of each group.
         aggregates: Vec<Aggregate>,
     },
+}
+
+/// A column that is given as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GivenColumn {
+    /// The place of its table among those of the input.
+    pub(crate) table: usize,
+    /// Its number in the foreign table, from 1.
+    pub(crate) number: i16,
 }
 
 /// What decides on an order.
@@ -71,170 +169,6 @@ pub(crate) struct Limit {
     pub(crate) skip: Option<usize>,
 }
 
-/// Rows of a foreign table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct TableRows {
-    /// The table's OID.
-    pub(crate) table: u32,
-    /// The columns that are computed with. Expressions name them by their places here.
-    pub(crate) columns: Vec<TableColumn>,
-    /// Which rows: those for which this is true. Nothing else tests them.
-    pub(crate) filter: Option<Filter>,
-}
-
-/// A column of a foreign table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct TableColumn {
-    /// Its number in the foreign table, from 1.
-    pub(crate) number: i16,
-    /// Its name in the store.
-    pub(crate) name: String,
-    /// And in the foreign table.
-    pub(crate) shown: String,
-    #[serde(rename = "type")]
-    pub(crate) value_type: ValueType,
-}
-
-/// The types of what is computed with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum ValueType {
-    Bool,
-    Int2,
-    Int4,
-    Int8,
-    Float4,
-    Float8,
-    /// Numbers with so many digits after the point; never NaN or an infinity.
-    Numeric {
-        /// The most digits in all, or more.
-        precision: u8,
-        scale: u8,
-    },
-    /// Text that is compared by its bytes.
-    Text,
-    Bytea,
-    Date,
-    Timestamp,
-    TimestampTz,
-    Time,
-    Uuid,
-}
-
-impl ValueType {
-    pub(crate) fn is_integer(self) -> bool {
-        matches!(self, Self::Int2 | Self::Int4 | Self::Int8)
-    }
-
-    pub(crate) fn is_float(self) -> bool {
-        matches!(self, Self::Float4 | Self::Float8)
-    }
-
-    /// Whether there are more digits than 128 bits hold.
-    pub(crate) fn is_wide(self) -> bool {
-        matches!(self, Self::Numeric { precision, .. } if precision > DIGITS_128)
-    }
-
-    /// Whether equal values are the same bytes, so that they are one group.
-    pub(crate) fn is_grouped_by_bytes(self) -> bool {
-        !self.is_float()
-    }
-}
-
-/// An expression and its type.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Typed {
-    pub(crate) expression: Expression,
-    #[serde(rename = "type")]
-    pub(crate) value_type: ValueType,
-}
-
-/// An expression of a row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Expression {
-    /// The column in this place of [`TableRows::columns`].
-    Column(usize),
-    /// How many characters the text in such a column has.
-    Length(usize),
-    /// An integer or a numeric: its digits, so many of them after the point.
-    Number { digits: i64, scale: u8 },
-    /// A double precision, by its bits.
-    Float { bits: u64 },
-    /// A number as one of another type that has its value, or the nearest to it.
-    Cast(Box<Typed>),
-    /// Two numbers of types that the result's type can hold.
-    Arithmetic { op: Operation, left: Box<Typed>, right: Box<Typed> },
-}
-
-/// What is done with two numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum Operation {
-    #[serde(rename = "+")]
-    Add,
-    #[serde(rename = "-")]
-    Subtract,
-    #[serde(rename = "*")]
-    Multiply,
-}
-
-impl Operation {
-    /// As SQL has it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Add => "+",
-            Self::Subtract => "-",
-            Self::Multiply => "*",
-        }
-    }
-}
-
-impl Expression {
-    /// The place of its column, if it is one or takes its name from one.
-    pub(crate) fn column(&self) -> Option<usize> {
-        match self {
-            Self::Column(place) | Self::Length(place) => Some(*place),
-            Self::Cast(inner) => inner.expression.column(),
-            Self::Number { .. } | Self::Float { .. } | Self::Arithmetic { .. } => None,
-        }
-    }
-
-    /// Whether it is the same for all rows.
-    pub(crate) fn is_constant(&self) -> bool {
-        let mut has_column = false;
-        self.for_each_column(&mut |_| has_column = true);
-        !has_column
-    }
-
-    /// Whether it can be an error for values that its columns have.
-    pub(crate) fn can_fail(&self, value_type: ValueType) -> bool {
-        match self {
-            Self::Column(_) | Self::Length(_) | Self::Number { .. } | Self::Float { .. } => false,
-            Self::Cast(inner) => inner.expression.can_fail(inner.value_type),
-            Self::Arithmetic { left, right, .. } => {
-                !matches!(value_type, ValueType::Numeric { .. })
-                    || left.expression.can_fail(left.value_type)
-                    || right.expression.can_fail(right.value_type)
-            }
-        }
-    }
-
-    fn for_each_column(&self, visit: &mut dyn FnMut(usize)) {
-        let mut copy = self.clone();
-        copy.for_each_column_mut(&mut |place| visit(*place));
-    }
-
-    fn for_each_column_mut(&mut self, visit: &mut dyn FnMut(&mut usize)) {
-        match self {
-            Self::Column(place) | Self::Length(place) => visit(place),
-            Self::Number { .. } | Self::Float { .. } => {}
-            Self::Cast(inner) => inner.expression.for_each_column_mut(visit),
-            Self::Arithmetic { left, right, .. } => {
-                left.expression.for_each_column_mut(visit);
-                right.expression.for_each_column_mut(visit);
-            }
-        }
-    }
-}
-
 /// Something computed of a group's rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Aggregate {
@@ -244,7 +178,7 @@ pub(crate) struct Aggregate {
     /// Whether each value counts once only.
     pub(crate) distinct: bool,
     /// Which of the rows count: those for which this is true.
-    pub(crate) filter: Option<Filter>,
+    pub(crate) filter: Option<Typed>,
 }
 
 /// The aggregate functions.
@@ -257,6 +191,21 @@ pub(crate) enum Function {
     Max,
     BoolAnd,
     BoolOr,
+}
+
+impl Function {
+    /// Its name in SQL.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::BoolAnd => "bool_and",
+            Self::BoolOr => "bool_or",
+        }
+    }
 }
 
 impl Query {
@@ -276,21 +225,54 @@ impl Query {
         }
     }
 
-    /// The columns that are computed with, by their places.
-    fn used_columns(&self) -> Vec<usize> {
-        let arguments = self.aggregates().iter().filter_map(|aggregate| aggregate.argument.as_ref());
-        let keys = self.order.iter().filter_map(|key| match &key.by {
+    /// All expressions, each as a whole.
+    fn typed_mut(&mut self) -> Vec<&mut Typed> {
+        let mut found = self.input.typed_mut();
+        if let Wanted::Groups { groups, aggregates } = &mut self.wanted {
+            found.extend(groups);
+            found.extend(aggregates.iter_mut().flat_map(|aggregate| {
+                let Aggregate { argument, filter, .. } = aggregate;
+                argument.iter_mut().chain(filter)
+            }));
+        }
+        found.extend(self.order.iter_mut().filter_map(|key| match &mut key.by {
             SortBy::Row(typed) => Some(typed),
             SortBy::Output(_) => None,
-        });
-        let mut used = Vec::new();
-        for typed in self.groups().iter().chain(arguments).chain(keys) {
-            typed.expression.for_each_column(&mut |place| used.push(place));
+        }));
+        found
+    }
+
+    /// Visits all parts of all expressions.
+    fn for_each_expression_mut(&mut self, visit: &mut dyn FnMut(&mut Expression)) {
+        self.typed_mut().into_iter().for_each(|typed| typed.expression.for_each_mut(visit));
+    }
+
+    /// Visits all filters, each with the place of its table.
+    fn for_each_filter_mut(&mut self, visit: &mut dyn FnMut(usize, &mut Filter)) {
+        for (place, table) in self.input.tables.iter_mut().enumerate() {
+            table.filter.iter_mut().for_each(|filter| visit(place, filter));
         }
-        let names: Vec<&str> = self.filters().flat_map(Filter::columns).collect();
-        let tested = self.rows.columns.iter().enumerate();
-        let tested = tested.filter(|(_, column)| names.contains(&column.name.as_str())).map(|(place, _)| place);
-        used.extend(tested);
+        self.for_each_expression_mut(&mut |expression| {
+            if let Expression::Matches { table, filter } = expression {
+                visit(*table, filter);
+            }
+        });
+    }
+
+    /// The columns that are computed with, by their places.
+    fn used_columns(&self) -> Vec<usize> {
+        let mut copy = self.clone();
+        let mut used = Vec::new();
+        copy.for_each_expression_mut(&mut |expression| match expression {
+            Expression::Column(place) | Expression::Length(place) => used.push(*place),
+            _ => {}
+        });
+        copy.for_each_filter_mut(&mut |table, filter| {
+            let names = filter.columns();
+            let tested = |column: &TableColumn| column.table == table && names.contains(&column.name.as_str());
+            let columns = self.input.columns.iter().enumerate();
+            used.extend(columns.filter(|(_, column)| tested(column)).map(|(place, _)| place));
+        });
         used.sort_unstable();
         used.dedup();
         used
@@ -299,87 +281,20 @@ impl Query {
     /// Forgets the columns that are not computed with.
     pub(crate) fn keep_used_columns(&mut self) {
         let used = self.used_columns();
-        let (groups, aggregates): (&mut [Typed], &mut [Aggregate]) = match &mut self.wanted {
-            Wanted::Rows { .. } => (&mut [], &mut []),
-            Wanted::Groups { groups, aggregates } => (groups, aggregates),
-        };
-        let arguments = aggregates.iter_mut().filter_map(|aggregate| aggregate.argument.as_mut());
-        let keys = self.order.iter_mut().filter_map(|key| match &mut key.by {
-            SortBy::Row(typed) => Some(typed),
-            SortBy::Output(_) => None,
-        });
-        for typed in groups.iter_mut().chain(arguments).chain(keys) {
-            typed.expression.for_each_column_mut(&mut |place| {
+        self.for_each_expression_mut(&mut |expression| match expression {
+            Expression::Column(place) | Expression::Length(place) => {
                 *place = used.iter().position(|used| used == place).unwrap_or(*place);
-            });
-        }
-        self.rows.columns = used.iter().map(|place| self.rows.columns[*place].clone()).collect();
-    }
-
-    /// The text for `EXPLAIN`: what is computed, by what rows are grouped, and what is given in which order.
-    pub(crate) fn text(&self) -> String {
-        let aggregates: Vec<String> =
-            self.aggregates().iter().map(|aggregate| self.aggregate_text(aggregate)).collect();
-        let mut parts = vec![aggregates.join(", ")];
-        let mut list = |name: &str, texts: Vec<String>| {
-            if !texts.is_empty() {
-                parts.push(format!("{name} {}", texts.join(", ")));
             }
-        };
-        list("GROUP BY", self.groups().iter().map(|group| self.typed_text(group)).collect());
-        list("ORDER BY", self.order.iter().map(|key| self.key_text(key)).collect());
-        if let Some(limit) = &self.limit {
-            list("LIMIT", vec![self.operands[limit.count].clone()]);
-            list("OFFSET", limit.skip.iter().map(|skip| self.operands[*skip].clone()).collect());
-        }
-        parts.retain(|part| !part.is_empty());
-        parts.join(" ")
-    }
-
-    fn typed_text(&self, typed: &Typed) -> String {
-        let name = |place: &usize| self.rows.columns[*place].shown.clone();
-        match &typed.expression {
-            Expression::Column(place) => name(place),
-            Expression::Length(place) => format!("length({})", name(place)),
-            Expression::Number { digits, scale } => number_text(*digits, *scale),
-            Expression::Float { bits } => f64::from_bits(*bits).to_string(),
-            Expression::Cast(inner) => self.typed_text(inner),
-            Expression::Arithmetic { op, left, right } => {
-                format!("({} {} {})", self.typed_text(left), op.name(), self.typed_text(right))
-            }
-        }
-    }
-
-    fn aggregate_text(&self, aggregate: &Aggregate) -> String {
-        let distinct = if aggregate.distinct { "DISTINCT " } else { "" };
-        let argument = aggregate.argument.as_ref().map_or_else(|| "*".to_owned(), |typed| self.typed_text(typed));
-        let filter = aggregate.filter.as_ref().map(|filter| filter.text(&self.operands));
-        let filter = filter.map_or_else(String::new, |filter| format!(" FILTER (WHERE {filter})"));
-        format!("{}({distinct}{argument}){filter}", aggregate.function.name())
-    }
-
-    fn key_text(&self, key: &SortKey) -> String {
-        let by = match &key.by {
-            SortBy::Row(typed) => self.typed_text(typed),
-            SortBy::Output(place) => match self.groups().get(*place) {
-                Some(group) => self.typed_text(group),
-                None => self.aggregate_text(&self.aggregates()[*place - self.groups().len()]),
-            },
-        };
-        let direction = if key.descending { " DESC" } else { "" };
-        // As Postgres has them if nothing is said.
-        let nulls = match (key.nulls_first, key.descending) {
-            (true, false) => " NULLS FIRST",
-            (false, true) => " NULLS LAST",
-            _ => "",
-        };
-        format!("{by}{direction}{nulls}")
+            _ => {}
+        });
+        self.input.columns = used.iter().map(|place| self.input.columns[*place].clone()).collect();
     }
 
     /// The operands that are used, in the order of their places.
     pub(crate) fn used_operands(&self) -> Vec<usize> {
         let limits = self.limit.iter().flat_map(|limit| limit.skip.into_iter().chain([limit.count]));
-        let mut used: Vec<usize> = self.filters().flat_map(Filter::operands).chain(limits).collect();
+        let mut used: Vec<usize> = limits.collect();
+        self.clone().for_each_filter_mut(&mut |_, filter| used.extend(filter.operands()));
         used.sort_unstable();
         used.dedup();
         used
@@ -387,44 +302,68 @@ impl Query {
 
     /// Gives the operands the places that they have among `used`.
     pub(crate) fn renumber_operands(&mut self, used: &[usize]) {
-        let aggregates: &mut [Aggregate] = match &mut self.wanted {
-            Wanted::Rows { .. } => &mut [],
-            Wanted::Groups { aggregates, .. } => aggregates,
-        };
-        let of_aggregates = aggregates.iter_mut().filter_map(|aggregate| aggregate.filter.as_mut());
-        self.rows.filter.iter_mut().chain(of_aggregates).for_each(|filter| filter.renumber(used));
+        self.for_each_filter_mut(&mut |_, filter| filter.renumber(used));
         if let Some(limit) = &mut self.limit {
             for operand in limit.skip.iter_mut().chain([&mut limit.count]) {
                 *operand = used.iter().position(|used| used == operand).unwrap_or(*operand);
             }
         }
     }
+}
 
-    fn filters(&self) -> impl Iterator<Item = &Filter> {
-        self.rows.filter.iter().chain(self.aggregates().iter().filter_map(|aggregate| aggregate.filter.as_ref()))
+impl Input {
+    fn typed_mut(&mut self) -> Vec<&mut Typed> {
+        let mut found: Vec<&mut Typed> = self.tables.iter_mut().filter_map(|table| table.condition.as_mut()).collect();
+        self.joined.add_typed_mut(&mut found);
+        found
+    }
+
+    /// Gives everything the places that it has after others.
+    pub(crate) fn shift(&mut self, by: Shift) {
+        self.typed_mut().into_iter().for_each(|typed| typed.shift(by));
+        let filters = self.tables.iter_mut().filter_map(|table| table.filter.as_mut());
+        filters.for_each(|filter| filter.for_each_operand_mut(&mut |operand| *operand += by.operands));
+        self.columns.iter_mut().for_each(|column| column.table += by.tables);
+        self.joined.shift(by.tables);
     }
 }
 
-/// A number with its point.
-fn number_text(digits: i64, scale: u8) -> String {
-    let scale = usize::from(scale);
-    let all = format!("{:0>width$}", digits.unsigned_abs(), width = scale + 1);
-    let (whole, fraction) = all.split_at(all.len() - scale);
-    let point = if scale > 0 { "." } else { "" };
-    format!("{}{whole}{point}{fraction}", if digits < 0 { "-" } else { "" })
-}
+impl Joined {
+    fn add_typed_mut<'a>(&'a mut self, found: &mut Vec<&'a mut Typed>) {
+        let Self::Join(join) = self else { return };
+        let Join { left, right, keys, condition, filter, .. } = &mut **join;
+        left.add_typed_mut(found);
+        right.add_typed_mut(found);
+        found.extend(keys.iter_mut().flat_map(|(left, right)| [left, right]));
+        found.extend(condition.iter_mut().chain(filter));
+    }
 
-impl Function {
-    /// Its name in SQL.
-    pub(crate) fn name(self) -> &'static str {
+    fn shift(&mut self, tables: usize) {
         match self {
-            Self::Count => "count",
-            Self::Sum => "sum",
-            Self::Avg => "avg",
-            Self::Min => "min",
-            Self::Max => "max",
-            Self::BoolAnd => "bool_and",
-            Self::BoolOr => "bool_or",
+            Self::Table(place) => *place += tables,
+            Self::Join(join) => {
+                join.left.shift(tables);
+                join.right.shift(tables);
+            }
+        }
+    }
+
+    /// Whether the columns of the table in this place are in what is joined.
+    pub(crate) fn gives(&self, table: usize) -> bool {
+        match self {
+            Self::Table(place) => *place == table,
+            Self::Join(join) => {
+                let hides_right = matches!(join.kind, JoinKind::Semi | JoinKind::Anti);
+                join.left.gives(table) || (!hides_right && join.right.gives(table))
+            }
+        }
+    }
+
+    /// Whether all joins are inner ones, so that each table's rows are left out by themselves.
+    pub(crate) fn is_inner(&self) -> bool {
+        match self {
+            Self::Table(_) => true,
+            Self::Join(join) => join.kind == JoinKind::Inner && join.left.is_inner() && join.right.is_inner(),
         }
     }
 }

@@ -53,6 +53,21 @@ pub(crate) struct Scan {
 /// What `EXPLAIN` says of a scan.
 #[derive(Debug, Clone)]
 pub(crate) struct Explained {
+    /// One, or several that are joined.
+    pub(crate) tables: Vec<ExplainedTable>,
+    /// How they are joined.
+    pub(crate) joins: Option<String>,
+    /// What is computed of the rows, if anything is.
+    pub(crate) computes: Option<String>,
+    /// How many rows were read; not counted where something is computed of them.
+    pub(crate) rows_read: Option<u64>,
+}
+
+/// What `EXPLAIN` says of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct ExplainedTable {
+    /// What the query calls it.
+    pub(crate) name: String,
     pub(crate) store: String,
     pub(crate) version: u64,
     pub(crate) log_rows: u64,
@@ -60,16 +75,14 @@ pub(crate) struct Explained {
     pub(crate) form: &'static str,
     pub(crate) columns: Vec<String>,
     pub(crate) filter: Option<String>,
-    /// What is computed of the rows, if anything is; how many were read is not counted then.
-    pub(crate) computes: Option<String>,
-    pub(crate) rows_read: u64,
 }
 
-impl Explained {
+impl ExplainedTable {
     /// What there is to say of a snapshot.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let forms = |wanted: Form| snapshot.segments().iter().any(|segment| segment.form() == wanted);
         Self {
+            name: String::new(),
             store: snapshot.path().display().to_string(),
             version: snapshot.version(),
             log_rows: snapshot.log_row_count(),
@@ -82,8 +95,6 @@ impl Explained {
             },
             columns: Vec::new(),
             filter: None,
-            computes: None,
-            rows_read: 0,
         }
     }
 }
@@ -222,13 +233,14 @@ impl Scan {
                 self.pin.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?.counters()
             }
         };
-        Ok(Explained {
+        let table = ExplainedTable {
             counters,
             columns: self.columns.iter().map(|column| column.name.clone()).collect(),
             filter: self.private.filter_text(),
-            rows_read: self.rows_read_by_all.unwrap_or(self.rows_read),
-            ..Explained::of(&self.pin)
-        })
+            ..ExplainedTable::of(&self.pin)
+        };
+        let rows_read = Some(self.rows_read_by_all.unwrap_or(self.rows_read));
+        Ok(Explained { tables: vec![table], joins: None, computes: None, rows_read })
     }
 }
 

@@ -7,7 +7,8 @@ DuckDB's own table. With `--table text` DuckDB queries orders with texts and col
 (sql/bench/text_orders.sql), and with `--table segments` orders in 1,000 segments (sql/bench/segments.sql). What must be
 answered in some milliseconds is also asked in new processes.
 
-TPC-H (tpch_half.py) is measured in DuckDB, on stores and on tables of its own, and writing (write_half.py) beside
+TPC-H is measured in DuckDB, on stores and on tables of its own (tpch_half.py), and in Postgres, on stores and on heap
+tables (postgres_tpch_half.py); writing (write_half.py) beside
 SQLite and DuckDB. `--engine kernel` runs the kernel's benchmarks instead (soa_core/bench), which no query needs.
 
 Each query and side of a half runs once per round, in an order that is shuffled for every round, after one round that is
@@ -34,12 +35,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import data  # noqa: E402  (the path must be there first)
 import duckdb_half  # noqa: E402
 import postgres_half  # noqa: E402
+import postgres_tpch_half  # noqa: E402
 import support  # noqa: E402
 import tpch_half  # noqa: E402
 import write_half  # noqa: E402
 
 # What is measured, in this order.
-PARTS = ("write", "duckdb", "postgres", "tpch")
+PARTS = ("write", "duckdb", "postgres", "tpch", "postgres-tpch")
 # Writing is measured in fewer rounds: each takes a while.
 WRITE_ROUNDS = 5
 
@@ -77,8 +79,8 @@ def main() -> int:
         write("write", f"orders-{arguments.rows}", arguments, results)
     if "duckdb" in parts or "postgres" in parts:
         measure_orders(folder / f"{arguments.table}-{arguments.rows}", arguments, sides, parts)
-    if "tpch" in parts:
-        measure_tpch(folder / f"tpch-{arguments.scale:g}", arguments)
+    if not {"tpch", "postgres-tpch"}.isdisjoint(parts):
+        measure_tpch(folder / f"tpch-{arguments.scale:g}", arguments, parts)
     return 0
 
 
@@ -101,9 +103,12 @@ def measure_orders(folder: Path, arguments: argparse.Namespace, sides: tuple[str
         write("postgres", folder.name, arguments, results)
 
 
-def measure_tpch(folder: Path, arguments: argparse.Namespace) -> None:
+def measure_tpch(folder: Path, arguments: argparse.Namespace, parts: tuple[str, ...]) -> None:
+    """The two halves with TPC-H's queries."""
     tpch_half.prepare(folder, arguments.scale, arguments.fresh)
-    write("tpch", folder.name, arguments, tpch_half.run(folder, arguments.threads, arguments.rounds, arguments.seed))
+    for part, half in (("tpch", tpch_half), ("postgres-tpch", postgres_tpch_half)):
+        if part in parts:
+            write(part, folder.name, arguments, half.run(folder, arguments.threads, arguments.rounds, arguments.seed))
 
 
 def write(part: str, rows: str, arguments: argparse.Namespace, results: dict) -> None:

@@ -330,7 +330,7 @@ LEFT_TO_POSTGRES = (
     "SELECT sum(f32) FROM stored.types",  # rounded to real row by row
     "SELECT f64, count(*) FROM stored.types GROUP BY f64",  # -0 and 0 are one group
     "SELECT count(*) FROM stored.types WHERE id % 2 = 0",
-    "SELECT count(*) FROM stored.types WHERE s LIKE '%n'",
+    "SELECT count(*) FROM stored.types WHERE s ~ 'n$'",
     "SELECT string_agg(s, ',') FROM stored.types",
     "SELECT stddev(i8) FROM stored.types",
     'SELECT max(s COLLATE "unicode") FROM stored.types',

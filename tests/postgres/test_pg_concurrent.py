@@ -35,8 +35,13 @@ MANNERS = {
     "plain": [],
     "generic": ["plan_cache_mode = force_generic_plan"],
     "parallel": list(PARALLEL),
-    "nested loops": ["enable_hashjoin = off", "enable_mergejoin = off", "enable_material = off"],
-    "merges": ["enable_hashjoin = off", "enable_nestloop = off"],
+    "nested loops": [
+        "enable_hashjoin = off",
+        "enable_mergejoin = off",
+        "enable_material = off",
+        "soa_fdw.pushdown = off",
+    ],
+    "merges": ["enable_hashjoin = off", "enable_nestloop = off", "soa_fdw.pushdown = off"],
 }
 
 

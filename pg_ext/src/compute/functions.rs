@@ -4,12 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, UInt8Array, UInt64Array};
-use arrow::datatypes::{DataType, UInt8Type, UInt64Type};
+use arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt64Type};
 use datafusion::common::Result;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+
+use crate::query::DatePart;
+
+const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
 /// The number of an enum's variant: the key of the dictionary, which is the same in all batches of a snapshot.
 pub(super) fn variant_number(values: Expr) -> Expr {
@@ -31,6 +35,11 @@ pub(super) fn length(texts: Expr) -> Expr {
 /// Integers of 64 unsigned bits as `bigint`s. `column` is their name in Postgres.
 pub(super) fn bigint(values: Expr, column: &str) -> Expr {
     call(Kind::BigInt { column: column.to_owned() }, values)
+}
+
+/// A part of a date or a timestamp, of which the year before 1 is -1, as Postgres has it.
+pub(super) fn date_part(part: DatePart, values: Expr) -> Expr {
+    call(Kind::DatePart(part), values)
 }
 
 /// A value that its type in Postgres cannot hold.
@@ -59,6 +68,7 @@ enum Kind {
     VariantRank { ranks: Vec<u8> },
     Length,
     BigInt { column: String },
+    DatePart(DatePart),
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -74,6 +84,7 @@ impl ScalarUDFImpl for TextFunction {
             Kind::VariantRank { .. } => "variant_rank",
             Kind::Length => "text_length",
             Kind::BigInt { .. } => "bigint",
+            Kind::DatePart(part) => part.name(),
         }
     }
 
@@ -84,7 +95,7 @@ impl ScalarUDFImpl for TextFunction {
     fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
         Ok(match self.kind {
             Kind::VariantNumber | Kind::VariantRank { .. } => DataType::UInt8,
-            Kind::Length => DataType::Int32,
+            Kind::Length | Kind::DatePart(_) => DataType::Int32,
             Kind::BigInt { .. } => DataType::Int64,
         })
     }
@@ -105,6 +116,10 @@ impl ScalarUDFImpl for TextFunction {
                 })
             }
             Kind::Length => lengths(array).map(|lengths| Arc::new(lengths) as ArrayRef),
+            Kind::DatePart(part) => days(array).map(|days| {
+                let parts: Int32Array = days.unary(|day| part_of_day(*part, day));
+                Arc::new(parts) as ArrayRef
+            }),
             Kind::BigInt { column } => match array.as_primitive_opt::<UInt64Type>() {
                 Some(values) => Some(Arc::new(bigints(values, column)?) as ArrayRef),
                 None => None,
@@ -113,6 +128,44 @@ impl ScalarUDFImpl for TextFunction {
         let unexpected = || DataFusionError::Internal(format!("{} is no type of texts", array.data_type()));
         Ok(ColumnarValue::Array(found.ok_or_else(unexpected)?))
     }
+}
+
+/// The days of dates and timestamps since 1970.
+fn days(array: &ArrayRef) -> Option<Int64Array> {
+    match array.data_type() {
+        DataType::Date32 => Some(array.as_primitive::<Date32Type>().unary(i64::from)),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => {
+            Some(array.as_primitive::<TimestampMicrosecondType>().unary(|time| time.div_euclid(MICROSECONDS_PER_DAY)))
+        }
+        _ => None,
+    }
+}
+
+/// A part of the date that is so many days after 1970-01-01 in the Gregorian calendar. A cycle of it has 400 years, which begin
+/// in March, so that the day which some years have more is the last one
+/// (<https://howardhinnant.github.io/date_algorithms.html>, `civil_from_days`).
+fn part_of_day(part: DatePart, day: i64) -> i32 {
+    const DAYS_PER_CYCLE: i64 = 146_097;
+    const DAYS_TO_1970: i64 = 719_468;
+    let day = day + DAYS_TO_1970;
+    let (cycle, day) = (day.div_euclid(DAYS_PER_CYCLE), day.rem_euclid(DAYS_PER_CYCLE));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month < 10 {
+        true => (year + cycle * 400, month + 3),
+        false => (year + cycle * 400 + 1, month - 9),
+    };
+    let found = match part {
+        DatePart::Year if year > 0 => year,
+        DatePart::Year => year - 1,
+        DatePart::Quarter => (month + 2) / 3,
+        DatePart::Month => month,
+        DatePart::Day => day,
+    };
+    // No year of a timestamp or of a date is beyond this.
+    found as i32
 }
 
 fn bigints(values: &UInt64Array, column: &str) -> Result<Int64Array> {
@@ -134,4 +187,26 @@ fn lengths(array: &ArrayRef) -> Option<Int32Array> {
     let lengths: Vec<i32> = names.iter().map(|name| name.map_or(0, length)).collect();
     let of = |key: Option<u8>| key.and_then(|key| lengths.get(usize::from(key)).copied());
     Some(dictionary.keys().iter().map(of).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_days_are_those_of_the_calendar() {
+        let parts = |day| {
+            [DatePart::Year, DatePart::Quarter, DatePart::Month, DatePart::Day].map(|part| part_of_day(part, day))
+        };
+        assert_eq!(parts(0), [1970, 1, 1, 1]);
+        assert_eq!(parts(-1), [1969, 4, 12, 31]);
+        assert_eq!(parts(11_016), [2000, 1, 2, 29]);
+        assert_eq!(parts(11_017), [2000, 1, 3, 1]);
+        assert_eq!(parts(-719_162), [1, 1, 1, 1]);
+        // There is no year 0.
+        assert_eq!(parts(-719_163), [-1, 4, 12, 31]);
+        // The first and the last day that Postgres knows.
+        assert_eq!(parts(-2_440_588), [-4714, 4, 11, 24]);
+        assert_eq!(parts(2_145_031_948), [5_874_897, 4, 12, 31]);
+    }
 }

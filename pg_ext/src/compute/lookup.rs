@@ -1,7 +1,8 @@
 //! Answers for many values of parameters at once.
 //!
-//! A subquery such as `SELECT avg(a) FROM t WHERE t.k = outer.k` is computed anew for each row of the outer query. After a few
-//! of them, the same is computed once for all values of `k`, grouped by it, and the answers are looked up from then on.
+//! A subquery such as `SELECT avg(a) FROM t WHERE t.k = outer.k` is computed anew for each row of the outer query. Once that has
+//! taken as much as it takes to compute the same for all values of `k`, that is done, grouped by `k`, and the answers are looked
+//! up from then on.
 
 use std::collections::HashMap;
 
@@ -10,48 +11,69 @@ use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType as ArrowType, Int32Type, Int64Type};
 use arrow::datatypes::{Decimal128Type, UInt64Type};
 use soa_core::predicate::{CompareOp, Predicate, Scalar};
-use soa_core::schema::Schema;
 
 use crate::error::{PgError, Result};
 use crate::filter::{Filter, Op};
-use crate::query::{Expression, Query, SortBy, Typed, ValueType, Wanted};
+use crate::query::{Expression, Query, SortBy, TableColumn, Typed, ValueType, Wanted};
+use crate::snapshots::Pin;
 use crate::types::{self, PgValue};
 
-/// So many answers are computed one by one before all are.
-const SINGLE_ANSWERS: usize = 3;
+/// All answers are computed once those that were computed one by one have read the tables so many times.
+const READ_TIMES: u64 = 3;
+/// And there were so many of them.
+const SINGLE_ANSWERS: u64 = 3;
 /// More answers than these are not kept.
 const ANSWERS_MAX: usize = 2_000_000;
+/// Answers that hold for fewer questions than these are not worth while.
+const USES_MIN: u64 = 1_000;
 
 /// What a query asks for that has parameters which columns must be equal to.
 #[derive(Debug)]
 pub(super) struct Lookup {
     /// The query for all values of them: their columns are the first groups.
-    pub(super) grouped: Query,
-    /// The columns, by their names, and the operands that they must be equal to.
-    keys: Vec<(String, usize)>,
-    /// How many answers were computed one by one.
-    single: usize,
+    grouped: Query,
+    keys: Vec<Key>,
     state: State,
+}
+
+/// A column, and the operand that it must be equal to.
+#[derive(Debug)]
+struct Key {
+    /// The place of its table.
+    table: usize,
+    /// Its name in the store.
+    column: String,
+    operand: usize,
 }
 
 #[derive(Debug)]
 enum State {
-    /// There are no answers yet.
-    None,
+    /// There are no answers yet. So many have been computed one by one, of so many rows in all.
+    Single {
+        answers: u64,
+        rows_read: u64,
+    },
     Answers(Answers),
     /// There are too many of them, or not for all values.
     GivenUp,
 }
 
+/// Answers for all values of the keys.
 #[derive(Debug)]
-struct Answers {
+pub(super) struct Answers {
     /// What the other operands were.
     others: Vec<Option<PgValue>>,
     /// The row of the answer for each combination of values.
     rows: HashMap<Vec<i128>, usize>,
+    /// How many keys there are of each row.
+    width: usize,
+    batches: Vec<Answer>,
     columns: Vec<ArrayRef>,
     /// The answer where there are no rows.
-    nothing: Vec<ArrayRef>,
+    nothing: Answer,
+    bytes: usize,
+    /// How often they were asked for.
+    uses: u64,
 }
 
 /// An answer: a row of columns.
@@ -61,49 +83,70 @@ impl Lookup {
     /// For a query, if it is one of this kind. `is_parameter` says whether an operand may change.
     pub(super) fn of(query: &Query, is_parameter: impl Fn(usize) -> bool) -> Option<Self> {
         let Wanted::Groups { groups, aggregates } = &query.wanted else { return None };
-        let Some(Filter::And(parts)) = &query.rows.filter else { return None };
-        if !groups.is_empty() || query.limit.is_some() || query.order.iter().any(|key| matches!(key.by, SortBy::Row(_)))
-        {
+        let is_plain = groups.is_empty() && query.limit.is_none() && query.input.joined.is_inner();
+        if !is_plain || query.order.iter().any(|key| matches!(key.by, SortBy::Row(_))) {
             return None;
         }
-        let key = |part: &Filter| match part {
-            Filter::Compare { column, op: Op::Eq, value } if is_parameter(*value) => {
-                let place = query.rows.columns.iter().position(|known| known.name == *column)?;
-                let value_type = query.rows.columns[place].value_type;
+        let (mut keys, mut groups) = (Vec::<Key>::new(), Vec::new());
+        let mut grouped = query.clone();
+        for (table, rows) in grouped.input.tables.iter_mut().enumerate() {
+            let Some(Filter::And(parts)) = &mut rows.filter else { continue };
+            let mut add_key = |part: &mut Filter| {
+                let Filter::Compare { column, op: Op::Eq, value } = part else { return false };
+                let is_it = |known: &TableColumn| known.table == table && known.name == *column;
+                let Some(place) = query.input.columns.iter().position(is_it) else { return false };
+                let value_type = query.input.columns[place].value_type;
                 let is_looked_up =
                     value_type.is_integer() || matches!(value_type, ValueType::Numeric { .. } | ValueType::Date);
-                is_looked_up
-                    .then(|| (Typed { expression: Expression::Column(place), value_type }, column.clone(), *value))
+                let is_key = is_looked_up && is_parameter(*value);
+                if is_key {
+                    keys.push(Key { table, column: column.clone(), operand: *value });
+                    groups.push(Typed { expression: Expression::Column(place), value_type });
+                }
+                is_key
+            };
+            parts.retain_mut(|part| !add_key(part));
+            if parts.is_empty() {
+                rows.filter = None;
             }
-            _ => None,
-        };
-        let (keyed, rest): (Vec<&Filter>, Vec<&Filter>) = parts.iter().partition(|part| key(part).is_some());
-        let found: Vec<(Typed, String, usize)> = keyed.into_iter().filter_map(key).collect();
-        let has_one_each =
-            found.iter().enumerate().all(|(at, (_, name, _))| found[..at].iter().all(|(_, other, _)| other != name));
-        if found.is_empty() || !has_one_each {
+        }
+        let is_twice =
+            |at: usize| keys[..at].iter().any(|key| key.table == keys[at].table && key.column == keys[at].column);
+        if keys.is_empty() || (0..keys.len()).any(is_twice) {
             return None;
         }
-        let mut grouped = query.clone();
-        grouped.rows.filter = (!rest.is_empty()).then(|| Filter::And(rest.into_iter().cloned().collect()));
-        grouped.wanted = Wanted::Groups {
-            groups: found.iter().map(|(typed, ..)| typed.clone()).collect(),
-            aggregates: aggregates.clone(),
-        };
+        grouped.wanted = Wanted::Groups { groups, aggregates: aggregates.clone() };
         grouped.order = Vec::new();
-        let keys = found.into_iter().map(|(_, name, operand)| (name, operand)).collect();
-        Some(Self { grouped, keys, single: 0, state: State::None })
+        Some(Self { grouped, keys, state: State::Single { answers: 0, rows_read: 0 } })
     }
 
-    /// Whether it is time to compute all answers; asked when there is none.
-    pub(super) fn is_due(&mut self) -> bool {
-        if matches!(self.state, State::GivenUp) {
-            return false;
+    /// The query for all answers.
+    pub(super) fn grouped(&self) -> &Query {
+        &self.grouped
+    }
+
+    /// Whether all answers may be computed some time.
+    pub(super) fn is_wanted(&self) -> bool {
+        !matches!(self.state, State::GivenUp)
+    }
+
+    /// Whether it is time to compute them; asked when there is no answer.
+    pub(super) fn is_due(&mut self, snapshots: &[Pin]) -> bool {
+        if let State::Answers(answers) = &self.state {
+            // They are for other values of the other operands.
+            let was_worth_it = answers.uses >= USES_MIN;
+            self.state = if was_worth_it { State::Single { answers: 0, rows_read: 0 } } else { State::GivenUp };
         }
-        // If there are answers, they are for other values of the other operands.
-        self.single = if matches!(self.state, State::None) { self.single + 1 } else { 1 };
-        self.state = State::None;
-        self.single > SINGLE_ANSWERS
+        let State::Single { answers, rows_read } = self.state else { return false };
+        let rows: u64 = snapshots.iter().map(|snapshot| snapshot.row_count()).sum();
+        answers >= SINGLE_ANSWERS && rows_read >= rows.saturating_mul(READ_TIMES)
+    }
+
+    /// An answer is computed alone, of so many rows.
+    pub(super) fn count(&mut self, rows: u64) {
+        if let State::Single { answers, rows_read } = &mut self.state {
+            (*answers, *rows_read) = (*answers + 1, rows_read.saturating_add(rows));
+        }
     }
 
     /// Sees that all answers will not be there.
@@ -111,67 +154,57 @@ impl Lookup {
         self.state = State::GivenUp;
     }
 
-    /// Keeps the answers: of each batch the columns of the keys as the store has them, and those of the answers. `nothing` is
-    /// the answer where there are no rows.
-    pub(super) fn keep(
-        &mut self,
-        batches: Vec<(RecordBatch, Answer)>,
-        nothing: Answer,
-        values: &[Option<PgValue>],
-    ) -> Result<()> {
-        let count: usize = batches.iter().map(|(batch, _)| batch.num_rows()).sum();
-        if count > ANSWERS_MAX {
-            self.give_up();
-            return Ok(());
+    /// No answers yet, for these values of the other operands. `nothing` is the answer where there are no rows.
+    pub(super) fn collect(&self, nothing: Answer, values: &[Option<PgValue>]) -> Answers {
+        Answers {
+            others: self.others(values),
+            rows: HashMap::new(),
+            width: self.keys.len(),
+            batches: Vec::new(),
+            columns: Vec::new(),
+            nothing,
+            bytes: 0,
+            uses: 0,
         }
-        let mut rows = HashMap::with_capacity(count);
-        let mut first = 0;
-        for (batch, _) in &batches {
-            let keys = (0..self.keys.len()).map(|place| integers(batch.column(place)));
-            let Some(keys) = keys.collect::<Option<Vec<_>>>() else {
-                self.give_up();
-                return Ok(());
-            };
-            for row in 0..batch.num_rows() {
-                // NULL equals nothing.
-                if let Some(key) = keys.iter().map(|column| column[row]).collect::<Option<Vec<i128>>>() {
-                    rows.insert(key, first + row);
-                }
-            }
-            first += batch.num_rows();
-        }
-        let width = nothing.len();
+    }
+
+    /// Keeps the answers, which are complete.
+    pub(super) fn keep(&mut self, mut answers: Answers) -> Result<()> {
         let column = |place: usize| {
-            let parts: Vec<&dyn Array> = batches.iter().map(|(_, answer)| answer[place].as_ref()).collect();
-            let joined = if parts.is_empty() { Ok(nothing[place].slice(0, 0)) } else { concat(&parts) };
+            let parts: Vec<&dyn Array> = answers.batches.iter().map(|answer| answer[place].as_ref()).collect();
+            let joined = if parts.is_empty() { Ok(answers.nothing[place].slice(0, 0)) } else { concat(&parts) };
             joined.map_err(|error| PgError::internal(format!("answers cannot be put together: {error}")))
         };
-        let columns = (0..width).map(column).collect::<Result<_>>()?;
-        self.state = State::Answers(Answers { others: self.others(values), rows, columns, nothing });
+        answers.columns = (0..answers.nothing.len()).map(column).collect::<Result<_>>()?;
+        answers.batches = Vec::new();
+        self.state = State::Answers(answers);
         Ok(())
     }
 
     /// The answer for these values, if all answers are there.
-    pub(super) fn answer(&self, schema: &Schema, values: &[Option<PgValue>]) -> Option<Answer> {
-        let State::Answers(answers) = &self.state else { return None };
-        if answers.others != self.others(values) {
+    pub(super) fn answer(&mut self, snapshots: &[Pin], values: &[Option<PgValue>]) -> Option<Answer> {
+        let others = self.others(values);
+        let State::Answers(answers) = &mut self.state else { return None };
+        if answers.others != others {
             return None;
         }
-        let mut key = Vec::with_capacity(self.keys.len());
-        for (name, operand) in &self.keys {
-            let value = values.get(*operand)?.as_ref()?;
+        answers.uses += 1;
+        let mut found = Vec::with_capacity(self.keys.len());
+        for key in &self.keys {
+            let value = values.get(key.operand)?.as_ref()?;
             if *value == PgValue::Null {
                 return Some(answers.nothing.clone());
             }
-            let column = schema.index_of(name)?;
+            let schema = snapshots[key.table].schema();
+            let column = schema.index_of(&key.column)?;
             match types::compare(column, schema.field(column).data_type(), CompareOp::Eq, value)? {
-                Predicate::Compare { op: CompareOp::Eq, value: Scalar::Int(value), .. } => key.push(value),
+                Predicate::Compare { op: CompareOp::Eq, value: Scalar::Int(value), .. } => found.push(value),
                 // No value of the column equals it.
                 Predicate::Compare { .. } => return Some(answers.nothing.clone()),
                 _ => return None,
             }
         }
-        Some(match answers.rows.get(&key) {
+        Some(match answers.rows.get(&found) {
             Some(row) => answers.columns.iter().map(|column| column.slice(*row, 1)).collect(),
             None => answers.nothing.clone(),
         })
@@ -179,8 +212,29 @@ impl Lookup {
 
     /// The operands that are no keys.
     fn others(&self, values: &[Option<PgValue>]) -> Vec<Option<PgValue>> {
-        let is_key = |operand: usize| self.keys.iter().any(|(_, key)| *key == operand);
+        let is_key = |operand: usize| self.keys.iter().any(|key| key.operand == operand);
         values.iter().enumerate().map(|(operand, value)| value.clone().filter(|_| !is_key(operand))).collect()
+    }
+}
+
+impl Answers {
+    /// Adds the answers of a batch, which begins with the keys' columns as the stores have them. False if there are too many, or
+    /// they take more than so many bytes.
+    pub(super) fn add(&mut self, batch: &RecordBatch, answers: Answer, bytes_max: usize) -> bool {
+        let keys = (0..self.width).map(|place| integers(batch.column(place)));
+        let Some(keys) = keys.collect::<Option<Vec<_>>>() else { return false };
+        let first: usize = self.batches.iter().map(|answer| answer.first().map_or(0, |column| column.len())).sum();
+        for row in 0..batch.num_rows() {
+            // NULL equals nothing.
+            if let Some(key) = keys.iter().map(|column| column[row]).collect::<Option<Vec<i128>>>() {
+                self.rows.insert(key, first + row);
+            }
+        }
+        let key_bytes = size_of::<(Vec<i128>, usize)>() + self.width * size_of::<i128>();
+        let columns: usize = answers.iter().map(|column| column.get_array_memory_size()).sum();
+        self.bytes += batch.num_rows() * key_bytes + columns;
+        self.batches.push(answers);
+        self.rows.len() <= ANSWERS_MAX && self.bytes <= bytes_max
     }
 }
 

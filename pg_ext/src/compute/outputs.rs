@@ -6,34 +6,18 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryViewArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray, UInt8Array,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType as ArrowType, Decimal128Type, Decimal256Type, Int64Type, TimeUnit, i256};
-use datafusion::common::{Column, DFSchema, ScalarValue};
+use arrow::datatypes::{DataType as ArrowType, Decimal128Type, Decimal256Type, Int64Type, i256};
+use datafusion::common::{Column, DFSchema};
 use datafusion::functions_aggregate::expr_fn;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, SortExpr, cast as cast_to, lit, when};
-use soa_core::predicate::{Bounds, Predicate, Scalar};
-use soa_core::schema::{DataType, Variants};
-use soa_core::store::Snapshot;
 
-use super::arithmetic::{self, Numbers};
-use super::{RESULT_PREFIX, failure, floats, functions, predicates, store_column};
+use super::expressions::Scope;
+use super::{RESULT_PREFIX, failure, floats, functions};
 use crate::error::{PgError, Result};
 use crate::numeric;
-use crate::query::{
-    Aggregate, DIGITS_128, DIGITS_256, Expression, Function, Operation, Query, SortBy, SortKey, Typed, ValueType,
-};
+use crate::query::{Aggregate, DIGITS_128, DIGITS_256, Expression, Function, SortBy, SortKey, Typed, ValueType};
 use crate::table::BoundColumn;
-use crate::types::{Conversion, PgValue};
-
-/// Far from overflowing, however many of them, or of their squares, are added.
-const SMALL: f64 = 1e120;
-
-/// A query and what it is computed over.
-pub(super) struct Scope<'a> {
-    query: &'a Query,
-    snapshot: &'a Snapshot,
-    /// By place in the query's columns: where the store has it.
-    columns: Vec<usize>,
-}
+use crate::types::Conversion;
 
 /// A value of each row of the answer.
 #[derive(Debug)]
@@ -58,6 +42,8 @@ enum Finish {
     Decimal,
     /// A sum of more digits than a decimal of 128 bits has.
     Wide { scale: u8 },
+    /// A sum of so many digits after the point, and the most that one of the values had.
+    Rescaled { scale: u8 },
     /// A sum of so many digits after the point and a count.
     Quotient { scale: u8 },
     /// A float, from its place among them.
@@ -72,16 +58,7 @@ struct Computed {
     finish: Finish,
 }
 
-impl<'a> Scope<'a> {
-    pub(super) fn new(query: &'a Query, snapshot: &'a Snapshot) -> Result<Self> {
-        let find = |name: &str| {
-            let missing = || PgError::internal(format!("the store has lost its column \"{name}\""));
-            snapshot.schema().index_of(name).ok_or_else(missing)
-        };
-        let columns = query.rows.columns.iter().map(|column| find(&column.name)).collect::<Result<_>>()?;
-        Ok(Self { query, snapshot, columns })
-    }
-
+impl Scope<'_> {
     /// What becomes of the answer's columns: groups first.
     pub(super) fn outputs(&self) -> Result<Vec<Output>> {
         let mut outputs = Vec::new();
@@ -92,7 +69,7 @@ impl<'a> Scope<'a> {
             first += parts.len();
         }
         for aggregate in self.query.aggregates() {
-            let Computed { conversion, finish, parts } = self.aggregate(aggregate, None)?;
+            let Computed { conversion, finish, parts } = self.aggregate(aggregate)?;
             // Only values that are a column's can be ones that Postgres does not hold.
             let name = match (&aggregate.argument, aggregate.function) {
                 (Some(argument), Function::Min | Function::Max) => self.name(argument),
@@ -111,12 +88,8 @@ impl<'a> Scope<'a> {
     }
 
     /// What is computed of each group.
-    pub(super) fn aggregates(&self, values: &[Option<PgValue>]) -> Result<Vec<Expr>> {
-        let aggregates = self.query.aggregates().iter().map(|aggregate| {
-            let filter = aggregate.filter.as_ref();
-            let filter = filter.map(|filter| filter.resolve_exactly(self.snapshot.schema(), values)).transpose()?;
-            Ok(self.aggregate(aggregate, filter)?.parts)
-        });
+    pub(super) fn aggregates(&self) -> Result<Vec<Expr>> {
+        let aggregates = self.query.aggregates().iter().map(|aggregate| Ok(self.aggregate(aggregate)?.parts));
         let parts = aggregates.collect::<Result<Vec<_>>>()?.concat();
         // Two of the same are two columns all the same.
         Ok(parts.into_iter().enumerate().map(|(index, part)| part.alias(format!("{RESULT_PREFIX}{index}"))).collect())
@@ -138,144 +111,11 @@ impl<'a> Scope<'a> {
         self.query.order.iter().map(sorted).collect()
     }
 
-    /// Values of rows that DataFusion sorts as Postgres does the expression's.
-    fn sorted_values(&self, typed: &Typed) -> Result<Expr> {
-        if let Some((column, variants)) = self.variants(typed) {
-            let names = variants.names().iter().map(String::as_str);
-            return Ok(functions::variant_rank(functions::variant_number(column), names));
-        }
-        let values = self.identities(typed)?.parts.swap_remove(0);
-        // Zero and -0 are one, NaN is above all others.
-        match typed.value_type.is_float() && !self.is_ordered_by_bits(typed)? {
-            true => Ok(floats::sorted_ranks(values)),
-            false => Ok(values),
-        }
-    }
-
-    /// Whether floats are in the order of their bits: there is neither a zero nor NaN among them.
-    fn is_ordered_by_bits(&self, typed: &Typed) -> Result<bool> {
-        let Bounds { min, max, may_hold_nan, .. } = self.bounds(typed)?;
-        let is_above = matches!(min, Some(Scalar::Float(min)) if min > 0.0);
-        let is_below = matches!(max, Some(Scalar::Float(max)) if max < 0.0);
-        Ok(!may_hold_nan && (is_above || is_below))
-    }
-
-    /// What an expression is called in messages.
-    fn name(&self, typed: &Typed) -> String {
-        let column = typed.expression.column().map(|place| self.query.rows.columns[place].shown.clone());
-        column.unwrap_or_else(|| "?column?".to_owned())
-    }
-
-    /// A column as the store has it.
-    fn column(&self, place: usize) -> Expr {
-        store_column(&self.query.rows.columns[place].name)
-    }
-
-    fn data_type(&self, place: usize) -> &DataType {
-        self.snapshot.schema().field(self.columns[place]).data_type()
-    }
-
-    /// The values of an expression in the Arrow type of what it is in Postgres; numerics in 256 bits, if they may take more
-    /// than 128 on the way.
-    fn values(&self, typed: &Typed) -> Result<Expr> {
-        Ok(match &typed.expression {
-            Expression::Length(place) => functions::length(self.column(*place)),
-            Expression::Column(place) => {
-                let (found, wanted) = (self.data_type(*place).to_arrow(), arrow_type(typed.value_type));
-                let column = self.column(*place);
-                match (found, wanted) {
-                    (found, wanted) if found == wanted => column,
-                    (ArrowType::UInt64, ArrowType::Int64) => functions::bigint(column, &self.name(typed)),
-                    (_, wanted) => cast_to(column, wanted),
-                }
-            }
-            _ if matches!(typed.value_type, ValueType::Numeric { .. }) => {
-                self.decimals(typed, scale_of(typed.value_type), !self.is_narrow(typed)?)?
-            }
-            Expression::Number { digits, .. } => cast_to(lit(*digits), arrow_type(typed.value_type)),
-            Expression::Float { bits } => lit(f64::from_bits(*bits)),
-            Expression::Cast(inner) => cast_to(self.values(inner)?, arrow_type(typed.value_type)),
-            Expression::Arithmetic { op, left, right } => {
-                let (operand, numbers) = match typed.value_type {
-                    ValueType::Int2 => (ArrowType::Int64, Numbers::Integers { bits: i16::BITS }),
-                    ValueType::Int4 => (ArrowType::Int64, Numbers::Integers { bits: i32::BITS }),
-                    ValueType::Int8 => (ArrowType::Int64, Numbers::Integers { bits: i64::BITS }),
-                    _ => (ArrowType::Float64, Numbers::Floats),
-                };
-                let operand = |typed: &Typed| Ok::<_, PgError>(cast_to(self.values(typed)?, operand.clone()));
-                let result = arithmetic::call(*op, numbers, operand(left)?, operand(right)?);
-                cast_to(result, arrow_type(typed.value_type))
-            }
-        })
-    }
-
-    /// The values of a numeric expression with so many digits after the point, at least as many as it has, in 128 or 256 bits.
-    fn decimals(&self, typed: &Typed, scale: u8, is_wide: bool) -> Result<Expr> {
-        let target = match is_wide {
-            true => ArrowType::Decimal256(DIGITS_256, scale.cast_signed()),
-            false => ArrowType::Decimal128(DIGITS_128, scale.cast_signed()),
-        };
-        Ok(match &typed.expression {
-            Expression::Arithmetic { op, left, right } => {
-                let own = scale_of(typed.value_type);
-                // What is added has one scale; those of factors are added.
-                let of = |typed: &Typed| match op {
-                    Operation::Multiply => scale_of(typed.value_type),
-                    Operation::Add | Operation::Subtract => own,
-                };
-                let (left, right) =
-                    (self.decimals(left, of(left), is_wide)?, self.decimals(right, of(right), is_wide)?);
-                let numbers = match is_wide {
-                    true => Numbers::WideDecimals { precision: DIGITS_256, scale: own },
-                    false => Numbers::Decimals { precision: DIGITS_128, scale: own },
-                };
-                let result = arithmetic::call(*op, numbers, left, right);
-                if own == scale { result } else { cast_to(result, target) }
-            }
-            Expression::Number { digits, scale: own } => {
-                let digits = i256::from_i128((*digits).into());
-                let digits = digits.wrapping_mul(i256::from_i128(10).wrapping_pow(u32::from(scale - own)));
-                match (is_wide, digits.to_i128()) {
-                    (false, Some(digits)) => {
-                        lit(ScalarValue::Decimal128(Some(digits), DIGITS_128, scale.cast_signed()))
-                    }
-                    _ => lit(ScalarValue::Decimal256(Some(digits), DIGITS_256, scale.cast_signed())),
-                }
-            }
-            Expression::Cast(inner) => cast_to(self.values(inner)?, target),
-            Expression::Column(_) | Expression::Length(_) | Expression::Float { .. } => {
-                cast_to(self.values(typed)?, target)
-            }
-        })
-    }
-
-    /// Whether neither a numeric expression nor any part of it has more digits than 128 bits hold.
-    fn is_narrow(&self, typed: &Typed) -> Result<bool> {
-        let most = 10_u128.pow(DIGITS_128.into());
-        let fits = self.magnitude(typed)?.is_some_and(|magnitude| magnitude < most) || !typed.value_type.is_wide();
-        Ok(match &typed.expression {
-            Expression::Arithmetic { left, right, .. } => fits && self.is_narrow(left)? && self.is_narrow(right)?,
-            _ => fits,
-        })
-    }
-
-    /// The variants of an enum and its column, if an expression is one.
-    fn variants(&self, typed: &Typed) -> Option<(Expr, &Variants)> {
-        let Expression::Column(place) = typed.expression else { return None };
-        match self.data_type(place) {
-            DataType::Enum(variants) => Some((self.column(place), variants)),
-            _ => None,
-        }
-    }
-
     /// Values that are told apart, and are in the same order, as those of an expression: itself, if that takes no conversion of
     /// each row; and how they become the expression's in the end.
     fn identities(&self, typed: &Typed) -> Result<Computed> {
-        if let (&Expression::Column(place), ValueType::Int8) = (&typed.expression, typed.value_type)
-            && *self.data_type(place) == DataType::UInt64
-        {
-            let parts = vec![self.column(place)];
-            return Ok(Computed { parts, conversion: Conversion::U64ToBigInt, finish: Finish::AsItIs });
+        if let Some(column) = self.unsigned(typed) {
+            return Ok(Computed { parts: vec![column], conversion: Conversion::U64ToBigInt, finish: Finish::AsItIs });
         }
         let conversion = conversion(typed.value_type);
         Ok(Computed { parts: vec![self.values(typed)?], conversion, finish: Finish::AsItIs })
@@ -289,9 +129,8 @@ impl<'a> Scope<'a> {
         Ok(Computed { parts, conversion: Conversion::Enum, finish: Finish::Variant(names) })
     }
 
-    /// `filter` says which rows count. That it is there or not makes no difference but to the expressions.
-    fn aggregate(&self, aggregate: &Aggregate, filter: Option<Predicate>) -> Result<Computed> {
-        let filter = filter.map(|filter| predicates::matches(filter, self.snapshot.schema()));
+    fn aggregate(&self, aggregate: &Aggregate) -> Result<Computed> {
+        let filter = aggregate.filter.as_ref().map(|filter| self.values(filter)).transpose()?;
         let with_filter = |expression: Expr| match filter.clone() {
             None => Ok(expression),
             Some(filter) => expression.filter(filter).build().map_err(failure),
@@ -329,7 +168,12 @@ impl<'a> Scope<'a> {
             }
             Function::Sum => {
                 let (sum, width) = self.sum(argument)?;
-                let scale = scale_of(value_type);
+                let scale = argument.scale();
+                if !argument.has_one_scale() {
+                    let most = expr_fn::max(self.scales(argument)?);
+                    let parts = vec![with_filter(sum)?, with_filter(most)?];
+                    return Ok(Computed { parts, conversion: Conversion::Bytea, finish: Finish::Rescaled { scale } });
+                }
                 let (conversion, finish) = match (value_type, width) {
                     (ValueType::Int2 | ValueType::Int4, _) => (Conversion::Integer, Finish::AsItIs),
                     (_, Width::Bits64) => (Conversion::Numeric { scale: 0 }, Finish::Decimal),
@@ -342,7 +186,7 @@ impl<'a> Scope<'a> {
                 let (sum, _) = self.sum(argument)?;
                 let count = expr_fn::count(self.counted(argument)?);
                 let parts = vec![with_filter(sum)?, with_filter(count)?];
-                let finish = Finish::Quotient { scale: scale_of(value_type) };
+                let finish = Finish::Quotient { scale: argument.scale() };
                 Ok(Computed { parts, conversion: Conversion::Bytea, finish })
             }
             Function::Min | Function::Max => {
@@ -361,8 +205,8 @@ impl<'a> Scope<'a> {
 
     /// What is NULL where an expression is.
     fn counted(&self, argument: &Typed) -> Result<Expr> {
-        match (&argument.expression, argument.expression.can_fail(argument.value_type)) {
-            (Expression::Column(place) | Expression::Length(place), _) => Ok(self.column(*place)),
+        match argument.expression {
+            Expression::Column(place) | Expression::Length(place) => Ok(self.column(place)),
             _ => self.values(argument),
         }
     }
@@ -370,8 +214,7 @@ impl<'a> Scope<'a> {
     /// A sum that neither wraps around nor loses a digit, and its width.
     fn sum(&self, argument: &Typed) -> Result<(Expr, Width)> {
         let values = self.values(argument)?;
-        let rows = u128::from(self.snapshot.row_count());
-        let most = self.magnitude(argument)?.and_then(|most| most.checked_mul(rows));
+        let most = self.magnitude(argument)?.and_then(|most| most.checked_mul(self.row_count()));
         let is_numeric = matches!(argument.value_type, ValueType::Numeric { .. });
         let is_narrow = !is_numeric || self.is_narrow(argument)?;
         let width = match argument.value_type {
@@ -380,81 +223,13 @@ impl<'a> Scope<'a> {
             _ if is_narrow && most.is_some_and(|most| most < 10_u128.pow(DIGITS_128.into())) => Width::Bits128,
             _ => Width::Bits256,
         };
-        let scale = scale_of(argument.value_type).cast_signed();
+        let scale = argument.scale().cast_signed();
         let values = match (argument.value_type, width) {
             (ValueType::Int8, Width::Bits128) => cast_to(values, ArrowType::Decimal128(DIGITS_128, 0)),
             (_, Width::Bits64 | Width::Bits128) => values,
             (_, Width::Bits256) => cast_to(values, ArrowType::Decimal256(DIGITS_256, scale)),
         };
         Ok((expr_fn::sum(values), width))
-    }
-
-    fn bounds(&self, typed: &Typed) -> Result<Bounds> {
-        Ok(match typed.expression {
-            Expression::Column(place) => self.snapshot.bounds(self.columns[place])?,
-            _ => Bounds::unknown(self.snapshot.row_count()),
-        })
-    }
-
-    /// The greatest that a number without its sign and point can be; `None` if that takes more than 128 bits.
-    fn magnitude(&self, typed: &Typed) -> Result<Option<u128>> {
-        let power = |exponent: u8| 10_u128.checked_pow(exponent.into());
-        Ok(match &typed.expression {
-            Expression::Number { digits, .. } => Some(digits.unsigned_abs().into()),
-            Expression::Cast(inner) => self.magnitude(inner)?,
-            Expression::Arithmetic { op, left, right } => {
-                let (a, b) = (self.magnitude(left)?, self.magnitude(right)?);
-                let scale = scale_of(typed.value_type);
-                let scaled = |magnitude: Option<u128>, typed: &Typed| {
-                    magnitude?.checked_mul(power(scale.saturating_sub(scale_of(typed.value_type)))?)
-                };
-                match op {
-                    Operation::Multiply => a.zip(b).and_then(|(a, b)| a.checked_mul(b)),
-                    Operation::Add | Operation::Subtract => {
-                        scaled(a, left).zip(scaled(b, right)).and_then(|(a, b)| a.checked_add(b))
-                    }
-                }
-            }
-            Expression::Column(_) | Expression::Length(_) | Expression::Float { .. } => {
-                let Bounds { min, max, .. } = self.bounds(typed)?;
-                match (min, max, typed.value_type) {
-                    (Some(Scalar::Int(min)), Some(Scalar::Int(max)), _) => {
-                        Some(min.unsigned_abs().max(max.unsigned_abs()))
-                    }
-                    (_, _, ValueType::Numeric { precision, .. }) => power(precision),
-                    _ => Some(1 << 63),
-                }
-            }
-        })
-    }
-
-    /// Whether no value is NaN, an infinity, or so large that a sum of them or of their squares could be one.
-    fn is_small(&self, typed: &Typed) -> Result<bool> {
-        Ok(self.float_magnitude(typed)?.is_some_and(|magnitude| magnitude <= SMALL))
-    }
-
-    /// The greatest that a float without its sign can be; `None` if that is not known, or it can be NaN.
-    fn float_magnitude(&self, typed: &Typed) -> Result<Option<f64>> {
-        Ok(match &typed.expression {
-            Expression::Float { bits } => Some(f64::from_bits(*bits).abs()).filter(|value| value.is_finite()),
-            Expression::Cast(inner) if !inner.value_type.is_float() => {
-                self.magnitude(inner)?.map(|magnitude| magnitude as f64)
-            }
-            Expression::Cast(inner) => self.float_magnitude(inner)?,
-            Expression::Arithmetic { op, left, right } => {
-                let operands = self.float_magnitude(left)?.zip(self.float_magnitude(right)?);
-                operands.map(|(a, b)| if *op == Operation::Multiply { a * b } else { a + b })
-            }
-            Expression::Column(_) | Expression::Length(_) | Expression::Number { .. } => {
-                let bounds = self.bounds(typed)?;
-                match (bounds.min, bounds.max) {
-                    (Some(Scalar::Float(min)), Some(Scalar::Float(max))) if !bounds.may_hold_nan => {
-                        Some(min.abs().max(max.abs())).filter(|value| value.is_finite())
-                    }
-                    _ => None,
-                }
-            }
-        })
     }
 }
 
@@ -464,29 +239,6 @@ enum Width {
     Bits64,
     Bits128,
     Bits256,
-}
-
-fn scale_of(value_type: ValueType) -> u8 {
-    if let ValueType::Numeric { scale, .. } = value_type { scale } else { 0 }
-}
-
-fn arrow_type(value_type: ValueType) -> ArrowType {
-    match value_type {
-        ValueType::Bool => ArrowType::Boolean,
-        ValueType::Int2 => ArrowType::Int16,
-        ValueType::Int4 => ArrowType::Int32,
-        ValueType::Int8 => ArrowType::Int64,
-        ValueType::Float4 => ArrowType::Float32,
-        ValueType::Float8 => ArrowType::Float64,
-        ValueType::Numeric { precision, scale } => ArrowType::Decimal128(precision, scale.cast_signed()),
-        ValueType::Text => ArrowType::Utf8View,
-        ValueType::Bytea => ArrowType::BinaryView,
-        ValueType::Date => ArrowType::Date32,
-        ValueType::Timestamp => ArrowType::Timestamp(TimeUnit::Microsecond, None),
-        ValueType::TimestampTz => ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        ValueType::Time => ArrowType::Time64(TimeUnit::Microsecond),
-        ValueType::Uuid => ArrowType::FixedSizeBinary(16),
-    }
 }
 
 fn conversion(value_type: ValueType) -> Conversion {
@@ -523,7 +275,9 @@ impl Output {
             (Finish::AsItIs | Finish::Decimal | Finish::Wide { .. }, _) => Ok(part),
             (Finish::Variant(names), _) => Ok(functions::variant_rank(part, names.iter().flatten())),
             (Finish::Float { .. }, _) => floats::without_negative_zero(part).map_err(failure),
-            (Finish::Quotient { .. }, _) => Err(PgError::internal("groups cannot be sorted by what is divided")),
+            (Finish::Quotient { .. } | Finish::Rescaled { .. }, _) => {
+                Err(PgError::internal("groups cannot be sorted by what is made of two values"))
+            }
         }
     }
 
@@ -546,6 +300,18 @@ impl Output {
                 let sums = wide(array)?;
                 let numerics = sums.iter().map(|sum| sum.map(|sum| numeric::encode_wide(sum, (*scale).into())));
                 Arc::new(numerics.collect::<BinaryViewArray>())
+            }
+            Finish::Rescaled { scale } => {
+                let scales = part(1)?;
+                let scales = scales.as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(scales))?;
+                let sums = wide(array)?;
+                let rescaled = |(sum, own): (Option<i256>, Option<i64>)| {
+                    let own = u8::try_from(own?).unwrap_or(*scale).min(*scale);
+                    // What is cut off are zeros.
+                    let digits = sum?.wrapping_div(i256::from_i128(10).wrapping_pow(u32::from(scale - own)));
+                    Some(numeric::encode_wide(digits, own.into()))
+                };
+                Arc::new(sums.iter().zip(scales.iter()).map(rescaled).collect::<BinaryViewArray>())
             }
             Finish::Quotient { scale } => {
                 let counts = part(1)?;

@@ -11,14 +11,14 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use soa_core::predicate::Predicate;
-use soa_core::schema::Schema as StoreSchema;
 
-use super::store_column;
+use super::expressions::Scope;
 
-/// Whether a predicate is true for the rows of a table: never NULL.
-pub(super) fn matches(predicate: Predicate, schema: &StoreSchema) -> Expr {
+/// Whether a predicate is true for the rows of the table in this place: never NULL.
+pub(super) fn matches(scope: &Scope<'_>, table: usize, predicate: Predicate) -> Expr {
     let columns = predicate.columns();
-    let arguments = columns.iter().map(|column| store_column(schema.field(*column).name())).collect();
+    let name = |column: &usize| scope.schema(table).field(*column).name();
+    let arguments = columns.iter().map(|column| scope.store_column(table, name(column))).collect();
     ScalarUDF::new_from_impl(Matches::new(predicate, columns)).call(arguments)
 }
 

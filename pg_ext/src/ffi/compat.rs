@@ -104,8 +104,8 @@ pub(super) unsafe fn create_foreignscan_path(
     }
 }
 
-/// What a path above those of tables gives, and its costs.
-pub(super) struct UpperPath {
+/// What a path gives that is not of a table alone, and its costs.
+pub(super) struct ComputedPath {
     pub(super) target: *mut pg_sys::PathTarget,
     pub(super) rows: f64,
     pub(super) startup_cost: f64,
@@ -124,10 +124,10 @@ pub(super) struct UpperPath {
 pub(super) unsafe fn create_foreign_upper_path(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
-    path: &UpperPath,
+    path: &ComputedPath,
 ) -> *mut pg_sys::ForeignPath {
     let (other, restrictions) = (ptr::null_mut(), ptr::null_mut());
-    let &UpperPath { target, rows, startup_cost, total_cost, order, private } = path;
+    let &ComputedPath { target, rows, startup_cost, total_cost, order, private } = path;
     // SAFETY: as the caller promises; null stands for no other path and no conditions of a join.
     unsafe {
         pg_sys::create_foreign_upper_path(
@@ -155,10 +155,10 @@ pub(super) unsafe fn create_foreign_upper_path(
 pub(super) unsafe fn create_foreign_upper_path(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
-    path: &UpperPath,
+    path: &ComputedPath,
 ) -> *mut pg_sys::ForeignPath {
     let (other, restrictions) = (ptr::null_mut(), ptr::null_mut());
-    let &UpperPath { target, rows, startup_cost, total_cost, order, private } = path;
+    let &ComputedPath { target, rows, startup_cost, total_cost, order, private } = path;
     // SAFETY: as above.
     unsafe {
         pg_sys::create_foreign_upper_path(
@@ -185,13 +185,106 @@ pub(super) unsafe fn create_foreign_upper_path(
 pub(super) unsafe fn create_foreign_upper_path(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
-    path: &UpperPath,
+    path: &ComputedPath,
 ) -> *mut pg_sys::ForeignPath {
     let other = ptr::null_mut();
-    let &UpperPath { target, rows, startup_cost, total_cost, order, private } = path;
+    let &ComputedPath { target, rows, startup_cost, total_cost, order, private } = path;
     // SAFETY: as above.
     unsafe {
         pg_sys::create_foreign_upper_path(root, rel, target, rows, startup_cost, total_cost, order, other, private)
+    }
+}
+
+/// `create_foreign_join_path` without parameters.
+///
+/// # Safety
+///
+/// The planner's pointers are live.
+#[cfg(feature = "pg18")]
+pub(super) unsafe fn create_foreign_join_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    path: &ComputedPath,
+) -> *mut pg_sys::ForeignPath {
+    let (outer, other, restrictions) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+    let &ComputedPath { target, rows, startup_cost, total_cost, order, private } = path;
+    // SAFETY: as the caller promises; null stands for no parameters, no other path, and no conditions but the computed ones.
+    unsafe {
+        pg_sys::create_foreign_join_path(
+            root,
+            rel,
+            target,
+            rows,
+            0,
+            startup_cost,
+            total_cost,
+            order,
+            outer,
+            other,
+            restrictions,
+            private,
+        )
+    }
+}
+
+/// As above.
+///
+/// # Safety
+///
+/// As above.
+#[cfg(feature = "pg17")]
+pub(super) unsafe fn create_foreign_join_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    path: &ComputedPath,
+) -> *mut pg_sys::ForeignPath {
+    let (outer, other, restrictions) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+    let &ComputedPath { target, rows, startup_cost, total_cost, order, private } = path;
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::create_foreign_join_path(
+            root,
+            rel,
+            target,
+            rows,
+            startup_cost,
+            total_cost,
+            order,
+            outer,
+            other,
+            restrictions,
+            private,
+        )
+    }
+}
+
+/// As above.
+///
+/// # Safety
+///
+/// As above.
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+pub(super) unsafe fn create_foreign_join_path(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    path: &ComputedPath,
+) -> *mut pg_sys::ForeignPath {
+    let (outer, other) = (ptr::null_mut(), ptr::null_mut());
+    let &ComputedPath { target, rows, startup_cost, total_cost, order, private } = path;
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::create_foreign_join_path(
+            root,
+            rel,
+            target,
+            rows,
+            startup_cost,
+            total_cost,
+            order,
+            outer,
+            other,
+            private,
+        )
     }
 }
 

@@ -1,18 +1,23 @@
-//! Expressions of a table's rows that the store can compute.
+//! Expressions of rows that the store can compute, conditions among them.
 
-use pgrx::pg_sys;
+use pgrx::{is_a, pg_sys};
+use soa_core::predicate::CompareOp;
 
 use super::catalog::{FIRST_OID_OF_OTHERS, pg_type};
-use super::conditions::plain_text;
+use super::conditions::{Operator, Reader, constant, plain_text};
 use super::{has_utf8_alone, list, text_of};
 use crate::compute::RESULT_PREFIX;
 use crate::error::Result;
-use crate::query::{DIGITS_256, Expression, Operation, TableColumn, Typed, ValueType};
+use crate::filter::{Condition, Filter};
+use crate::query::{DIGITS_256, DatePart, Expression, Operation, TableColumn, Typed, ValueType};
 use crate::table::Table;
-use crate::types::{Conversion, PgType};
+use crate::types::{Conversion, PgType, PgValue};
 
 /// `length(text)`, `character_length(text)` and `char_length(text)`.
 const LENGTHS_OF_TEXT: [u32; 3] = [1317, 1369, 1381];
+
+/// `extract(text, date)` and `extract(text, timestamp)`.
+const EXTRACTS: [u32; 2] = [6199, 6202];
 
 /// Casts of numbers that are no errors, and what they make of them: integers to longer ones, to numeric and to floats, and
 /// `real` to `double precision`.
@@ -31,10 +36,11 @@ const CASTS: [(u32, ValueType); 10] = [
 /// More digits after the point than these are left to Postgres.
 const SCALE_MAX: u8 = 30;
 
-/// A relation of a query, and those of its columns that can be computed with.
+/// Relations of a query, and those of their columns that can be computed with.
 #[derive(Clone)]
 pub(super) struct Computable {
-    pub(super) relation: pg_sys::Index,
+    /// By the places that the columns name.
+    relations: Vec<pg_sys::Index>,
     pub(super) columns: Vec<TableColumn>,
 }
 
@@ -54,17 +60,221 @@ impl Computable {
                 continue;
             }
             let (name, shown) = (field.name().to_owned(), attribute.declared.name.clone());
-            columns.push(TableColumn { number: attribute.number, name, shown, value_type });
+            columns.push(TableColumn { table: 0, number: attribute.number, name, shown, value_type });
         }
-        Ok(Self { relation, columns })
+        Ok(Self { relations: vec![relation], columns })
     }
 
-    /// The store's name of a column.
-    pub(super) fn name(&self, number: i16) -> Option<String> {
-        self.columns.iter().find(|column| column.number == number).map(|column| column.name.clone())
+    /// The columns of both, the other's after its own.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        let tables = self.relations.len();
+        self.relations.extend(other.relations);
+        self.columns
+            .extend(other.columns.into_iter().map(|column| TableColumn { table: column.table + tables, ..column }));
+        self
     }
 
-    /// An expression as the store can compute it; `None` if it cannot.
+    /// What a column is in the stores: its table's place and its name there.
+    pub(super) fn stored(&self, column: usize) -> (usize, &str) {
+        let column = &self.columns[column];
+        (column.table, &column.name)
+    }
+
+    /// The place of a relation among the tables.
+    pub(super) fn table(&self, relation: i32) -> Option<usize> {
+        self.relations.iter().position(|known| i32::try_from(*known) == Ok(relation))
+    }
+
+    /// What the conditions on a table say, all of which must hold, as a filter that the store can test as Postgres would; `None`
+    /// if there is none.
+    pub(super) fn filter(&self, table: usize, conditions: &[Condition], reader: &Reader) -> Option<Filter> {
+        let name = |number: i16| {
+            let column = self.columns.iter().find(|column| column.table == table && column.number == number);
+            column.map(|column| column.name.clone())
+        };
+        let constants = reader.constants();
+        let constant = |operand: usize| constants.get(operand).cloned().flatten();
+        Filter::exact(conditions, &name, &constant)
+    }
+
+    /// A condition as the store can test it: true where Postgres has it true, and nowhere else. `None` if it cannot.
+    ///
+    /// # Safety
+    ///
+    /// The node is a condition of the query.
+    pub(super) unsafe fn condition(&self, node: *mut pg_sys::Node, reader: &mut Reader) -> Option<Typed> {
+        // SAFETY: as the caller promises.
+        let condition = unsafe { self.read_condition(node, reader)? };
+        // Postgres may come to other rows, in another order.
+        (!condition.can_fail()).then_some(condition)
+    }
+
+    /// # Safety
+    ///
+    /// As [`condition`](Self::condition).
+    unsafe fn read_condition(&self, node: *mut pg_sys::Node, reader: &mut Reader) -> Option<Typed> {
+        // SAFETY: as the caller promises.
+        if let Some(matches) = unsafe { self.matches(node, reader) } {
+            return Some(matches);
+        }
+        // SAFETY: as above.
+        let header = unsafe { node.as_ref()? };
+        match header.type_ {
+            pg_sys::NodeTag::T_BoolExpr => {
+                // SAFETY: the tag says so.
+                let expression = unsafe { &*node.cast::<pg_sys::BoolExpr>() };
+                // SAFETY: the arguments of such an expression are a list of expressions.
+                let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(expression.args) };
+                // SAFETY: which are of the same query.
+                let parts = arguments.into_iter().map(|part| unsafe { self.read_condition(part, reader) });
+                let mut parts = parts.collect::<Option<Vec<_>>>()?;
+                Some(Typed::condition(match expression.boolop {
+                    pg_sys::BoolExprType::AND_EXPR => Expression::And(parts),
+                    pg_sys::BoolExprType::OR_EXPR => Expression::Or(parts),
+                    // What is not true may be false or NULL.
+                    _ => Expression::Not(Box::new(parts.pop().filter(Typed::has_exact_nulls)?)),
+                }))
+            }
+            pg_sys::NodeTag::T_NullTest => {
+                // SAFETY: the tag says so.
+                let test = unsafe { &*node.cast::<pg_sys::NullTest>() };
+                // SAFETY: as the caller promises.
+                let argument = unsafe { self.expression(test.arg.cast())? };
+                let is_null = Typed::condition(Expression::IsNull(Box::new(argument)));
+                Some(match test.nulltesttype {
+                    pg_sys::NullTestType::IS_NULL => is_null,
+                    _ => Typed::condition(Expression::Not(Box::new(is_null))),
+                })
+            }
+            pg_sys::NodeTag::T_OpExpr => {
+                // SAFETY: the tag says so.
+                let call = unsafe { &*node.cast::<pg_sys::OpExpr>() };
+                // SAFETY: as the caller promises.
+                if let Some(like) = unsafe { self.like(call) } {
+                    return Some(like);
+                }
+                // SAFETY: as the caller promises.
+                let (op, left, right) = unsafe { self.comparison(call)? };
+                Some(Typed::condition(Expression::Compare {
+                    op: op.into(),
+                    left: Box::new(left),
+                    right: Box::new(right),
+                }))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a text is like a constant pattern, or is not.
+    ///
+    /// # Safety
+    ///
+    /// The operator's call is a condition of the query.
+    unsafe fn like(&self, call: &pg_sys::OpExpr) -> Option<Typed> {
+        let is_wanted = match Operator::find(call.opno, call.inputcollid)? {
+            Operator::Like => true,
+            Operator::NotLike => false,
+            Operator::Compare(_) => return None,
+        };
+        // SAFETY: the arguments of an operator are a list of expressions.
+        let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(call.args) };
+        let &[text, pattern] = arguments.as_slice() else { return None };
+        // SAFETY: as the caller promises.
+        let text = unsafe { self.expression(text)? };
+        // SAFETY: as above.
+        let Some(PgValue::Text(pattern)) = (unsafe { constant(pattern.cast()) }) else { return None };
+        if text.value_type != ValueType::Text || pattern.contains('\\') {
+            return None;
+        }
+        let like = Typed::condition(Expression::Like { text: Box::new(text), pattern });
+        Some(if is_wanted { like } else { Typed::condition(Expression::Not(Box::new(like))) })
+    }
+
+    /// The value beside the first condition that is true.
+    ///
+    /// # Safety
+    ///
+    /// The expression is one of the query, and so is what the reader has read.
+    unsafe fn case(&self, case: &pg_sys::CaseExpr, reader: &mut Reader) -> Option<Typed> {
+        if !case.arg.is_null() {
+            return None;
+        }
+        // SAFETY: the branches are a list of these.
+        let nodes: Vec<*mut pg_sys::CaseWhen> = unsafe { list::elements(case.args) };
+        let mut branches = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            // SAFETY: the list's elements are live.
+            let branch = unsafe { &*node };
+            // SAFETY: its expressions are the query's.
+            let condition = unsafe { self.condition(branch.expr.cast(), reader)? };
+            // SAFETY: as above.
+            branches.push((condition, unsafe { self.value(branch.result.cast(), reader)? }));
+        }
+        // SAFETY: the expression is live.
+        let otherwise = match unsafe { is_null(case.defresult.cast()) } {
+            true => None,
+            // SAFETY: as above.
+            false => Some(Box::new(unsafe { self.value(case.defresult.cast(), reader)? })),
+        };
+        let expression = Expression::Case { branches, otherwise };
+        let value_type = expression.case_values().map(|value| value.value_type).reduce(ValueType::widest)?;
+        let is_one = |value: &Typed| match value_type {
+            ValueType::Numeric { .. } => matches!(value.value_type, ValueType::Numeric { .. }),
+            other => value.value_type == other,
+        };
+        // Postgres computes none but the value that is asked for.
+        let is_safe = expression.case_values().all(|value| is_one(value) && !value.can_fail());
+        is_safe.then_some(Typed { expression, value_type })
+    }
+
+    /// A condition on one relation alone, as its rows can be tested.
+    ///
+    /// # Safety
+    ///
+    /// As [`condition`](Self::condition).
+    unsafe fn matches(&self, node: *mut pg_sys::Node, reader: &mut Reader) -> Option<Typed> {
+        // SAFETY: as the caller promises.
+        let relation = unsafe { relation_of(node)? };
+        let table = self.table(relation)?;
+        // SAFETY: as the caller promises.
+        let condition = unsafe { reader.on(self.relations[table]).nested_condition(node.cast()) };
+        let filter = self.filter(table, &[condition], reader)?;
+        Some(Typed::condition(Expression::Matches { table, filter }))
+    }
+
+    /// The two values that are compared.
+    ///
+    /// # Safety
+    ///
+    /// The operator's call is a condition of the query.
+    pub(super) unsafe fn comparison(&self, call: &pg_sys::OpExpr) -> Option<(CompareOp, Typed, Typed)> {
+        let Operator::Compare(op) = Operator::find(call.opno, call.inputcollid)? else { return None };
+        // SAFETY: the arguments of an operator are a list of expressions.
+        let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(call.args) };
+        let &[left, right] = arguments.as_slice() else { return None };
+        // SAFETY: as the caller promises.
+        let (left, right) = (unsafe { self.expression(left)? }, unsafe { self.expression(right)? });
+        left.value_type.is_comparable_with(right.value_type).then_some((op, left, right))
+    }
+
+    /// An expression, with the conditions in it, as the store can compute it; `None` if it cannot.
+    ///
+    /// # Safety
+    ///
+    /// The node is an expression of the query.
+    pub(super) unsafe fn value(&self, node: *mut pg_sys::Node, reader: &mut Reader) -> Option<Typed> {
+        // SAFETY: as the caller promises.
+        if unsafe { is_a(node, pg_sys::NodeTag::T_CaseExpr) } {
+            // SAFETY: the tag says so.
+            let case = unsafe { &*node.cast::<pg_sys::CaseExpr>() };
+            // SAFETY: as the caller promises.
+            return unsafe { self.case(case, reader) };
+        }
+        // SAFETY: as the caller promises.
+        unsafe { self.expression(node) }
+    }
+
+    /// An expression without conditions as the store can compute it; `None` if it cannot.
     ///
     /// # Safety
     ///
@@ -76,10 +286,9 @@ impl Computable {
             pg_sys::NodeTag::T_Var => {
                 // SAFETY: the tag says so.
                 let var = unsafe { &*node.cast::<pg_sys::Var>() };
-                if u32::try_from(var.varno) != Ok(self.relation) || var.varlevelsup != 0 {
-                    return None;
-                }
-                let place = self.columns.iter().position(|column| column.number == var.varattno)?;
+                let table = self.table(var.varno).filter(|_| var.varlevelsup == 0)?;
+                let is_it = |column: &TableColumn| column.table == table && column.number == var.varattno;
+                let place = self.columns.iter().position(is_it)?;
                 let value_type = self.columns[place].value_type;
                 Some(Typed { expression: Expression::Column(place), value_type })
             }
@@ -97,10 +306,22 @@ impl Computable {
                 let call = unsafe { &*node.cast::<pg_sys::FuncExpr>() };
                 // SAFETY: the arguments of a function are a list of expressions.
                 let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(call.args) };
-                let &[argument, ..] = arguments.as_slice() else { return None };
+                let is_extract = EXTRACTS.contains(&call.funcid.to_u32());
+                let (argument, part) = match *arguments.as_slice() {
+                    [part, from] if is_extract => {
+                        // SAFETY: as the caller promises.
+                        let part = unsafe { date_part(part)? };
+                        (from, Some(part))
+                    }
+                    [argument, ..] => (argument, None),
+                    [] => return None,
+                };
                 // SAFETY: as the caller promises.
                 let argument = unsafe { self.expression(argument)? };
-                called(call, argument)
+                match part {
+                    Some(part) => Some(extract(part, argument)),
+                    None => called(call, argument),
+                }
             }
             pg_sys::NodeTag::T_Const => {
                 // SAFETY: the tag says so.
@@ -120,6 +341,56 @@ impl Computable {
             _ => None,
         }
     }
+}
+
+/// The relation whose columns are in an expression, if it is one alone.
+///
+/// # Safety
+///
+/// The node is an expression of the query.
+unsafe fn relation_of(node: *mut pg_sys::Node) -> Option<i32> {
+    let flags = pg_sys::PVC_RECURSE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_RECURSE_PLACEHOLDERS;
+    // SAFETY: as the caller promises.
+    let found = unsafe { pg_sys::pull_var_clause(node, flags as i32) };
+    // SAFETY: which is a list of columns.
+    let found: Vec<*mut pg_sys::Var> = unsafe { list::elements(found) };
+    // SAFETY: they are the query's.
+    let mut relations = found.into_iter().map(|var| unsafe { (*var).varno });
+    let first = relations.next()?;
+    relations.all(|relation| relation == first).then_some(first)
+}
+
+/// Whether an expression is the constant NULL.
+///
+/// # Safety
+///
+/// The node is an expression of the query.
+unsafe fn is_null(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: as the caller promises.
+    if !unsafe { is_a(node, pg_sys::NodeTag::T_Const) } {
+        return false;
+    }
+    // SAFETY: the tag says so.
+    let constant = unsafe { &*node.cast::<pg_sys::Const>() };
+    constant.constisnull
+}
+
+/// The part of a date that a constant names.
+///
+/// # Safety
+///
+/// The node is an expression of the query.
+unsafe fn date_part(node: *mut pg_sys::Node) -> Option<DatePart> {
+    // SAFETY: as the caller promises.
+    match unsafe { constant(node.cast())? } {
+        PgValue::Text(name) => DatePart::named(&name),
+        _ => None,
+    }
+}
+
+fn extract(part: DatePart, from: Typed) -> Typed {
+    let value_type = ValueType::Numeric { precision: 10, scale: 0 };
+    Typed { expression: Expression::Extract { part, from: Box::new(from) }, value_type }
 }
 
 /// A function's value; a call has one argument, or one that counts.

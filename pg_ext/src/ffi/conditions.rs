@@ -21,7 +21,7 @@ const CASTS_THAT_KEEP_VALUES: [u32; 7] = [313, 754, 481, 311, 1782, 1740, 1781];
 const FUNCTIONS_WITHOUT_ERRORS: [u32; 13] =
     [1299, 1189, 1190, 2032, 2033, 1141, 1142, 1178, 2029, 2024, 1174, 2027, 2028];
 
-/// The conditions on one relation, and the expressions that they compare with.
+/// Reads the conditions on one relation after the other, and keeps the expressions that they compare with.
 #[derive(Clone)]
 pub(super) struct Reader {
     relation: pg_sys::Index,
@@ -40,6 +40,22 @@ enum Place {
 impl Reader {
     pub(super) fn new(relation: pg_sys::Index) -> Self {
         Self { relation, operands: Vec::new() }
+    }
+
+    /// Goes on with the conditions on a relation.
+    pub(super) fn on(&mut self, relation: pg_sys::Index) -> &mut Self {
+        self.relation = relation;
+        self
+    }
+
+    /// Adds the expressions of another one after its own.
+    pub(super) fn append(&mut self, other: Self) {
+        self.operands.extend(other.operands);
+    }
+
+    /// How many expressions there are.
+    pub(super) fn len(&self) -> usize {
+        self.operands.len()
     }
 
     /// Reads a condition.
@@ -81,6 +97,18 @@ impl Reader {
     /// The expression in a place.
     pub(super) fn expression(&self, index: usize) -> *mut pg_sys::Expr {
         self.operands[index].1
+    }
+
+    /// Whether the expression in a place is a value that an outer query gives, and may give again and again.
+    pub(super) fn is_given_from_outside(&self, index: usize) -> bool {
+        let node = self.expression(index).cast::<pg_sys::Node>();
+        // SAFETY: the expressions are those of the query.
+        if !unsafe { is_a(node, pg_sys::NodeTag::T_Param) } {
+            return false;
+        }
+        // SAFETY: the tag says so.
+        let parameter = unsafe { &*node.cast::<pg_sys::Param>() };
+        parameter.paramkind == pg_sys::ParamKind::PARAM_EXEC
     }
 
     /// The values of those that are constants.
@@ -182,7 +210,7 @@ impl Reader {
                 Condition::Compare { attribute, op: if flipped { op.flipped() } else { op }, operand }
             }
             Operator::Like if !flipped => Condition::Like { attribute, operand },
-            Operator::Like => Condition::Unknown,
+            Operator::Like | Operator::NotLike => Condition::Unknown,
         }
     }
 
@@ -273,13 +301,14 @@ impl Reader {
 }
 
 /// An operator that the store has as well.
-enum Operator {
+pub(super) enum Operator {
     Compare(CompareOp),
     Like,
+    NotLike,
 }
 
 impl Operator {
-    fn find(operator: pg_sys::Oid, collation: pg_sys::Oid) -> Option<Self> {
+    pub(super) fn find(operator: pg_sys::Oid, collation: pg_sys::Oid) -> Option<Self> {
         if operator.to_u32() >= FIRST_OID_OF_OTHERS {
             return None;
         }
@@ -306,6 +335,7 @@ impl Operator {
             ">" => Self::Compare(CompareOp::Gt),
             ">=" => Self::Compare(CompareOp::GtEq),
             "~~" if left == PgType::Text => Self::Like,
+            "!~~" if left == PgType::Text => Self::NotLike,
             _ => return None,
         };
         (left != PgType::Text || found.is_of_bytes_under(collation)).then_some(found)
@@ -314,7 +344,9 @@ impl Operator {
     /// Whether the operator on text says the same of the texts' bytes.
     fn is_of_bytes_under(&self, collation: pg_sys::Oid) -> bool {
         match self {
-            Self::Compare(CompareOp::Eq | CompareOp::NotEq) | Self::Like => is_compared_by_bytes(collation),
+            Self::Compare(CompareOp::Eq | CompareOp::NotEq) | Self::Like | Self::NotLike => {
+                is_compared_by_bytes(collation)
+            }
             Self::Compare(_) => is_ordered_by_bytes(collation),
         }
     }

@@ -13,7 +13,7 @@ use crate::compute::Computation;
 use crate::error::{PgError, Result, Step};
 use crate::plan::{PlanText, Private};
 use crate::rows::Chunk;
-use crate::scan::{Explained, Scan, Shape};
+use crate::scan::{Explained, ExplainedTable, Scan, Shape};
 use crate::snapshots::Scope;
 use crate::table::Table;
 use crate::types::PgValue;
@@ -197,9 +197,11 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::For
             }
             PlanText::Query(_) if is_in_worker() => return Err(in_worker_alone()),
             PlanText::Query(computed) => {
-                let table = catalog::table(pg_sys::Oid::from(computed.rows.table))?;
+                let tables = computed.input.tables.iter();
+                let tables = tables.map(|rows| catalog::table(pg_sys::Oid::from(rows.table)));
+                let tables = tables.collect::<Result<Vec<_>>>()?;
                 let is_parameter = |operand: usize| operands.get(operand).is_some_and(|ready| ready.constant.is_none());
-                let computation = Computation::begin(&table, computed, scope_of(query), shape, is_parameter)?;
+                let computation = Computation::begin(&tables, computed, scope_of(query), shape, is_parameter)?;
                 (None, Some(Source::Computation(computation)))
             }
         };
@@ -388,32 +390,53 @@ pub(super) unsafe extern "C-unwind" fn explain_foreign_scan(
         // SAFETY: as above.
         let state = unsafe { State::of(node)? };
         let constants = state.constants();
-        let Explained { store, version, log_rows, counters, form, columns, filter, computes, rows_read } =
-            state.source()?.explain(&constants)?;
-        let text = |label: &str, value: &str| property(label, Property::Text(value), output);
-        let number = |label: &str, value: u64| property(label, Property::Number(value), output);
-        text("SoA Store", &store)?;
-        number("SoA Snapshot", version)?;
-        if log_rows > 0 {
-            number("SoA Log Rows", log_rows)?;
+        let Explained { tables, joins, computes, rows_read } = state.source()?.explain(&constants)?;
+        if let Some(joins) = joins {
+            property("SoA Joins", Property::Text(&joins), output)?;
+            let (tables_name, table_name) = (palloc_text("SoA Tables")?, palloc_text("SoA Table")?);
+            // SAFETY: the names are strings; here and below.
+            unsafe { pg_sys::ExplainOpenGroup(tables_name, tables_name, false, output) };
+            for table in &tables {
+                // SAFETY: as above.
+                unsafe { pg_sys::ExplainOpenGroup(table_name, std::ptr::null(), true, output) };
+                property("SoA Table", Property::Text(&table.name), output)?;
+                table_properties(table, output)?;
+                // SAFETY: as above.
+                unsafe { pg_sys::ExplainCloseGroup(table_name, std::ptr::null(), true, output) };
+            }
+            // SAFETY: as above.
+            unsafe { pg_sys::ExplainCloseGroup(tables_name, tables_name, false, output) };
+        } else {
+            tables.iter().try_for_each(|table| table_properties(table, output))?;
         }
-        text("SoA Segments", &format!("{} of {}", counters.segments_read, counters.segments_total))?;
-        text("SoA Units", &format!("{} of {}", counters.units_read, counters.units_total))?;
-        text("SoA Form", form)?;
-        text("SoA Columns", &columns.join(", "))?;
-        if let Some(filter) = filter {
-            text("SoA Filter", &filter)?;
-        }
-        let counts_rows = computes.is_none();
         if let Some(computes) = computes {
-            text("SoA Computes", &computes)?;
+            property("SoA Computes", Property::Text(&computes), output)?;
         }
         // SAFETY: EXPLAIN passes its state.
-        if counts_rows && unsafe { (*output).analyze } {
-            number("SoA Rows Read", rows_read)?;
+        match rows_read.filter(|_| unsafe { (*output).analyze }) {
+            Some(rows_read) => property("SoA Rows Read", Property::Number(rows_read), output),
+            None => Ok(()),
         }
-        Ok(())
     });
+}
+
+fn table_properties(table: &ExplainedTable, output: *mut pg_sys::ExplainState) -> Result<()> {
+    let text = |label: &str, value: &str| property(label, Property::Text(value), output);
+    let number = |label: &str, value: u64| property(label, Property::Number(value), output);
+    let counters = table.counters;
+    text("SoA Store", &table.store)?;
+    number("SoA Snapshot", table.version)?;
+    if table.log_rows > 0 {
+        number("SoA Log Rows", table.log_rows)?;
+    }
+    text("SoA Segments", &format!("{} of {}", counters.segments_read, counters.segments_total))?;
+    text("SoA Units", &format!("{} of {}", counters.units_read, counters.units_total))?;
+    text("SoA Form", table.form)?;
+    text("SoA Columns", &table.columns.join(", "))?;
+    match &table.filter {
+        Some(filter) => text("SoA Filter", filter),
+        None => Ok(()),
+    }
 }
 
 enum Property<'a> {

@@ -10,12 +10,11 @@ use pgrx::{is_a, pg_sys};
 
 use super::catalog::FIRST_OID_OF_OTHERS;
 use super::collations::{is_compared_by_bytes, is_ordered_by_bytes};
-use super::computed::{Computable, is_equal};
+use super::computed::is_equal;
 use super::conditions::Reader;
-use super::upper::exact;
+use super::source::Source;
 use super::{list, text_of};
-use crate::filter::Filter;
-use crate::query::{Aggregate, Expression, Function, Query, TableRows, Typed, ValueType, Wanted};
+use crate::query::{Aggregate, Expression, Function, Query, Typed, ValueType, Wanted};
 
 /// What `aggkind` is for a function that is neither an ordered-set nor a hypothetical-set one.
 const NORMAL_AGGREGATE: c_char = b'n'.cast_signed();
@@ -33,10 +32,8 @@ pub(super) struct Grouped {
 
 /// What is found out about an aggregation.
 pub(super) struct Grouping {
-    oid: u32,
-    computable: Computable,
-    /// Of conditions; those of the table first.
-    reader: Reader,
+    /// What is aggregated.
+    source: Source,
     groups: Vec<Typed>,
     aggregates: Vec<Aggregate>,
     /// The expressions behind the groups and aggregates, and where the query's GROUP BY names them.
@@ -45,12 +42,9 @@ pub(super) struct Grouping {
 }
 
 impl Grouping {
-    /// `reader` is the one that has read the table's conditions.
-    pub(super) fn new(table: pg_sys::Oid, computable: Computable, reader: Reader) -> Self {
+    pub(super) fn new(source: Source) -> Self {
         Self {
-            oid: table.to_u32(),
-            computable,
-            reader,
+            source,
             groups: Vec::new(),
             aggregates: Vec::new(),
             group_nodes: Vec::new(),
@@ -58,7 +52,7 @@ impl Grouping {
         }
     }
 
-    /// The plan of an aggregation of the rows that the filter leaves; `None` if it is Postgres' to compute.
+    /// The plan of the aggregation; `None` if it is Postgres' to compute.
     ///
     /// # Safety
     ///
@@ -68,7 +62,6 @@ impl Grouping {
         parse: &pg_sys::Query,
         grouped: &pg_sys::RelOptInfo,
         having: *mut pg_sys::Node,
-        filter: Option<Filter>,
     ) -> Option<Grouped> {
         if !parse.groupingSets.is_null() {
             return None;
@@ -100,7 +93,7 @@ impl Grouping {
         }
         // Constants to group by may be left out of what Postgres asks for; but then no rows are no group.
         let is_nothing = self.groups.is_empty() && (self.aggregates.is_empty() || !parse.groupClause.is_null());
-        (!is_nothing).then(|| self.finish(filter, having.cast()))
+        (!is_nothing).then(|| self.finish(having.cast()))
     }
 
     /// # Safety
@@ -108,12 +101,13 @@ impl Grouping {
     /// The node is an expression of the query.
     unsafe fn add_group(&mut self, node: *mut pg_sys::Node, reference: pg_sys::Index) -> Option<()> {
         // SAFETY: as the caller promises.
-        let group = unsafe { self.computable.expression(node)? };
+        let group = unsafe { self.source.value(node)? };
         // SAFETY: as above.
         let collation = unsafe { pg_sys::exprCollation(node) };
         let is_text = group.value_type == ValueType::Text;
         // Of numbers computed in 256 bits nothing is made but sums; and where there are no rows, a constant is no group.
         if group.value_type.is_wide()
+            || !group.has_one_scale()
             || !group.value_type.is_grouped_by_bytes()
             || (is_text && !is_compared_by_bytes(collation))
         {
@@ -121,8 +115,8 @@ impl Grouping {
         }
         // Different for Postgres, but one and the same to be computed: two columns that are one of the store.
         let named = |typed: &Typed| match typed.expression {
-            Expression::Column(place) => Some((&self.computable.columns[place].name, false)),
-            Expression::Length(place) => Some((&self.computable.columns[place].name, true)),
+            Expression::Column(place) => Some((self.source.computable.stored(place), false)),
+            Expression::Length(place) => Some((self.source.computable.stored(place), true)),
             _ => None,
         };
         let is_same = |known: &Typed| match (named(known), named(&group)) {
@@ -201,7 +195,7 @@ impl Grouping {
                 // SAFETY: the entry is live.
                 let node = unsafe { (*argument).expr };
                 // SAFETY: an entry has an expression.
-                Some(unsafe { self.computable.expression(node.cast())? })
+                Some(unsafe { self.source.value(node.cast())? })
             }
             _ => return None,
         };
@@ -211,26 +205,17 @@ impl Grouping {
             return None;
         }
         // Where the filter is not true, Postgres does not compute the argument.
-        let can_fail = argument.as_ref().is_some_and(|typed| typed.expression.can_fail(typed.value_type));
+        let can_fail = argument.as_ref().is_some_and(Typed::can_fail);
         let filter = match node.aggfilter.is_null() {
             true => None,
             false if can_fail => return None,
             // SAFETY: the filter is a condition of the query.
-            false => Some(unsafe { self.condition(node.aggfilter.cast())? }),
+            false => Some(unsafe { self.source.condition(node.aggfilter.cast())? }),
         };
         Some(Aggregate { function, argument, distinct, filter })
     }
 
-    /// # Safety
-    ///
-    /// The node is a condition of the query.
-    unsafe fn condition(&mut self, node: *mut pg_sys::Expr) -> Option<Filter> {
-        // SAFETY: as the caller promises.
-        let condition = unsafe { self.reader.nested_condition(node) };
-        exact(&self.computable, &[condition], &self.reader)
-    }
-
-    fn finish(self, filter: Option<Filter>, conditions: *mut pg_sys::List) -> Grouped {
+    fn finish(self, conditions: *mut pg_sys::List) -> Grouped {
         let nodes = self.group_nodes.iter().copied();
         let nodes = nodes.chain(self.aggregate_nodes.iter().map(|node| (*node, 0)));
         let entries = nodes.zip(1..).map(|((node, reference), number)| {
@@ -241,10 +226,9 @@ impl Grouping {
             entry
         });
         let target = list::of(entries.collect::<Vec<_>>());
-        let rows = TableRows { table: self.oid, columns: self.computable.columns, filter };
         let wanted = Wanted::Groups { groups: self.groups, aggregates: self.aggregates };
-        let query = Query { rows, wanted, order: Vec::new(), limit: None, operands: Vec::new() };
-        Grouped { query, reader: self.reader, target, conditions }
+        let (query, reader) = self.source.into_query(wanted, Vec::new());
+        Grouped { query, reader, target, conditions }
     }
 }
 
@@ -264,6 +248,9 @@ fn function_named(name: &str) -> Option<Function> {
 /// Whether a function of an argument of this type is computed as Postgres does.
 fn is_allowed(function: Function, argument: Option<&Typed>, distinct: bool, collation: pg_sys::Oid) -> bool {
     let Some(Typed { value_type, .. }) = argument else { return function == Function::Count };
+    if !argument.is_some_and(Typed::has_one_scale) && !matches!(function, Function::Count | Function::Sum) {
+        return false;
+    }
     let is_number = matches!(value_type, ValueType::Numeric { .. }) || value_type.is_integer();
     if value_type.is_wide() && (distinct || !matches!(function, Function::Count | Function::Sum | Function::Avg)) {
         return false;

@@ -20,6 +20,7 @@ mod functions;
 mod grouping;
 mod hooks;
 mod import;
+mod joins;
 mod list;
 mod modify;
 mod ordering;
@@ -27,6 +28,7 @@ mod parallel;
 mod planner;
 pub(crate) mod settings;
 mod slot;
+mod source;
 mod upper;
 mod values;
 
@@ -100,6 +102,7 @@ unsafe extern "C-unwind" fn soa_fdw_handler(_call: pg_sys::FunctionCallInfo) -> 
         type_: pg_sys::NodeTag::T_FdwRoutine,
         GetForeignRelSize: Some(planner::get_foreign_rel_size),
         GetForeignPaths: Some(planner::get_foreign_paths),
+        GetForeignJoinPaths: Some(joins::get_foreign_join_paths),
         GetForeignUpperPaths: Some(upper::get_foreign_upper_paths),
         GetForeignPlan: Some(planner::get_foreign_plan),
         IsForeignScanParallelSafe: Some(planner::is_foreign_scan_parallel_safe),

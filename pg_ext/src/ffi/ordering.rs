@@ -12,7 +12,7 @@ use super::grouping::Grouped;
 use super::{list, text_of};
 use crate::query::{Function, Limit, Query, SortBy, SortKey, Typed, ValueType};
 
-/// The order that a query wants of rows of a table.
+/// The order that a query wants of rows.
 ///
 /// # Safety
 ///
@@ -54,6 +54,7 @@ fn output_type(query: &Query, place: usize) -> Option<ValueType> {
     match aggregate.function {
         Function::Count => Some(ValueType::Int8),
         Function::BoolAnd | Function::BoolOr => Some(ValueType::Bool),
+        Function::Sum if !aggregate.argument.as_ref().is_some_and(Typed::has_one_scale) => None,
         Function::Sum | Function::Min | Function::Max => argument,
         // Of numbers that are no floats it is divided in the end.
         Function::Avg => argument.filter(|value_type| value_type.is_float()),

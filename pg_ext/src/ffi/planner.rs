@@ -10,11 +10,11 @@ use pgrx::{PgMemoryContexts, pg_sys};
 
 use super::conditions::Reader;
 use super::grouping::Grouped;
-use super::{catalog, compat, list, palloc_text, run, text_of, upper};
+use super::source::{QueryTable, Source};
+use super::{catalog, compat, list, palloc_text, run, text_of};
 use crate::error::{PgError, Result, Step};
-use crate::filter::Filter;
 use crate::plan::{self, Cost, CostSettings, PlanText, Private, Usage};
-use crate::query::Query;
+use crate::query::{GivenColumn, Query};
 use crate::table::Table;
 
 /// What is subtracted from an attribute's number in a set of them, which begins with the system columns'.
@@ -26,7 +26,9 @@ const HEAP_ROW_OVERHEAD: f64 = 28.0;
 pub(super) enum Planned {
     /// A table whose rows are read.
     Table(PlannedTable),
-    /// Groups of them.
+    /// Tables that are joined before Postgres sees rows.
+    Join(PlannedJoin),
+    /// Groups of rows of either.
     Groups(PlannedGroups),
     /// The order that rows or groups are wanted in.
     Order(PlannedOrder),
@@ -34,18 +36,22 @@ pub(super) enum Planned {
 
 /// A foreign table whose rows are read.
 pub(super) struct PlannedTable {
-    pub(super) relation: pg_sys::Oid,
-    pub(super) table: Table,
     private: Private,
     expressions: *mut pg_sys::List,
     rows_read: f64,
     units_read: u64,
     /// Whether this transaction has changed the store, which workers do not see.
     is_changed: bool,
-    /// The conditions' operands.
-    pub(super) reader: Reader,
-    /// All conditions, if the store can test them as Postgres would.
-    pub(super) exact: Option<Filter>,
+    /// The same rows to be computed with, if the store can test all conditions as Postgres would.
+    source: Option<Source>,
+}
+
+/// Tables that are joined, in the cheapest order that has been offered.
+pub(super) struct PlannedJoin {
+    pub(super) source: Source,
+    /// The columns that are given, and the same as target entries.
+    pub(super) given: Vec<GivenColumn>,
+    pub(super) target: *mut pg_sys::List,
 }
 
 /// Groups that are computed before Postgres sees rows.
@@ -68,8 +74,6 @@ pub(super) struct PlannedOrder {
     /// The rows that are sorted, and the columns that are given of each.
     pub(super) rows: f64,
     pub(super) columns: usize,
-    /// Whether the first rows here are the first of the answer: Postgres leaves none out.
-    pub(super) may_limit: bool,
 }
 
 /// Estimates the rows.
@@ -84,7 +88,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         let rel = unsafe { &mut *rel };
         let table = catalog::table(relation)?;
         // SAFETY: the relation is the planner's.
-        let (usage, reader, is_gated) = unsafe { usage(rel, &table) };
+        let (usage, restrictions) = unsafe { usage(rel, &table) };
         let estimate = plan::estimate(&table, &usage)?;
         rel.tuples = estimate.rows as f64;
         // SAFETY: both are the planner's, and the rows are known now.
@@ -92,33 +96,68 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         let most = if estimate.is_one_row { 1 } else { estimate.rows_read.max(1) };
         rel.rows = rel.rows.min(most as f64);
 
+        let Restrictions { nodes, reader, is_gated } = restrictions;
+        let expressions = list::of(estimate.used_operands.iter().map(|index| reader.expression(*index)));
+        // What is computed knows no places.
+        let source = match is_gated || usage.row_places {
+            true => None,
+            false => {
+                // SAFETY: the planner's state is live, and has the relation.
+                let shown = unsafe { alias(root, rel.relid) };
+                let query_table = QueryTable { oid: relation, relation: rel.relid, shown, table: &table };
+                // SAFETY: the nodes are those of the conditions.
+                unsafe { Source::of_table(&query_table, &usage.conditions, &nodes, reader)? }
+            }
+        };
+        let rows_read = estimate.rows_read as f64;
+        let cost = plan::read_cost(cost_settings(), rows_read, usage.columns.len().max(1));
         let planned = PlannedTable {
-            relation,
             private: estimate.private,
-            expressions: list::of(estimate.used_operands.iter().map(|index| reader.expression(*index))),
-            rows_read: estimate.rows_read as f64,
+            expressions,
+            rows_read,
             units_read: estimate.units_read,
             is_changed: estimate.is_changed,
-            // What is computed knows no places.
-            exact: if is_gated || usage.row_places {
-                None
-            } else {
-                upper::exact_filter(&table, &usage.conditions, &reader)?
-            },
-            reader,
-            table,
+            source: source.map(|source| source.costing(cost, rel.rows)),
         };
         Planned::Table(planned).keep_in(rel);
         Ok(())
     });
 }
 
-/// The use of a table, and whether it is read only if something is true that has nothing to do with its rows.
+/// The conditions on a table's rows.
+struct Restrictions {
+    nodes: Vec<*mut pg_sys::Expr>,
+    /// The one that has read them.
+    reader: Reader,
+    /// Whether the table is read only if something is true that has nothing to do with its rows.
+    is_gated: bool,
+}
+
+/// What a query calls a relation.
+///
+/// # Safety
+///
+/// The planner's state is live, and has the relation.
+unsafe fn alias(root: *mut pg_sys::PlannerInfo, relation: pg_sys::Index) -> String {
+    // SAFETY: as the caller promises.
+    let entries = unsafe { (*root).simple_rte_array };
+    let entry = entries.wrapping_add(relation as usize);
+    // SAFETY: the array has an entry for each relation.
+    let entry = unsafe { entry.read() };
+    // SAFETY: the entry is live.
+    let names = unsafe { (*entry).eref };
+    // SAFETY: an entry has a name, which is a string.
+    let name = unsafe { (*names).aliasname };
+    // SAFETY: as above.
+    unsafe { text_of(name) }
+}
+
+/// The use of a table, and the conditions behind it.
 ///
 /// # Safety
 ///
 /// The relation is the planner's.
-unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Reader, bool) {
+unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Restrictions) {
     let mut attributes = ptr::null_mut();
     // SAFETY: a relation has a target, whose columns are expressions.
     let target = unsafe { &*rel.reltarget };
@@ -127,7 +166,7 @@ unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Reader, bool
     // SAFETY: the conditions of a relation are a list of these.
     let restrictions: Vec<*mut pg_sys::RestrictInfo> = unsafe { list::elements(rel.baserestrictinfo) };
     let mut reader = Reader::new(rel.relid);
-    let mut conditions = Vec::new();
+    let (mut conditions, mut nodes) = (Vec::new(), Vec::new());
     let mut is_gated = false;
     for restriction in restrictions {
         // SAFETY: the list's elements are live.
@@ -138,12 +177,13 @@ unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Reader, bool
         if !restriction.pseudoconstant {
             // SAFETY: the expression is one of the query on this relation.
             conditions.push(unsafe { reader.condition(restriction.clause) });
+            nodes.push(restriction.clause);
         }
     }
     // SAFETY: the set was made above.
     let (columns, row_places) = unsafe { columns_in(attributes, table) };
     let (operands, values) = (reader.operands(), reader.constants());
-    (Usage { columns, row_places, conditions, operands, values }, reader, is_gated)
+    (Usage { columns, row_places, conditions, operands, values }, Restrictions { nodes, reader, is_gated })
 }
 
 /// The columns of a set of attributes, all of them if the whole row is among them; and whether the `ctid` is.
@@ -185,20 +225,28 @@ impl Planned {
     fn table(rel: &pg_sys::RelOptInfo) -> Result<&PlannedTable> {
         match Self::of(rel)? {
             Self::Table(table) => Ok(table),
-            Self::Groups(_) | Self::Order(_) => Err(PgError::internal("a plan is not of a table")),
+            Self::Join(_) | Self::Groups(_) | Self::Order(_) => Err(PgError::internal("a plan is not of a table")),
         }
     }
-}
 
-impl PlannedTable {
-    /// The rows that a scan reads.
-    pub(super) fn rows_read(&self) -> f64 {
-        self.rows_read
+    /// The rows of a relation, if the store can compute with them.
+    pub(super) fn source_of(rel: &pg_sys::RelOptInfo) -> Option<&Source> {
+        match Self::of(rel).ok()? {
+            Self::Table(table) => table.source.as_ref(),
+            Self::Join(join) => Some(&join.source),
+            Self::Groups(_) | Self::Order(_) => None,
+        }
     }
 
-    /// The numbers of the columns that it gives.
-    pub(super) fn columns(&self) -> &[i16] {
-        &self.private.columns
+    /// The columns that are given of them.
+    pub(super) fn given_of(rel: &pg_sys::RelOptInfo) -> Vec<GivenColumn> {
+        match Self::of(rel) {
+            Ok(Self::Table(table)) => {
+                table.private.columns.iter().map(|number| GivenColumn { table: 0, number: *number }).collect()
+            }
+            Ok(Self::Join(join)) => join.given.clone(),
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -359,6 +407,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_plan(
         let of_path: Vec<*mut c_void> = unsafe { list::elements(private) };
         let (relid, conditions, target, of_table) = match Planned::of(relation)? {
             Planned::Table(planned) => (relation.relid, checked, none, Some(planned)),
+            Planned::Join(planned) => (0, none, planned.target, None),
             Planned::Groups(planned) => (0, planned.grouped.conditions, planned.grouped.target, None),
             Planned::Order(_) => return Err(PgError::internal("an order has a plan of its own")),
         };

@@ -1,4 +1,4 @@
-//! What follows once a table's rows are known: aggregation, an order, a limit. The planner asks for each in turn, and is
+//! What follows once rows are known, a table's or joined ones: aggregation, an order, a limit. The planner asks for each in turn, and is
 //! offered a path where the store can see to all of it ([`grouping`](super::grouping), [`ordering`](super::ordering)).
 
 use std::ffi::c_void;
@@ -6,32 +6,15 @@ use std::ptr;
 
 use pgrx::pg_sys;
 
-use super::computed::Computable;
 use super::conditions::Reader;
 use super::grouping::{Grouped, Grouping};
-use super::planner::{self, Planned, PlannedGroups, PlannedOrder, PlannedTable};
-use super::{compat, list, ordering, run, settings};
+use super::planner::{self, Planned, PlannedGroups, PlannedOrder};
+use super::source::Source;
+use super::{compat, list, ordering, run};
+use crate::compute::{self, KEPT_ROWS};
 use crate::error::{Result, Step};
-use crate::filter::{Condition, Filter};
 use crate::plan::{self, Cost, CostSettings};
-use crate::query::{Query, TableRows, Wanted};
-use crate::table::Table;
-
-/// The conditions on a table as a filter that the store can test as Postgres would; `None` if it cannot.
-pub(super) fn exact_filter(table: &Table, conditions: &[Condition], reader: &Reader) -> Result<Option<Filter>> {
-    if !settings::pushes_down() {
-        return Ok(None);
-    }
-    let computable = Computable::new(0, table)?;
-    Ok(exact(&computable, conditions, reader))
-}
-
-/// As [`exact_filter`], of columns that are known.
-pub(super) fn exact(computable: &Computable, conditions: &[Condition], reader: &Reader) -> Option<Filter> {
-    let constants = reader.constants();
-    let constant = |operand: usize| constants.get(operand).cloned().flatten();
-    Filter::exact(conditions, &|number| computable.name(number), &constant)
-}
+use crate::query::{GivenColumn, Query, Wanted};
 
 /// Offers a way to do what the planner comes to.
 #[pgrx::pg_guard]
@@ -53,19 +36,23 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_upper_paths(
         // SAFETY: which has the query.
         let parse = unsafe { &*state.parse };
         let planning = Planning { root, state, parse, input, rows: input_relation.rows, output };
+        let kind = input_relation.reloptkind;
+        let is_whole = [pg_sys::RelOptKind::RELOPT_BASEREL, pg_sys::RelOptKind::RELOPT_JOINREL].contains(&kind);
         match (stage, Planned::of(input_relation)?) {
-            (pg_sys::UpperRelationKind::UPPERREL_GROUP_AGG, Planned::Table(table)) => {
+            (pg_sys::UpperRelationKind::UPPERREL_GROUP_AGG, Planned::Table(_) | Planned::Join(_)) => {
+                let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
                 // SAFETY: for this stage it is this.
                 let having = unsafe { (*extra.cast::<pg_sys::GroupPathExtraData>()).havingQual };
-                planning.add_groups(table, input_relation.relid, upper, having)
+                planning.add_groups(source, upper, having)
             }
-            (pg_sys::UpperRelationKind::UPPERREL_ORDERED, Planned::Table(table))
-                if input_relation.reloptkind == pg_sys::RelOptKind::RELOPT_BASEREL =>
-            {
-                planning.add_ordered_rows(table, input_relation.relid)
+            (pg_sys::UpperRelationKind::UPPERREL_ORDERED, Planned::Table(_) | Planned::Join(_)) if is_whole => {
+                let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
+                planning.keep_order_of_rows(source, Planned::given_of(input_relation));
+                Ok(())
             }
             (pg_sys::UpperRelationKind::UPPERREL_ORDERED, Planned::Groups(groups)) => {
-                planning.add_ordered_groups(groups)
+                planning.keep_order_of_groups(groups);
+                Ok(())
             }
             (pg_sys::UpperRelationKind::UPPERREL_FINAL, Planned::Order(order)) => {
                 // SAFETY: for this stage it is this.
@@ -98,25 +85,20 @@ struct Offer {
 }
 
 impl Planning<'_> {
-    fn add_groups(
-        &self,
-        table: &PlannedTable,
-        relation: pg_sys::Index,
-        output: &pg_sys::RelOptInfo,
-        having: *mut pg_sys::Node,
-    ) -> Result<()> {
-        let Some(filter) = table.exact.clone() else { return Ok(()) };
-        let computable = Computable::new(relation, &table.table)?;
-        let grouping = Grouping::new(table.relation, computable, table.reader.clone());
+    fn add_groups(&self, source: &Source, output: &pg_sys::RelOptInfo, having: *mut pg_sys::Node) -> Result<()> {
+        let grouping = Grouping::new(source.clone());
         // SAFETY: the arguments are the planner's.
-        let found = unsafe { grouping.plan(self.parse, output, having, filter.if_any()) };
+        let found = unsafe { grouping.plan(self.parse, output, having) };
         let Some(grouped) = found else { return Ok(()) };
         let groups = self.count_groups(&grouped);
         let (conditions, join) = (grouped.conditions, pg_sys::JoinType::JOIN_INNER);
         // SAFETY: the conditions are of the query.
         let selectivity = unsafe { pg_sys::clauselist_selectivity(self.root, conditions, 0, join, ptr::null_mut()) };
         let values = (grouped.query.groups().len() + grouped.query.aggregates().len()).max(1);
-        let cost = plan::query_cost(planner::cost_settings(), table.rows_read(), groups, values);
+        let cost = plan::groups_cost(planner::cost_settings(), source.cost, source.rows, groups, values);
+        let is_looked_up =
+            compute::is_looked_up(&grouped.query, |operand| grouped.reader.is_given_from_outside(operand));
+        let cost = if is_looked_up { plan::looked_up_cost(cost) } else { cost };
         let rows = (groups * selectivity).max(1.0);
         let offer = Offer { parent: self.output, target: output.reltarget, rows, cost, order: ptr::null_mut() };
         self.add_path(&offer, grouped.query.clone(), &grouped.reader)?;
@@ -138,47 +120,33 @@ impl Planning<'_> {
         unsafe { pg_sys::estimate_num_groups(self.root, keys, self.rows, ptr::null_mut(), ptr::null_mut()) }
     }
 
-    fn add_ordered_rows(&self, table: &PlannedTable, relation: pg_sys::Index) -> Result<()> {
-        let Some(filter) = table.exact.clone() else { return Ok(()) };
-        let computable = Computable::new(relation, &table.table)?;
+    /// Keeps the order of rows for the limit to come. Without one nothing is offered: a sort of all rows is Postgres' as well.
+    fn keep_order_of_rows(&self, source: &Source, given: Vec<GivenColumn>) {
         // SAFETY: the planner's state is live.
-        let Some(order) = (unsafe { ordering::of_rows(self.state, &computable) }) else { return Ok(()) };
-        let columns = table.columns().len();
-        let wanted = Wanted::Rows { columns: table.columns().to_vec() };
-        let rows = TableRows { table: table.relation.to_u32(), columns: computable.columns, filter: filter.if_any() };
-        let query = Query { rows, wanted, order, limit: None, operands: Vec::new() };
-        let unordered = plan::query_cost(planner::cost_settings(), table.rows_read(), 0.0, query.order.len());
-        let (reader, rows, input) = (table.reader.clone(), self.rows, self.input);
-        self.add_ordered(PlannedOrder { input, query, reader, unordered, rows, columns, may_limit: true })
+        let Some(order) = (unsafe { ordering::of_rows(self.state, &source.computable) }) else { return };
+        let columns = given.len();
+        let unordered = plan::rows_cost(planner::cost_settings(), source.cost, 0.0, columns);
+        let (query, reader) = source.clone().into_query(Wanted::Rows { columns: given }, order);
+        let (rows, input) = (self.rows, self.input);
+        self.keep(Planned::Order(PlannedOrder { input, query, reader, unordered, rows, columns }));
     }
 
-    fn add_ordered_groups(&self, groups: &PlannedGroups) -> Result<()> {
+    /// As above, of groups. Those that Postgres leaves out would count.
+    fn keep_order_of_groups(&self, groups: &PlannedGroups) {
         let &PlannedGroups { ref grouped, cost: unordered, rows } = groups;
         // SAFETY: the planner's state is live.
-        let Some(order) = (unsafe { ordering::of_groups(self.state, grouped) }) else { return Ok(()) };
+        let order = unsafe { ordering::of_groups(self.state, grouped) };
+        let Some(order) = order.filter(|_| grouped.conditions.is_null()) else { return };
         let query = Query { order, ..grouped.query.clone() };
         let columns = query.groups().len() + query.aggregates().len();
         let (reader, input) = (grouped.reader.clone(), self.input);
-        // Those that Postgres leaves out do not count.
-        let may_limit = grouped.conditions.is_null();
-        self.add_ordered(PlannedOrder { input, query, reader, unordered, rows, columns, may_limit })
-    }
-
-    fn add_ordered(&self, order: PlannedOrder) -> Result<()> {
-        let offer = Offer {
-            parent: self.input,
-            target: self.state.upper_targets[pg_sys::UpperRelationKind::UPPERREL_ORDERED as usize],
-            rows: order.rows,
-            cost: order.cost(planner::cost_settings(), order.rows),
-            order: self.state.sort_pathkeys,
-        };
-        self.add_path(&offer, order.query.clone(), &order.reader)?;
-        self.keep(Planned::Order(order));
-        Ok(())
+        self.keep(Planned::Order(PlannedOrder { input, query, reader, unordered, rows, columns }));
     }
 
     fn add_limited(&self, order: &PlannedOrder, wanted: &pg_sys::FinalPathExtraData) -> Result<()> {
-        if !wanted.limit_needed || !order.may_limit || self.parse.commandType != pg_sys::CmdType::CMD_SELECT {
+        // More than are kept would be sorted with all others.
+        let is_much = wanted.limit_tuples > KEPT_ROWS as f64;
+        if !wanted.limit_needed || is_much || self.parse.commandType != pg_sys::CmdType::CMD_SELECT {
             return Ok(());
         }
         let mut reader = order.reader.clone();
@@ -199,7 +167,7 @@ impl Planning<'_> {
 
     /// Offers a path to the upper relation. Its plan is kept in the path: there may be several of a relation.
     fn add_path(&self, offer: &Offer, query: Query, reader: &Reader) -> Result<()> {
-        let shape = compat::UpperPath {
+        let shape = compat::ComputedPath {
             target: offer.target,
             rows: offer.rows,
             startup_cost: offer.cost.startup,

@@ -1,0 +1,300 @@
+//! Joins: whether the store can compute one, and how that is said.
+//!
+//! The planner puts a query's relations together in all orders that make sense, two sides at a time, and offers each such pair.
+//! Where the store can compute both sides and every condition between them, it can compute the join; of the orders that lead to
+//! the same relations the cheapest is kept ([`PlannedJoin`]), for the joins above and for what follows them all.
+
+use std::ptr;
+
+use pgrx::{is_a, pg_sys};
+use soa_core::predicate::CompareOp;
+
+use super::planner::{self, Planned, PlannedJoin};
+use super::source::Source;
+use super::{compat, list, run, settings};
+use crate::error::{Result, Step};
+use crate::plan::{self, Sides};
+use crate::query::{GivenColumn, Join, JoinKind, Side, Typed, Wanted};
+
+/// What a row takes in memory beside its values: its hash, its place and the way to the next one.
+const KEPT_ROW_OVERHEAD: f64 = 32.0;
+
+/// Offers to join two sides before Postgres sees rows.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn get_foreign_join_paths(
+    root: *mut pg_sys::PlannerInfo,
+    joined: *mut pg_sys::RelOptInfo,
+    outer: *mut pg_sys::RelOptInfo,
+    inner: *mut pg_sys::RelOptInfo,
+    kind: pg_sys::JoinType::Type,
+    extra: *mut pg_sys::JoinPathExtraData,
+) {
+    run(Step::JoinPaths, || {
+        // SAFETY: the planner passes its state.
+        let state = unsafe { &*root };
+        // SAFETY: which has the query.
+        let command = unsafe { (*state.parse).commandType };
+        let is_read = [pg_sys::CmdType::CMD_SELECT, pg_sys::CmdType::CMD_INSERT].contains(&command);
+        let Some(kind) = kind_of(kind) else { return Ok(()) };
+        // SAFETY: the planner passes the two sides.
+        let sides = (unsafe { &*outer }, unsafe { &*inner });
+        // SAFETY: and the relation of what is joined, which nobody changes now.
+        let relation = unsafe { &*joined };
+        let is_plain = relation.reloptkind == pg_sys::RelOptKind::RELOPT_JOINREL && relation.lateral_relids.is_null();
+        // Rows that are locked or changed are looked at again one by one.
+        if !is_read || !state.rowMarks.is_null() || !is_plain {
+            return Ok(());
+        }
+        let (Some(left), Some(right)) = (Planned::source_of(sides.0), Planned::source_of(sides.1)) else {
+            return Ok(());
+        };
+        // SAFETY: the planner passes what else there is to know of the two.
+        let extra = unsafe { &*extra };
+        // SAFETY: the conditions are a list of these.
+        let conditions = unsafe { list::elements(extra.restrictlist) };
+        let special = extra.sjinfo;
+        let joining = Joining { root, relation, sides, kind, special };
+        // SAFETY: the conditions are the planner's.
+        let Some(source) = (unsafe { joining.source(left, right, &conditions)? }) else { return Ok(()) };
+        // SAFETY: the relation's target is a list of expressions.
+        let Some((given, target)) = (unsafe { given_columns(relation, &source) }) else { return Ok(()) };
+        let is_cheaper = |known: &Source| known.cost <= source.cost;
+        if Planned::source_of(relation).is_some_and(is_cheaper) {
+            return Ok(());
+        }
+        // SAFETY: the planner's pointers are live.
+        unsafe { add_path(root, joined, &source, given.clone())? };
+        // SAFETY: nobody else has the relation now.
+        Planned::Join(PlannedJoin { source, given, target }).keep_in(unsafe { &mut *joined });
+        Ok(())
+    });
+}
+
+/// The kind of a join; `None` for those that are the same with their sides exchanged, which are offered too, and for those that
+/// are made of others.
+fn kind_of(kind: pg_sys::JoinType::Type) -> Option<JoinKind> {
+    match kind {
+        pg_sys::JoinType::JOIN_INNER => Some(JoinKind::Inner),
+        pg_sys::JoinType::JOIN_LEFT => Some(JoinKind::Left),
+        pg_sys::JoinType::JOIN_FULL => Some(JoinKind::Full),
+        pg_sys::JoinType::JOIN_SEMI => Some(JoinKind::Semi),
+        pg_sys::JoinType::JOIN_ANTI => Some(JoinKind::Anti),
+        _ => None,
+    }
+}
+
+/// Two sides that are joined.
+struct Joining<'a> {
+    root: *mut pg_sys::PlannerInfo,
+    relation: &'a pg_sys::RelOptInfo,
+    sides: (&'a pg_sys::RelOptInfo, &'a pg_sys::RelOptInfo),
+    kind: JoinKind,
+    special: *mut pg_sys::SpecialJoinInfo,
+}
+
+impl Joining<'_> {
+    /// What comes of the two sides; `None` if that is Postgres' to compute.
+    ///
+    /// # Safety
+    ///
+    /// The conditions are the planner's.
+    unsafe fn source(
+        &self,
+        left: &Source,
+        right: &Source,
+        conditions: &[*mut pg_sys::RestrictInfo],
+    ) -> Result<Option<Source>> {
+        let (mut source, left_joined, right_joined) = left.beside(right);
+        let (mut keys, mut tested, mut filters) = (Vec::new(), Vec::new(), Vec::new());
+        let mut key_nodes = Vec::new();
+        for node in conditions {
+            // SAFETY: as the caller promises.
+            let condition = unsafe { &**node };
+            if condition.pseudoconstant {
+                return Ok(None);
+            }
+            // SAFETY: as above.
+            if unsafe { self.is_of_result(condition) } {
+                // SAFETY: as above.
+                filters.push(unsafe { source.condition(condition.clause.cast()) });
+                continue;
+            }
+            // SAFETY: as above.
+            match unsafe { self.key(&source, condition) } {
+                Some(key) => {
+                    keys.push(key);
+                    key_nodes.push(*node);
+                }
+                // SAFETY: as above.
+                None => tested.push(unsafe { source.condition(condition.clause.cast()) }),
+            }
+        }
+        let (tested, filters) = (tested.into_iter().collect(), filters.into_iter().collect());
+        let (Some(tested), Some(filters)): (Option<Vec<Typed>>, Option<Vec<Typed>>) = (tested, filters) else {
+            return Ok(None);
+        };
+        let (of_left, of_right) = (kept_bytes(left, self.sides.0), kept_bytes(right, self.sides.1));
+        let kept = if of_left < of_right { Side::Left } else { Side::Right };
+        source.memory += of_left.min(of_right);
+        if keys.is_empty() || source.memory > settings::work_mem() as f64 / 2.0 {
+            return Ok(None);
+        }
+        source.set_join(Join {
+            kind: self.kind,
+            left: left_joined,
+            right: right_joined,
+            kept,
+            keys,
+            condition: Typed::all(tested),
+            filter: Typed::all(filters),
+        });
+        let (kept_rows, others) = match kept {
+            Side::Left => (left.rows, right.rows),
+            Side::Right => (right.rows, left.rows),
+        };
+        // SAFETY: the conditions are the planner's.
+        let rows = unsafe { self.rows(left, right, &key_nodes) };
+        let sides = Sides { kept: kept_rows, others, joined: rows };
+        let cost = left.cost + right.cost + plan::join_cost(planner::cost_settings(), sides);
+        Ok(Some(source.costing(cost, rows)))
+    }
+
+    /// How many rows come of the two sides. The planner takes conditions for independent of each other. But several keys mostly
+    /// are one key of several columns, so that all but the most selective follow from that one; and a side that is taken for
+    /// smaller than it is would be kept in memory.
+    ///
+    /// # Safety
+    ///
+    /// The keys are conditions of the planner's.
+    unsafe fn rows(&self, left: &Source, right: &Source, keys: &[*mut pg_sys::RestrictInfo]) -> f64 {
+        let (outer, inner) = (self.sides.0.rows.max(1.0), self.sides.1.rows.max(1.0));
+        let selectivities = keys.iter().map(|key| {
+            // SAFETY: as the caller promises.
+            unsafe { pg_sys::clause_selectivity(self.root, key.cast(), 0, pg_sys::JoinType::JOIN_INNER, self.special) }
+        });
+        let selectivities: Vec<f64> = selectivities.map(|selectivity| selectivity.clamp(1e-15, 1.0)).collect();
+        let least = selectivities.iter().copied().fold(1.0, f64::min);
+        let others = selectivities.iter().product::<f64>() / least;
+        let pairs = left.rows * right.rows * (self.relation.rows / (outer * inner) / others).min(1.0);
+        match self.kind {
+            JoinKind::Inner => pairs,
+            JoinKind::Left => pairs.max(left.rows),
+            JoinKind::Full => pairs.max(left.rows + right.rows),
+            JoinKind::Semi | JoinKind::Anti => left.rows * (self.relation.rows / outer).min(1.0),
+        }
+        .max(1.0)
+    }
+
+    /// Whether a condition is one on what an outer join gives, not one that decides who is whose partner.
+    ///
+    /// # Safety
+    ///
+    /// The condition is the planner's.
+    unsafe fn is_of_result(&self, condition: &pg_sys::RestrictInfo) -> bool {
+        // SAFETY: both sets are the planner's.
+        let is_above = || unsafe { !pg_sys::bms_is_subset(condition.required_relids, self.relation.relids) };
+        let is_outer = matches!(self.kind, JoinKind::Left | JoinKind::Full | JoinKind::Anti);
+        is_outer && (condition.is_pushed_down || is_above())
+    }
+
+    /// What must be equal of the left side and of the right, if that is what a condition says.
+    ///
+    /// # Safety
+    ///
+    /// The condition is the planner's.
+    unsafe fn key(&self, source: &Source, condition: &pg_sys::RestrictInfo) -> Option<(Typed, Typed)> {
+        // SAFETY: as the caller promises.
+        if !unsafe { is_a(condition.clause.cast(), pg_sys::NodeTag::T_OpExpr) } {
+            return None;
+        }
+        // SAFETY: the tag says so.
+        let call = unsafe { &*condition.clause.cast::<pg_sys::OpExpr>() };
+        // SAFETY: the call is a condition of the query.
+        let (op, first, second) = unsafe { source.computable.comparison(call)? };
+        if op != CompareOp::Eq || first.can_fail() || second.can_fail() {
+            return None;
+        }
+        // SAFETY: the sets are the planner's; those of an operator's sides are null if it has not two.
+        let is_of = |columns, side: &pg_sys::RelOptInfo| unsafe { pg_sys::bms_is_subset(columns, side.relids) };
+        let (of_first, of_second) = (condition.left_relids, condition.right_relids);
+        if of_first.is_null() || of_second.is_null() {
+            None
+        } else if is_of(of_first, self.sides.0) && is_of(of_second, self.sides.1) {
+            Some((first, second))
+        } else if is_of(of_first, self.sides.1) && is_of(of_second, self.sides.0) {
+            Some((second, first))
+        } else {
+            None
+        }
+    }
+}
+
+/// What a side takes that is kept in memory.
+fn kept_bytes(source: &Source, relation: &pg_sys::RelOptInfo) -> f64 {
+    // SAFETY: a relation has a target.
+    let width = f64::from(unsafe { (*relation.reltarget).width });
+    source.rows * (width + KEPT_ROW_OVERHEAD)
+}
+
+/// The columns that are wanted of what is joined, and the same as target entries; `None` if one is no column of a table.
+///
+/// # Safety
+///
+/// The relation is the planner's.
+unsafe fn given_columns(
+    relation: &pg_sys::RelOptInfo,
+    source: &Source,
+) -> Option<(Vec<GivenColumn>, *mut pg_sys::List)> {
+    // SAFETY: a relation has a target.
+    let target = unsafe { &*relation.reltarget };
+    // SAFETY: which is a list of expressions.
+    let expressions: Vec<*mut pg_sys::Node> = unsafe { list::elements(target.exprs) };
+    let given = expressions.iter().map(|node| {
+        // SAFETY: the expressions are live.
+        if !unsafe { is_a(*node, pg_sys::NodeTag::T_Var) } {
+            return None;
+        }
+        // SAFETY: the tag says so.
+        let var = unsafe { &*node.cast::<pg_sys::Var>() };
+        // Of an anti join Postgres may ask for the other side's columns, which are NULL.
+        let table = source.given_table(var.varno)?;
+        (var.varattno > 0).then_some(GivenColumn { table, number: var.varattno })
+    });
+    let given = given.collect::<Option<Vec<_>>>()?;
+    let entries = expressions.into_iter().zip(1..).map(|(node, number)| {
+        // SAFETY: the expression is the planner's; the entry has no name.
+        unsafe { pg_sys::makeTargetEntry(node.cast(), number, ptr::null_mut(), false) }
+    });
+    Some((given, list::of(entries)))
+}
+
+/// # Safety
+///
+/// The planner's pointers are live.
+unsafe fn add_path(
+    root: *mut pg_sys::PlannerInfo,
+    joined: *mut pg_sys::RelOptInfo,
+    source: &Source,
+    given: Vec<GivenColumn>,
+) -> Result<()> {
+    let cost = plan::rows_cost(planner::cost_settings(), source.cost, source.rows, given.len());
+    let (query, reader) = source.clone().into_query(Wanted::Rows { columns: given }, Vec::new());
+    // SAFETY: as the caller promises.
+    let rows = unsafe { (*joined).rows };
+    let shape = compat::ComputedPath {
+        target: ptr::null_mut(),
+        rows,
+        startup_cost: cost.startup,
+        total_cost: cost.startup + cost.run,
+        order: ptr::null_mut(),
+        private: planner::private_of_path(query, &reader)?,
+    };
+    // SAFETY: as the caller promises.
+    let path = unsafe { compat::create_foreign_join_path(root, joined, &shape) };
+    // A worker that ran this would look for a snapshot of its own.
+    // SAFETY: the path was just made.
+    unsafe { (*path).path.parallel_safe = false };
+    // SAFETY: the relation is the planner's.
+    unsafe { pg_sys::add_path(joined, path.cast()) };
+    Ok(())
+}
