@@ -12,7 +12,7 @@ use super::arithmetic::{self, Numbers};
 use super::{column, failure, floats, functions, predicates, table_name};
 use crate::error::{PgError, Result};
 use crate::filter::Op;
-use crate::query::{DIGITS_128, DIGITS_256, Expression, Operation, Query, Typed, ValueType};
+use crate::query::{DIGITS_128, DIGITS_256, Expression, Operation, Query, TableColumn, Typed, ValueType};
 use crate::snapshots::Pin;
 use crate::types::PgValue;
 
@@ -53,9 +53,8 @@ impl<'a> Scope<'a> {
 
     /// Values of rows that DataFusion sorts as Postgres does the expression's.
     pub(super) fn sorted_values(&self, typed: &Typed) -> Result<Expr> {
-        if let Some((column, variants)) = self.variants(typed) {
-            let names = variants.names().iter().map(String::as_str);
-            return Ok(functions::variant_rank(functions::variant_number(column), names));
+        if let Some((numbers, variants)) = self.variants(typed) {
+            return Ok(functions::variant_rank(numbers, variants.names().iter().map(String::as_str)));
         }
         let values = match self.unsigned(typed) {
             Some(column) => column,
@@ -86,6 +85,11 @@ impl<'a> Scope<'a> {
     /// tells columns of physical plans apart by nothing but their names when it moves filters.)
     pub(super) fn joined_name(table: usize, name: &str) -> String {
         format!("{} {name}", table_name(table))
+    }
+
+    /// The same of the numbers of its variants, if it is an enum.
+    pub(super) fn joined_number_name(table: usize, name: &str) -> String {
+        format!("{}# {name}", table_name(table))
     }
 
     /// A column of the store of the table in a place.
@@ -302,13 +306,17 @@ impl<'a> Scope<'a> {
         })
     }
 
-    /// The variants of an enum and its column, if an expression is one.
+    /// The variants of an enum and their numbers in its column, if an expression is one.
     pub(super) fn variants(&self, typed: &Typed) -> Option<(Expr, &Variants)> {
         let Expression::Column(place) = typed.expression else { return None };
-        match self.data_type(place) {
-            DataType::Enum(variants) => Some((self.column(place), variants)),
-            _ => None,
-        }
+        let DataType::Enum(variants) = self.data_type(place) else { return None };
+        let TableColumn { table, name, .. } = &self.query.input.columns[place];
+        let numbers = match self.snapshots.len() {
+            1 => functions::variant_number(column(*table, name)),
+            // A join may give texts other numbers, so they were looked at before.
+            _ => column(*table, Self::joined_number_name(*table, name)),
+        };
+        Some((numbers, variants))
     }
 
     fn bounds(&self, typed: &Typed) -> Result<Bounds> {

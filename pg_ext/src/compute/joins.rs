@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use datafusion::common::JoinType;
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use soa_core::datafusion::SnapshotTable;
+use soa_core::schema::DataType;
 
 use super::expressions::Scope;
-use super::{column, failure, table_name};
+use super::{column, failure, functions, table_name};
 use crate::error::Result;
 use crate::query::{Join, JoinKind, Joined, Side};
 
@@ -27,11 +28,7 @@ fn joined(
             let rows = provider_as_source(Arc::new(table(*place)?));
             let mut plan = LogicalPlanBuilder::scan(table_name(*place), rows, None).map_err(failure)?;
             if scope.query.input.tables.len() > 1 {
-                let columns = scope.schema(*place).fields().iter().map(|field| {
-                    let name = Scope::joined_name(*place, field.name());
-                    column(*place, field.name()).alias_qualified(Some(table_name(*place)), name)
-                });
-                plan = plan.project(columns.collect::<Vec<_>>()).map_err(failure)?;
+                plan = plan.project(renamed(scope, *place)).map_err(failure)?;
             }
             match &scope.query.input.tables[*place].condition {
                 Some(condition) => plan.filter(scope.values(condition)?).map_err(failure),
@@ -43,6 +40,20 @@ fn joined(
             put_together(scope, join, left, right)
         }
     }
+}
+
+/// The columns of a table as they are called where several are joined.
+fn renamed(scope: &Scope<'_>, table: usize) -> Vec<Expr> {
+    let mut columns = Vec::new();
+    for field in scope.schema(table).fields() {
+        let stored = column(table, field.name());
+        let mut add = |value: Expr, name: String| columns.push(value.alias_qualified(Some(table_name(table)), name));
+        if let DataType::Enum(_) = field.data_type() {
+            add(functions::variant_number(stored.clone()), Scope::joined_number_name(table, field.name()));
+        }
+        add(stored, Scope::joined_name(table, field.name()));
+    }
+    columns
 }
 
 fn put_together(

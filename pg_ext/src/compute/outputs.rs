@@ -123,9 +123,9 @@ impl Scope<'_> {
 
     /// Values that are told apart as those of an expression are.
     fn group(&self, typed: &Typed) -> Result<Computed> {
-        let Some((column, variants)) = self.variants(typed) else { return self.identities(typed) };
+        let Some((numbers, variants)) = self.variants(typed) else { return self.identities(typed) };
         let names = Arc::new(StringArray::from_iter_values(variants.names()));
-        let parts = vec![functions::variant_number(column)];
+        let parts = vec![numbers];
         Ok(Computed { parts, conversion: Conversion::Enum, finish: Finish::Variant(names) })
     }
 

@@ -97,7 +97,14 @@ impl Source {
         let mut second = other.input();
         second.shift(by);
         let mut both = self.clone();
-        both.tables.extend(second.tables);
+        for mut table in second.tables {
+            // As EXPLAIN has it where a query calls two tables the same.
+            let name = table.shown.clone();
+            let names = (1..).map(|number| format!("{name}_{number}"));
+            let is_free = |name: &String| both.tables.iter().all(|known| known.shown != *name);
+            table.shown = std::iter::once(name.clone()).chain(names).find(is_free).unwrap_or(name.clone());
+            both.tables.push(table);
+        }
         both.computable = both.computable.and(other.computable.clone());
         both.reader.append(other.reader.clone());
         both.memory += other.memory;
