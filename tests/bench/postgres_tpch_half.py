@@ -39,13 +39,13 @@ LEFT_TO_POSTGRES = ("Aggregate", "Join", "Nested Loop", "WindowAgg", "Unique")
 def run(folder: Path, threads: int, rounds: int, seed: int) -> dict:
     """Measures, prints and returns the results."""
     tables = {table: f"file.{table}" for table in tpch.KEYS}
-    duckdb = duckdb_half.connect_sides(folder / "tpch.duckdb", threads, {"duckdb": tables})
+    duckdb = duckdb_half.connect_sides(folder / "tpch.duckdb", threads, {"table": tables})
     with PgServer(settings=SETTINGS) as server, ExitStack() as opened:
         connection = opened.enter_context(server.connect())
         load(connection, folder / "stores")
         print(f"\nTPC-H in {describe(connection)}; DuckDB with {threads} threads; medians of {rounds} rounds\n", flush=True)
         all_queries = queries("tpch")
-        first = duckdb_half.side(duckdb, "duckdb")
+        first = duckdb_half.side(duckdb, "table", "duckdb")
         store = opened.enter_context(connect(server, "store"))
         times = measure([first, side(store, "store")], all_queries, rounds, seed)
         middle = medians(times)

@@ -8,7 +8,7 @@ DuckDB's own table. With `--table text` DuckDB queries orders with texts and col
 answered in some milliseconds is also asked in new processes.
 
 TPC-H is measured in DuckDB, on stores and on tables of its own (tpch_half.py), and in Postgres, on stores and on heap
-tables (postgres_tpch_half.py); writing (write_half.py) beside
+tables (postgres_tpch_half.py); writing (write_half.py) is measured beside
 SQLite and DuckDB. `--engine kernel` runs the kernel's benchmarks instead (soa_core/bench), which no query needs.
 
 Each query and side of a half runs once per round, in an order that is shuffled for every round, after one round that is

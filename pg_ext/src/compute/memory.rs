@@ -7,7 +7,7 @@ use datafusion::execution::memory_pool::{
     FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
 
-/// Shares memory out fairly among those who can write to files when there is no more, and keeps a part of it for those who
+/// Shares memory out fairly among those who can write to files when there is no more, and keeps half of it for those who
 /// cannot, whenever they come. (DataFusion's own fair pool leaves these what the others have not taken yet, which may be nothing.)
 #[derive(Debug)]
 pub(super) struct SplitPool {

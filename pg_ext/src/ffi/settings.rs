@@ -11,7 +11,7 @@ static WORK_MEM: GucSetting<i32> = GucSetting::<i32>::new(WORK_MEM_KB);
 
 /// The default of `soa_fdw.work_mem`.
 const WORK_MEM_KB: i32 = 1 << 20;
-/// Less than this no aggregation can work with.
+/// Less than this nothing can work with.
 const WORK_MEM_KB_MIN: i32 = 16 << 10;
 const THREADS_MAX: i32 = 1024;
 
@@ -19,7 +19,7 @@ const THREADS_MAX: i32 = 1024;
 pub(super) fn define() {
     GucRegistry::define_bool_guc(
         c"soa_fdw.pushdown",
-        c"Aggregate rows of stores before Postgres sees them, where the answer is the same.",
+        c"Join, aggregate and order rows of stores before Postgres sees them, where the answer is the same.",
         c"",
         &PUSHDOWN,
         GucContext::Userset,
@@ -35,8 +35,8 @@ pub(super) fn define() {
     );
     GucRegistry::define_int_guc(
         c"soa_fdw.threads",
-        c"The threads that aggregate the rows of stores in each session; 0 means as many as there are processors.",
-        c"A session takes the value that it has when it first aggregates.",
+        c"The threads that compute with the rows of stores in each session; 0 means as many as there are processors.",
+        c"A session takes the value that it has when it first computes something.",
         &THREADS,
         0,
         THREADS_MAX,
@@ -45,7 +45,7 @@ pub(super) fn define() {
     );
     GucRegistry::define_int_guc(
         c"soa_fdw.work_mem",
-        c"The memory that an aggregation may take before it writes to temporary files.",
+        c"The memory that a query over stores may take before it writes to temporary files.",
         c"",
         &WORK_MEM,
         WORK_MEM_KB_MIN,
