@@ -22,6 +22,7 @@ STORES = {
     "days": "id",
     "places": "id",
     "rust_types": "id",
+    "clocks": "id",
     "short_strings": "n",
     "sorted": "id",
     "orders": "order_id",

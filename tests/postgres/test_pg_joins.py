@@ -30,6 +30,7 @@ FAMILIES = {
         "floats": "id",
         "days": "id k",
         "rust_types": "id maybe_u8 maybe_i64",
+        "clocks": "id",
     },
     "numerics": {"types": "dec4 dec9 dec18 dec38", "types_parquet": "dec9 dec38", "types_required": "dec18"},
     "floats": {"types": "f32 f64", "types_parquet": "f64", "types_required": "f64", "floats": "f g"},
@@ -38,10 +39,12 @@ FAMILIES = {
     "times": {"types": "ts", "types_parquet": "ts", "days": "t"},
     "booleans": {"types": "b", "types_parquet": "b", "types_required": "b", "days": "flag"},
     "bytes": {"types": "bin"},
+    "uuids": {"clocks": "u"},
+    "times of day": {"clocks": "t"},
 }
 TABLES = sorted({table for tables in FAMILIES.values() for table in tables})
 # Of large tables only so many rows, so that what comes of a join stays small.
-FEW = {"floats": "id < 60", "days": "id < 60", "rust_types": "id < 60"}
+FEW = {"floats": "id < 60", "days": "id < 60", "rust_types": "id < 60", "clocks": "id < 60"}
 JOINS = ("JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN")
 
 
@@ -78,6 +81,8 @@ def test_each_kind_of_join_of_each_pair_of_columns(session):
         for join in sorted(set(JOINS)):
             queries.append(listed("a.id, b.id", f"FROM {a} {join} {b} ON {on}"))
         queries.append(listed("a.id, b.id", f"FROM {a} LEFT JOIN {b} ON {on} AND a.id <> b.id WHERE b.id IS NULL"))
+        nothing = "WHERE b.id IS NULL AND (b.id IS NULL OR a.id > 2) AND (coalesce(b.id, 1) = 1 OR a.id > 5)"
+        queries.append(listed("a.id, b.id", f"FROM {a} LEFT JOIN {b} ON a.id = b.id AND {on} {nothing}"))
         exists = f"EXISTS (SELECT 1 FROM {b} WHERE {on})"
         other_exists = f"EXISTS (SELECT 1 FROM {b} WHERE {on} AND a.id > b.id)"
         for condition in (exists, f"NOT {exists}", other_exists, f"NOT {other_exists}"):

@@ -133,6 +133,10 @@ impl Joining<'_> {
         let (Some(tested), Some(filters)): (Option<Vec<Typed>>, Option<Vec<Typed>>) = (tested, filters) else {
             return Ok(None);
         };
+        // The other side's columns, which are all NULL then, are not in what is joined.
+        if self.kind == JoinKind::Anti && !filters.is_empty() {
+            return Ok(None);
+        }
         let (of_left, of_right) = (kept_bytes(left, self.sides.0), kept_bytes(right, self.sides.1));
         let kept = if of_left < of_right { Side::Left } else { Side::Right };
         source.memory += of_left.min(of_right);
