@@ -2,7 +2,7 @@
 -- `-- #` begins a query: its name and, in brackets, what is to be known of it:
 --   its kind: `scan` reads whole columns, `pruned` finds few rows, `top-n` keeps few whole rows;
 --   `aggregate` or `order`: what Postgres could leave to the store beside the filter;
---   `5 ms`: how fast it must be answered from the store. Without it, Postgres' goal is a part of the heap's time.
+--   `5 ms`: how fast Postgres must answer it from the store.
 
 -- # count [scan, aggregate]
 SELECT count(*) FROM orders;
