@@ -200,24 +200,29 @@ impl Computation {
     /// Looks the answer up, if all answers are there; when it is time, computes them. False if it has to be computed alone.
     fn look_up(&mut self, values: &[Option<PgValue>]) -> Result<bool> {
         let Some(mut lookup) = self.lookup.take() else { return Ok(false) };
-        let mut answer = lookup.answer(&self.pins, values);
-        if answer.is_none() && lookup.is_wanted() {
+        self.is_answered = self.set_answer(&mut lookup, values);
+        if !self.is_answered && lookup.is_wanted() {
             if lookup.is_due(&self.pins) {
                 // What is an error for a value that is not asked for is none of this query.
                 if self.add_answers(&mut lookup, values).is_err() {
                     lookup.give_up();
                 }
-                answer = lookup.answer(&self.pins, values);
+                self.is_answered = self.set_answer(&mut lookup, values);
             } else {
                 lookup.count(self.rows_read(values)?);
             }
         }
         self.lookup = Some(lookup);
-        if let Some(columns) = answer {
-            self.rows.set_columns(&columns, columns.first().map_or(0, |column| column.len()));
-            self.is_answered = true;
-        }
         Ok(self.is_answered)
+    }
+
+    /// Goes to the answer that was looked up; false if there is none.
+    fn set_answer(&mut self, lookup: &mut Lookup, values: &[Option<PgValue>]) -> bool {
+        let answer = lookup.answer(&self.pins, values);
+        if let Some((columns, row)) = answer {
+            self.rows.set_columns(columns, row..row + 1);
+        }
+        answer.is_some()
     }
 
     /// How many rows are looked at for these values.
@@ -239,7 +244,7 @@ impl Computation {
         let grouped = lookup.grouped().clone();
         let outputs = ComputeScope::new(&grouped, &self.pins, None)?.outputs()?;
         let mut stream = start(&self.logical_plan(&grouped, &outputs, values, RowsOf::All)?, Joining::InMemory)?;
-        let mut answers = lookup.collect(nothing, values);
+        let mut answers = lookup.collect(&self.pins, nothing, values)?;
         while let Some(batch) = stream.next()? {
             let columns = outputs.iter().skip(grouped.groups().len()).map(|output| output.finish(&batch));
             if !answers.add(&batch, columns.collect::<Result<_>>()?, ffi::settings::work_mem()) {
@@ -274,6 +279,10 @@ impl Computation {
         let mut plan = joins::rows(&scope, &|table| self.rows_of(query, values, table, which))?;
         if let Wanted::Groups { .. } = query.wanted {
             plan = plan.aggregate(scope.groups()?, scope.aggregates()?).map_err(failure)?;
+            if let Some(having) = query.having() {
+                let having = scope.having(having, plan.schema(), outputs)?;
+                plan = plan.filter(having).map_err(failure)?;
+            }
         }
         if !query.order.is_empty() {
             let order = scope.order(plan.schema(), outputs)?;
@@ -312,7 +321,7 @@ impl Computation {
             let batch = self.left.of_batch(&batch);
             let columns = self.outputs.iter().map(|output| output.finish(&batch));
             let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
-            self.rows.set_columns(&columns, batch.num_rows());
+            self.rows.set_columns(&columns, 0..batch.num_rows());
         }
         Ok(Some(self.rows.chunk_mut()))
     }

@@ -131,6 +131,8 @@ pub(crate) enum Wanted {
         groups: Vec<Typed>,
         /// What is computed of each group.
         aggregates: Vec<Aggregate>,
+        /// Which groups are given: those for which this is true.
+        having: Option<Typed>,
     },
 }
 
@@ -208,6 +210,25 @@ impl Function {
     }
 }
 
+impl Aggregate {
+    /// The type of its values; `None` if it is only known when they are there.
+    pub(crate) fn value_type(&self) -> Option<ValueType> {
+        let argument = self.argument.as_ref();
+        if self.function == Function::Count {
+            return Some(ValueType::Int8);
+        }
+        match (self.function, argument?.value_type) {
+            (Function::Count, _) => Some(ValueType::Int8),
+            (Function::BoolAnd | Function::BoolOr, _) => Some(ValueType::Bool),
+            (Function::Sum, _) if !argument.is_some_and(Typed::has_one_scale) => None,
+            (Function::Sum, value_type) => Some(value_type.of_sum()),
+            (Function::Min | Function::Max, value_type) => Some(value_type),
+            // Of numbers that are no floats it is divided in the end.
+            (Function::Avg, value_type) => value_type.is_float().then_some(ValueType::Float8),
+        }
+    }
+}
+
 impl Query {
     /// What rows are grouped by.
     pub(crate) fn groups(&self) -> &[Typed] {
@@ -225,11 +246,28 @@ impl Query {
         }
     }
 
+    /// Which groups are given.
+    pub(crate) fn having(&self) -> Option<&Typed> {
+        match &self.wanted {
+            Wanted::Rows { .. } => None,
+            Wanted::Groups { having, .. } => having.as_ref(),
+        }
+    }
+
+    /// The type of the group or the aggregate in this place, groups first; `None` if it is only known when it is there.
+    pub(crate) fn output_type(&self, place: usize) -> Option<ValueType> {
+        match self.groups().get(place) {
+            Some(group) => Some(group.value_type),
+            None => self.aggregates().get(place - self.groups().len())?.value_type(),
+        }
+    }
+
     /// All expressions, each as a whole.
     fn typed_mut(&mut self) -> Vec<&mut Typed> {
         let mut found = self.input.typed_mut();
-        if let Wanted::Groups { groups, aggregates } = &mut self.wanted {
+        if let Wanted::Groups { groups, aggregates, having } = &mut self.wanted {
             found.extend(groups);
+            found.extend(having);
             found.extend(aggregates.iter_mut().flat_map(|aggregate| {
                 let Aggregate { argument, filter, .. } = aggregate;
                 argument.iter_mut().chain(filter)

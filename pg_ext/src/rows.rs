@@ -56,7 +56,7 @@ pub(crate) struct Rows {
     encoding: Encoding,
     /// Where the rows of the batch are, if that is asked.
     places: Vec<RowPlace>,
-    /// Of the batch.
+    /// The rows of the batch, or those before the last that is wanted.
     row_count: usize,
     /// The first row of the batch that no chunk has had.
     next: usize,
@@ -159,16 +159,16 @@ impl Rows {
 
     /// Starts on a batch with these columns, in order, whose rows are in these places.
     pub(crate) fn set_located(&mut self, batch: &RecordBatch, places: Vec<RowPlace>) {
-        self.set_columns(batch.columns(), batch.num_rows());
+        self.set_columns(batch.columns(), 0..batch.num_rows());
         self.places = places;
     }
 
-    /// Starts on so many rows with these columns, in order.
-    pub(crate) fn set_columns(&mut self, columns: &[ArrayRef], rows: usize) {
+    /// Starts on these rows of these columns, in order.
+    pub(crate) fn set_columns(&mut self, columns: &[ArrayRef], rows: Range<usize>) {
         for (column, array) in self.columns.iter_mut().zip(columns) {
             column.set_array(array);
         }
-        (self.row_count, self.next) = (rows, 0);
+        (self.next, self.row_count) = (rows.start, rows.end);
     }
 
     /// Lets go of the batch.

@@ -1,7 +1,7 @@
 //! A query's expressions as DataFusion's.
 
 use arrow::datatypes::{DataType as ArrowType, TimeUnit, i256};
-use datafusion::common::ScalarValue;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{BinaryExpr, Case, Expr, Like, Operator, cast as cast_to, lit, when};
 use soa_core::predicate::{Bounds, Scalar};
@@ -9,6 +9,7 @@ use soa_core::schema::{DataType, Schema, Variants};
 use soa_core::store::Snapshot;
 
 use super::arithmetic::{self, Numbers};
+use super::outputs::Output;
 use super::{column, failure, floats, functions, predicates, table_name};
 use crate::error::{PgError, Result};
 use crate::filter::Op;
@@ -31,6 +32,8 @@ pub(super) struct Scope<'a> {
     columns: Vec<usize>,
     /// The operands' values; `None` as long as it is only asked what the answer is like.
     values: Option<&'a [Option<PgValue>]>,
+    /// What there is of groups, where these are tested: the schema of what DataFusion gives, and the outputs.
+    groups: Option<(&'a DFSchema, &'a [Output])>,
 }
 
 impl<'a> Scope<'a> {
@@ -39,7 +42,13 @@ impl<'a> Scope<'a> {
             let missing = || PgError::internal(format!("the store has lost its column \"{}\"", column.name));
             snapshots[column.table].schema().index_of(&column.name).ok_or_else(missing)
         });
-        Ok(Self { query, snapshots, columns: columns.collect::<Result<_>>()?, values })
+        Ok(Self { query, snapshots, columns: columns.collect::<Result<_>>()?, values, groups: None })
+    }
+
+    /// A condition on groups.
+    pub(super) fn having(&self, typed: &Typed, schema: &DFSchema, outputs: &[Output]) -> Result<Expr> {
+        let scope = Scope { columns: self.columns.clone(), groups: Some((schema, outputs)), ..*self };
+        scope.values(typed)
     }
 
     /// The most rows that there can be.
@@ -134,6 +143,10 @@ impl<'a> Scope<'a> {
     pub(super) fn values(&self, typed: &Typed) -> Result<Expr> {
         Ok(match &typed.expression {
             Expression::Length(place) => functions::length(self.column(*place)),
+            Expression::Output(place) => {
+                let (schema, outputs) = self.groups.ok_or_else(|| PgError::internal("there are no groups yet"))?;
+                outputs[*place].values(schema)?
+            }
             Expression::Column(place) => {
                 let (found, wanted) = (self.data_type(*place).to_arrow(), arrow_type(typed.value_type));
                 let column = self.column(*place);

@@ -4,12 +4,13 @@
 //! taken as much as it takes to compute the same for all values of `k`, that is done, grouped by `k`, and the answers are looked
 //! up from then on.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType as ArrowType, Int32Type, Int64Type};
 use arrow::datatypes::{Decimal128Type, UInt64Type};
+use hashbrown::{DefaultHashBuilder, HashTable};
 use soa_core::predicate::{CompareOp, Predicate, Scalar};
 
 use crate::error::{PgError, Result};
@@ -61,28 +62,34 @@ enum State {
 /// Answers for all values of the keys.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// What the other operands were.
-    others: Vec<Option<PgValue>>,
-    /// The row of the answer for each combination of values.
-    rows: HashMap<Vec<i128>, usize>,
-    /// How many keys there are of each row.
-    width: usize,
+    /// What all operands were; those that are keys do not matter.
+    values: Vec<Option<PgValue>>,
+    /// Where the stores have the keys' columns.
+    key_columns: Vec<usize>,
+    /// The rows that have a combination of values, by its hash.
+    rows: HashTable<usize>,
+    hasher: DefaultHashBuilder,
+    /// The values of all rows, one row after the other: as many as there are keys for each.
+    keys: Vec<i128>,
     batches: Vec<Answer>,
-    columns: Vec<ArrayRef>,
+    /// The columns of all answers.
+    columns: Answer,
     /// The answer where there are no rows.
     nothing: Answer,
+    /// What is asked for, to be hashed.
+    asked: Vec<i128>,
     bytes: usize,
     /// How often they were asked for.
     uses: u64,
 }
 
-/// An answer: a row of columns.
+/// Columns that have answers for rows.
 pub(super) type Answer = Vec<ArrayRef>;
 
 impl Lookup {
     /// For a query, if it is one of this kind. `is_parameter` says whether an operand may change.
     pub(super) fn of(query: &Query, is_parameter: impl Fn(usize) -> bool) -> Option<Self> {
-        let Wanted::Groups { groups, aggregates } = &query.wanted else { return None };
+        let Wanted::Groups { groups, aggregates, having: None } = &query.wanted else { return None };
         let is_plain = groups.is_empty() && query.limit.is_none() && query.input.joined.is_inner();
         if !is_plain || query.order.iter().any(|key| matches!(key.by, SortBy::Row(_))) {
             return None;
@@ -115,7 +122,7 @@ impl Lookup {
         if keys.is_empty() || (0..keys.len()).any(is_twice) {
             return None;
         }
-        grouped.wanted = Wanted::Groups { groups, aggregates: aggregates.clone() };
+        grouped.wanted = Wanted::Groups { groups, aggregates: aggregates.clone(), having: None };
         grouped.order = Vec::new();
         Some(Self { grouped, keys, state: State::Single { answers: 0, rows_read: 0 } })
     }
@@ -155,17 +162,24 @@ impl Lookup {
     }
 
     /// No answers yet, for these values of the other operands. `nothing` is the answer where there are no rows.
-    pub(super) fn collect(&self, nothing: Answer, values: &[Option<PgValue>]) -> Answers {
-        Answers {
-            others: self.others(values),
-            rows: HashMap::new(),
-            width: self.keys.len(),
+    pub(super) fn collect(&self, snapshots: &[Pin], nothing: Answer, values: &[Option<PgValue>]) -> Result<Answers> {
+        let key_columns = self.keys.iter().map(|key| {
+            let found = snapshots[key.table].schema().index_of(&key.column);
+            found.ok_or_else(|| PgError::internal(format!("the store has lost its column \"{}\"", key.column)))
+        });
+        Ok(Answers {
+            values: values.to_vec(),
+            key_columns: key_columns.collect::<Result<_>>()?,
+            rows: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            keys: Vec::new(),
             batches: Vec::new(),
             columns: Vec::new(),
             nothing,
+            asked: Vec::new(),
             bytes: 0,
             uses: 0,
-        }
+        })
     }
 
     /// Keeps the answers, which are complete.
@@ -181,39 +195,30 @@ impl Lookup {
         Ok(())
     }
 
-    /// The answer for these values, if all answers are there.
-    pub(super) fn answer(&mut self, snapshots: &[Pin], values: &[Option<PgValue>]) -> Option<Answer> {
-        let others = self.others(values);
+    /// The answer for these values, if all answers are there: columns, and the row in them.
+    pub(super) fn answer(&mut self, snapshots: &[Pin], values: &[Option<PgValue>]) -> Option<(&Answer, usize)> {
         let State::Answers(answers) = &mut self.state else { return None };
-        if answers.others != others {
+        let is_key = |operand: usize| self.keys.iter().any(|key| key.operand == operand);
+        let mut operands = values.iter().zip(&answers.values).enumerate();
+        if operands.any(|(operand, (value, known))| value != known && !is_key(operand)) {
             return None;
         }
         answers.uses += 1;
-        let mut found = Vec::with_capacity(self.keys.len());
-        for key in &self.keys {
+        answers.asked.clear();
+        for (key, column) in self.keys.iter().zip(&answers.key_columns) {
             let value = values.get(key.operand)?.as_ref()?;
             if *value == PgValue::Null {
-                return Some(answers.nothing.clone());
+                return Some((&answers.nothing, 0));
             }
-            let schema = snapshots[key.table].schema();
-            let column = schema.index_of(&key.column)?;
-            match types::compare(column, schema.field(column).data_type(), CompareOp::Eq, value)? {
-                Predicate::Compare { op: CompareOp::Eq, value: Scalar::Int(value), .. } => found.push(value),
+            let field = snapshots[key.table].schema().field(*column);
+            match types::compare(*column, field.data_type(), CompareOp::Eq, value)? {
+                Predicate::Compare { op: CompareOp::Eq, value: Scalar::Int(value), .. } => answers.asked.push(value),
                 // No value of the column equals it.
-                Predicate::Compare { .. } => return Some(answers.nothing.clone()),
+                Predicate::Compare { .. } => return Some((&answers.nothing, 0)),
                 _ => return None,
             }
         }
-        Some(match answers.rows.get(&found) {
-            Some(row) => answers.columns.iter().map(|column| column.slice(*row, 1)).collect(),
-            None => answers.nothing.clone(),
-        })
-    }
-
-    /// The operands that are no keys.
-    fn others(&self, values: &[Option<PgValue>]) -> Vec<Option<PgValue>> {
-        let is_key = |operand: usize| self.keys.iter().any(|key| key.operand == operand);
-        values.iter().enumerate().map(|(operand, value)| value.clone().filter(|_| !is_key(operand))).collect()
+        Some(answers.find())
     }
 }
 
@@ -221,21 +226,42 @@ impl Answers {
     /// Adds the answers of a batch, which begins with the keys' columns as the stores have them. False if there are too many, or
     /// they take more than so many bytes.
     pub(super) fn add(&mut self, batch: &RecordBatch, answers: Answer, bytes_max: usize) -> bool {
-        let keys = (0..self.width).map(|place| integers(batch.column(place)));
+        let width = self.key_columns.len();
+        let keys = (0..width).map(|place| integers(batch.column(place)));
         let Some(keys) = keys.collect::<Option<Vec<_>>>() else { return false };
-        let first: usize = self.batches.iter().map(|answer| answer.first().map_or(0, |column| column.len())).sum();
+        let first = self.keys.len() / width;
+        self.keys.reserve(batch.num_rows() * width);
+        for row in 0..batch.num_rows() {
+            self.keys.extend(keys.iter().map(|column| column[row].unwrap_or_default()));
+        }
         for row in 0..batch.num_rows() {
             // NULL equals nothing.
-            if let Some(key) = keys.iter().map(|column| column[row]).collect::<Option<Vec<i128>>>() {
-                self.rows.insert(key, first + row);
+            if keys.iter().all(|column| column[row].is_some()) {
+                let hash_of = |row: &usize| self.hasher.hash_one(key(&self.keys, width, *row));
+                let row = first + row;
+                self.rows.insert_unique(hash_of(&row), row, hash_of);
             }
         }
-        let key_bytes = size_of::<(Vec<i128>, usize)>() + self.width * size_of::<i128>();
         let columns: usize = answers.iter().map(|column| column.get_array_memory_size()).sum();
-        self.bytes += batch.num_rows() * key_bytes + columns;
+        self.bytes += batch.num_rows() * (size_of::<usize>() + width * size_of::<i128>()) + columns;
         self.batches.push(answers);
         self.rows.len() <= ANSWERS_MAX && self.bytes <= bytes_max
     }
+
+    /// The answer for what is asked for.
+    fn find(&self) -> (&Answer, usize) {
+        let width = self.key_columns.len();
+        let is_it = |row: &usize| key(&self.keys, width, *row) == self.asked;
+        match self.rows.find(self.hasher.hash_one(self.asked.as_slice()), is_it) {
+            Some(row) => (&self.columns, *row),
+            None => (&self.nothing, 0),
+        }
+    }
+}
+
+/// The values of a row among those of all rows, of each of which there are `width`.
+fn key(keys: &[i128], width: usize, row: usize) -> &[i128] {
+    &keys[row * width..][..width]
 }
 
 /// The values of a column as predicates compare them: integers, days, digits without their point.

@@ -102,8 +102,7 @@ impl Scope<'_> {
                 SortBy::Row(typed) => self.sorted_values(typed)?,
                 SortBy::Output(place) => {
                     let output = &outputs[*place];
-                    let (table, field) = schema.qualified_field(output.first);
-                    output.sorted_values(Expr::Column(Column::new(table.cloned(), field.name())))?
+                    output.sorted_values(output.part(schema))?
                 }
             };
             Ok(values.sort(!key.descending, key.nulls_first))
@@ -266,6 +265,22 @@ impl Output {
     /// What it is in a slot.
     pub(super) fn column(&self, number: i16) -> BoundColumn {
         BoundColumn { number, store_column: 0, name: self.name.clone(), conversion: self.conversion }
+    }
+
+    /// The first of the columns that it is made of.
+    fn part(&self, schema: &DFSchema) -> Expr {
+        let (table, field) = schema.qualified_field(self.first);
+        Expr::Column(Column::new(table.cloned(), field.name()))
+    }
+
+    /// Its values before they are finished, for which they have to be what they are.
+    pub(super) fn values(&self, schema: &DFSchema) -> Result<Expr> {
+        let part = self.part(schema);
+        match (&self.finish, self.conversion) {
+            (Finish::AsItIs, Conversion::U64ToBigInt) => Ok(functions::bigint(part, &self.name)),
+            (Finish::AsItIs | Finish::Decimal | Finish::Wide { .. }, _) => Ok(part),
+            _ => Err(PgError::internal("groups cannot be tested by what is made of several values")),
+        }
     }
 
     /// Values that are sorted as Postgres sorts its values. `part` is what DataFusion gives of it.

@@ -42,6 +42,8 @@ pub(super) struct Computable {
     /// By the places that the columns name.
     relations: Vec<pg_sys::Index>,
     pub(super) columns: Vec<TableColumn>,
+    /// Where groups are tested: the expressions that they have values of.
+    outputs: Vec<(*mut pg_sys::Node, Typed)>,
 }
 
 impl Computable {
@@ -62,7 +64,18 @@ impl Computable {
             let (name, shown) = (field.name().to_owned(), attribute.declared.name.clone());
             columns.push(TableColumn { table: 0, number: attribute.number, name, shown, value_type });
         }
-        Ok(Self { relations: vec![relation], columns })
+        Ok(Self { relations: vec![relation], columns, outputs: Vec::new() })
+    }
+
+    /// Nothing but the values of groups.
+    pub(super) fn of_outputs(outputs: Vec<(*mut pg_sys::Node, Typed)>) -> Self {
+        Self { relations: Vec::new(), columns: Vec::new(), outputs }
+    }
+
+    /// The value of groups that an expression is.
+    fn output(&self, node: *mut pg_sys::Node) -> Option<Typed> {
+        let found = self.outputs.iter().find(|(known, _)| is_equal(*known, node));
+        found.map(|(_, output)| output.clone())
     }
 
     /// The columns of both, the other's after its own.
@@ -116,6 +129,9 @@ impl Computable {
         // SAFETY: as the caller promises.
         if let Some(matches) = unsafe { self.matches(node, reader) } {
             return Some(matches);
+        }
+        if let Some(output) = self.output(node) {
+            return Some(output).filter(|output| output.value_type == ValueType::Bool);
         }
         // SAFETY: as above.
         let header = unsafe { node.as_ref()? };
@@ -280,6 +296,9 @@ impl Computable {
     ///
     /// The node is an expression of the query.
     pub(super) unsafe fn expression(&self, node: *mut pg_sys::Node) -> Option<Typed> {
+        if let Some(output) = self.output(node) {
+            return Some(output);
+        }
         // SAFETY: as the caller promises.
         let header = unsafe { node.as_ref()? };
         match header.type_ {

@@ -10,7 +10,7 @@ use pgrx::{is_a, pg_sys};
 
 use super::catalog::FIRST_OID_OF_OTHERS;
 use super::collations::{is_compared_by_bytes, is_ordered_by_bytes};
-use super::computed::is_equal;
+use super::computed::{Computable, is_equal};
 use super::conditions::Reader;
 use super::source::Source;
 use super::{list, text_of};
@@ -26,7 +26,7 @@ pub(super) struct Grouped {
     pub(super) reader: Reader,
     /// What the rows are: target entries, groups first.
     pub(super) target: *mut pg_sys::List,
-    /// The conditions that are left to Postgres.
+    /// The conditions on groups that are left to Postgres.
     pub(super) conditions: *mut pg_sys::List,
 }
 
@@ -93,7 +93,8 @@ impl Grouping {
         }
         // Constants to group by may be left out of what Postgres asks for; but then no rows are no group.
         let is_nothing = self.groups.is_empty() && (self.aggregates.is_empty() || !parse.groupClause.is_null());
-        (!is_nothing).then(|| self.finish(having.cast()))
+        // SAFETY: the nodes are the planner's.
+        (!is_nothing).then(|| unsafe { self.finish(&conditions) })
     }
 
     /// # Safety
@@ -215,7 +216,19 @@ impl Grouping {
         Some(Aggregate { function, argument, distinct, filter })
     }
 
-    fn finish(self, conditions: *mut pg_sys::List) -> Grouped {
+    /// # Safety
+    ///
+    /// The conditions are the query's.
+    unsafe fn finish(mut self, conditions: &[*mut pg_sys::Node]) -> Grouped {
+        let outputs = Computable::of_outputs(self.tested_outputs());
+        let (mut tested, mut left) = (Vec::new(), Vec::new());
+        for condition in conditions {
+            // SAFETY: as the caller promises.
+            match unsafe { outputs.condition(*condition, &mut self.source.reader) } {
+                Some(having) => tested.push(having),
+                None => left.push(*condition),
+            }
+        }
         let nodes = self.group_nodes.iter().copied();
         let nodes = nodes.chain(self.aggregate_nodes.iter().map(|node| (*node, 0)));
         let entries = nodes.zip(1..).map(|((node, reference), number)| {
@@ -226,9 +239,28 @@ impl Grouping {
             entry
         });
         let target = list::of(entries.collect::<Vec<_>>());
-        let wanted = Wanted::Groups { groups: self.groups, aggregates: self.aggregates };
+        let (having, conditions) = (Typed::all(tested), list::of(left));
+        let wanted = Wanted::Groups { groups: self.groups, aggregates: self.aggregates, having };
         let (query, reader) = self.source.into_query(wanted, Vec::new());
         Grouped { query, reader, target, conditions }
+    }
+
+    /// The expressions behind groups and aggregates whose values can be computed with.
+    fn tested_outputs(&self) -> Vec<(*mut pg_sys::Node, Typed)> {
+        let groups = self.group_nodes.iter().zip(&self.groups).map(|((node, _), group)| {
+            let is_text = group.value_type == ValueType::Text;
+            (*node, Some(group.value_type).filter(|_| !is_text))
+        });
+        let aggregates = self.aggregate_nodes.iter().zip(&self.aggregates).map(|(node, aggregate)| {
+            let is_extreme = matches!(aggregate.function, Function::Min | Function::Max);
+            // Texts may be an enum's numbers, and floats their places in the order of floats.
+            let is_it = |found: &ValueType| !(is_extreme && (*found == ValueType::Text || found.is_float()));
+            (*node, aggregate.value_type().filter(is_it))
+        });
+        let typed = |(place, (node, value_type)): (usize, (_, Option<ValueType>))| {
+            Some((node, Typed { expression: Expression::Output(place), value_type: value_type? }))
+        };
+        groups.chain(aggregates).enumerate().filter_map(typed).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use super::computed::{Computable, is_equal};
 use super::conditions::Reader;
 use super::grouping::Grouped;
 use super::{list, text_of};
-use crate::query::{Function, Limit, Query, SortBy, SortKey, Typed, ValueType};
+use crate::query::{Limit, SortBy, SortKey, Typed, ValueType};
 
 /// The order that a query wants of rows.
 ///
@@ -37,28 +37,10 @@ pub(super) unsafe fn of_groups(root: &pg_sys::PlannerInfo, grouped: &Grouped) ->
     let value = |node: *mut pg_sys::Node| {
         // SAFETY: the entries are live.
         let place = entries.iter().position(|entry| is_equal(unsafe { (**entry).expr }.cast(), node))?;
-        Some((output_type(&grouped.query, place)?, SortBy::Output(place)))
+        Some((grouped.query.output_type(place)?, SortBy::Output(place)))
     };
     // SAFETY: as the caller promises.
     unsafe { keys(root, value) }
-}
-
-/// The type of a group or an aggregate, if its values can be sorted.
-fn output_type(query: &Query, place: usize) -> Option<ValueType> {
-    let groups = query.groups();
-    if let Some(group) = groups.get(place) {
-        return Some(group.value_type);
-    }
-    let aggregate = query.aggregates().get(place - groups.len())?;
-    let argument = aggregate.argument.as_ref().map(|typed| typed.value_type);
-    match aggregate.function {
-        Function::Count => Some(ValueType::Int8),
-        Function::BoolAnd | Function::BoolOr => Some(ValueType::Bool),
-        Function::Sum if !aggregate.argument.as_ref().is_some_and(Typed::has_one_scale) => None,
-        Function::Sum | Function::Min | Function::Max => argument,
-        // Of numbers that are no floats it is divided in the end.
-        Function::Avg => argument.filter(|value_type| value_type.is_float()),
-    }
 }
 
 /// # Safety

@@ -91,9 +91,9 @@ impl Planning<'_> {
         let found = unsafe { grouping.plan(self.parse, output, having) };
         let Some(grouped) = found else { return Ok(()) };
         let groups = self.count_groups(&grouped);
-        let (conditions, join) = (grouped.conditions, pg_sys::JoinType::JOIN_INNER);
-        // SAFETY: the conditions are of the query.
-        let selectivity = unsafe { pg_sys::clauselist_selectivity(self.root, conditions, 0, join, ptr::null_mut()) };
+        let join = pg_sys::JoinType::JOIN_INNER;
+        // SAFETY: the conditions are a list of the query's.
+        let selectivity = unsafe { pg_sys::clauselist_selectivity(self.root, having.cast(), 0, join, ptr::null_mut()) };
         let values = (grouped.query.groups().len() + grouped.query.aggregates().len()).max(1);
         let cost = plan::groups_cost(planner::cost_settings(), source.cost, source.rows, groups, values);
         let is_looked_up =

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::DIGITS_128;
+use super::{DIGITS_128, DIGITS_256};
 use crate::filter::{Filter, Op};
 
 /// The types of what is computed with.
@@ -65,6 +65,19 @@ impl ValueType {
         }
     }
 
+    /// The type of a sum of such values. There are fewer than 2^63 of them.
+    pub(crate) fn of_sum(self) -> Self {
+        const DIGITS_OF_COUNT: u8 = 19;
+        match self {
+            Self::Int2 | Self::Int4 => Self::Int8,
+            Self::Int8 => Self::Numeric { precision: 2 * DIGITS_OF_COUNT, scale: 0 },
+            Self::Numeric { precision, scale } => {
+                Self::Numeric { precision: precision.saturating_add(DIGITS_OF_COUNT).min(DIGITS_256), scale }
+            }
+            other => other,
+        }
+    }
+
     /// Whether equal values are the same bytes, so that they are one group.
     pub(crate) fn is_grouped_by_bytes(self) -> bool {
         !self.is_float()
@@ -86,6 +99,8 @@ pub(crate) enum Expression {
     Column(usize),
     /// How many characters the text in such a column has.
     Length(usize),
+    /// The group or the aggregate in this place, groups first; only where groups are tested.
+    Output(usize),
     /// An integer or a numeric: its digits, so many of them after the point.
     Number {
         digits: i64,
@@ -262,7 +277,7 @@ impl Expression {
     /// Whether it is the same for all rows.
     pub(crate) fn is_constant(&self) -> bool {
         match self {
-            Self::Column(_) | Self::Length(_) | Self::Matches { .. } => false,
+            Self::Column(_) | Self::Length(_) | Self::Output(_) | Self::Matches { .. } => false,
             other => other.parts().iter().all(|part| part.expression.is_constant()),
         }
     }
@@ -279,9 +294,12 @@ impl Expression {
     /// The expressions that it is made of.
     fn parts(&self) -> Vec<&Typed> {
         match self {
-            Self::Column(_) | Self::Length(_) | Self::Number { .. } | Self::Float { .. } | Self::Matches { .. } => {
-                Vec::new()
-            }
+            Self::Column(_)
+            | Self::Length(_)
+            | Self::Output(_)
+            | Self::Number { .. }
+            | Self::Float { .. }
+            | Self::Matches { .. } => Vec::new(),
             Self::Cast(part)
             | Self::Not(part)
             | Self::IsNull(part)
@@ -299,9 +317,12 @@ impl Expression {
     /// As [`parts`](Self::parts).
     fn parts_mut(&mut self) -> Vec<&mut Typed> {
         match self {
-            Self::Column(_) | Self::Length(_) | Self::Number { .. } | Self::Float { .. } | Self::Matches { .. } => {
-                Vec::new()
-            }
+            Self::Column(_)
+            | Self::Length(_)
+            | Self::Output(_)
+            | Self::Number { .. }
+            | Self::Float { .. }
+            | Self::Matches { .. } => Vec::new(),
             Self::Cast(part)
             | Self::Not(part)
             | Self::IsNull(part)

@@ -14,6 +14,7 @@ impl Query {
             }
         };
         list("GROUP BY", self.groups().iter().map(|group| self.typed_text(group)).collect());
+        list("HAVING", self.having().iter().map(|having| self.typed_text(having)).collect());
         list("ORDER BY", self.order.iter().map(|key| self.key_text(key)).collect());
         if let Some(limit) = &self.limit {
             list("LIMIT", vec![self.operands[limit.count].clone()]);
@@ -79,6 +80,7 @@ impl Query {
         match &typed.expression {
             Expression::Column(place) => self.column_text(*place),
             Expression::Length(place) => format!("length({})", self.column_text(*place)),
+            Expression::Output(place) => self.output_text(*place),
             Expression::Number { digits, scale } => number_text(*digits, *scale),
             Expression::Float { bits } => f64::from_bits(*bits).to_string(),
             Expression::Cast(inner) => self.typed_text(inner),
@@ -115,13 +117,17 @@ impl Query {
         format!("{}({distinct}{argument}){filter}", aggregate.function.name())
     }
 
+    fn output_text(&self, place: usize) -> String {
+        match self.groups().get(place) {
+            Some(group) => self.typed_text(group),
+            None => self.aggregate_text(&self.aggregates()[place - self.groups().len()]),
+        }
+    }
+
     fn key_text(&self, key: &SortKey) -> String {
         let by = match &key.by {
             SortBy::Row(typed) => self.typed_text(typed),
-            SortBy::Output(place) => match self.groups().get(*place) {
-                Some(group) => self.typed_text(group),
-                None => self.aggregate_text(&self.aggregates()[*place - self.groups().len()]),
-            },
+            SortBy::Output(place) => self.output_text(*place),
         };
         let direction = if key.descending { " DESC" } else { "" };
         // As Postgres has them if nothing is said.
