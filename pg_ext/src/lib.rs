@@ -29,6 +29,7 @@ mod query;
 mod rows;
 mod scan;
 mod snapshots;
+mod statistics;
 mod table;
 mod transactions;
 mod types;

@@ -54,7 +54,7 @@ enum State {
         answers: u64,
         rows_read: u64,
     },
-    Answers(Answers),
+    Answers(Box<Answers>),
     /// There are too many of them, or not for all values.
     GivenUp,
 }
@@ -191,7 +191,7 @@ impl Lookup {
         };
         answers.columns = (0..answers.nothing.len()).map(column).collect::<Result<_>>()?;
         answers.batches = Vec::new();
-        self.state = State::Answers(answers);
+        self.state = State::Answers(Box::new(answers));
         Ok(())
     }
 

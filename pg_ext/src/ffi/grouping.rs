@@ -52,20 +52,17 @@ impl Grouping {
         }
     }
 
-    /// The plan of the aggregation; `None` if it is Postgres' to compute.
+    /// The plan of the aggregation by the expressions that these clauses name; `None` if it is Postgres' to compute.
     ///
     /// # Safety
     ///
     /// The arguments are the planner's.
     pub(super) unsafe fn plan(
         mut self,
-        parse: &pg_sys::Query,
+        clauses: *mut pg_sys::List,
         grouped: &pg_sys::RelOptInfo,
         having: *mut pg_sys::Node,
     ) -> Option<Grouped> {
-        if !parse.groupingSets.is_null() {
-            return None;
-        }
         // SAFETY: a relation has a target.
         let target = unsafe { &*grouped.reltarget };
         // SAFETY: which is a list of expressions.
@@ -78,7 +75,7 @@ impl Grouping {
                 false => unsafe { target.sortgrouprefs.wrapping_add(index).read() },
             };
             // SAFETY: the clause is the query's.
-            let clause = unsafe { pg_sys::get_sortgroupref_clause_noerr(reference, parse.groupClause) };
+            let clause = unsafe { pg_sys::get_sortgroupref_clause_noerr(reference, clauses) };
             match reference > 0 && !clause.is_null() {
                 // SAFETY: the node is the planner's.
                 true => unsafe { self.add_group(node, reference)? },
@@ -92,7 +89,7 @@ impl Grouping {
             unsafe { self.add_parts(node)? };
         }
         // Constants to group by may be left out of what Postgres asks for; but then no rows are no group.
-        let is_nothing = self.groups.is_empty() && (self.aggregates.is_empty() || !parse.groupClause.is_null());
+        let is_nothing = self.groups.is_empty() && (self.aggregates.is_empty() || !clauses.is_null());
         // SAFETY: the nodes are the planner's.
         (!is_nothing).then(|| unsafe { self.finish(&conditions) })
     }

@@ -29,6 +29,7 @@ mod planner;
 pub(crate) mod settings;
 mod slot;
 mod source;
+mod statistics;
 mod upper;
 mod values;
 
@@ -72,6 +73,8 @@ unsafe extern "C-unwind" fn _PG_init() {
     settings::define();
     // SAFETY: Postgres calls this once.
     unsafe { hooks::install() };
+    // SAFETY: as above.
+    unsafe { statistics::install() };
 }
 
 /// Makes a function callable from SQL by its name: the record that `PG_FUNCTION_INFO_V1` makes in C.

@@ -43,7 +43,15 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_upper_paths(
                 let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
                 // SAFETY: for this stage it is this.
                 let having = unsafe { (*extra.cast::<pg_sys::GroupPathExtraData>()).havingQual };
-                planning.add_groups(source, upper, having)
+                planning.add_groups(source, upper, parse.groupClause, having)
+            }
+            // Rows that are told apart are groups of which nothing is computed.
+            (pg_sys::UpperRelationKind::UPPERREL_DISTINCT, Planned::Table(_) | Planned::Join(_)) if is_whole => {
+                let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
+                if parse.hasDistinctOn || parse.hasTargetSRFs {
+                    return Ok(());
+                }
+                planning.add_groups(source, upper, parse.distinctClause, ptr::null_mut())
             }
             (pg_sys::UpperRelationKind::UPPERREL_ORDERED, Planned::Table(_) | Planned::Join(_)) if is_whole => {
                 let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
@@ -85,10 +93,20 @@ struct Offer {
 }
 
 impl Planning<'_> {
-    fn add_groups(&self, source: &Source, output: &pg_sys::RelOptInfo, having: *mut pg_sys::Node) -> Result<()> {
+    /// Offers groups by the expressions that these clauses name.
+    fn add_groups(
+        &self,
+        source: &Source,
+        output: &pg_sys::RelOptInfo,
+        clauses: *mut pg_sys::List,
+        having: *mut pg_sys::Node,
+    ) -> Result<()> {
+        if !self.parse.groupingSets.is_null() {
+            return Ok(());
+        }
         let grouping = Grouping::new(source.clone());
         // SAFETY: the arguments are the planner's.
-        let found = unsafe { grouping.plan(self.parse, output, having) };
+        let found = unsafe { grouping.plan(clauses, output, having) };
         let Some(grouped) = found else { return Ok(()) };
         let groups = self.count_groups(&grouped);
         let join = pg_sys::JoinType::JOIN_INNER;
