@@ -60,11 +60,11 @@ impl Grouping {
     pub(super) unsafe fn plan(
         mut self,
         clauses: *mut pg_sys::List,
-        grouped: &pg_sys::RelOptInfo,
+        target: *mut pg_sys::PathTarget,
         having: *mut pg_sys::Node,
     ) -> Option<Grouped> {
-        // SAFETY: a relation has a target.
-        let target = unsafe { &*grouped.reltarget };
+        // SAFETY: as the caller promises.
+        let target = unsafe { &*target };
         // SAFETY: which is a list of expressions.
         let expressions: Vec<*mut pg_sys::Node> = unsafe { list::elements(target.exprs) };
         let mut others = Vec::new();

@@ -43,7 +43,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_upper_paths(
                 let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
                 // SAFETY: for this stage it is this.
                 let having = unsafe { (*extra.cast::<pg_sys::GroupPathExtraData>()).havingQual };
-                planning.add_groups(source, upper, parse.groupClause, having)
+                planning.add_groups(source, upper.reltarget, parse.groupClause, having)
             }
             // Rows that are told apart are groups of which nothing is computed.
             (pg_sys::UpperRelationKind::UPPERREL_DISTINCT, Planned::Table(_) | Planned::Join(_)) if is_whole => {
@@ -51,7 +51,9 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_upper_paths(
                 if parse.hasDistinctOn || parse.hasTargetSRFs {
                     return Ok(());
                 }
-                planning.add_groups(source, upper, parse.distinctClause, ptr::null_mut())
+                // The relation itself has no target.
+                let target = state.upper_targets[pg_sys::UpperRelationKind::UPPERREL_DISTINCT as usize];
+                planning.add_groups(source, target, parse.distinctClause, ptr::null_mut())
             }
             (pg_sys::UpperRelationKind::UPPERREL_ORDERED, Planned::Table(_) | Planned::Join(_)) if is_whole => {
                 let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
@@ -97,7 +99,7 @@ impl Planning<'_> {
     fn add_groups(
         &self,
         source: &Source,
-        output: &pg_sys::RelOptInfo,
+        target: *mut pg_sys::PathTarget,
         clauses: *mut pg_sys::List,
         having: *mut pg_sys::Node,
     ) -> Result<()> {
@@ -106,7 +108,7 @@ impl Planning<'_> {
         }
         let grouping = Grouping::new(source.clone());
         // SAFETY: the arguments are the planner's.
-        let found = unsafe { grouping.plan(clauses, output, having) };
+        let found = unsafe { grouping.plan(clauses, target, having) };
         let Some(grouped) = found else { return Ok(()) };
         let groups = self.count_groups(&grouped);
         let join = pg_sys::JoinType::JOIN_INNER;
@@ -118,7 +120,7 @@ impl Planning<'_> {
             compute::is_looked_up(&grouped.query, |operand| grouped.reader.is_given_from_outside(operand));
         let cost = if is_looked_up { plan::looked_up_cost(cost) } else { cost };
         let rows = (groups * selectivity).max(1.0);
-        let offer = Offer { parent: self.output, target: output.reltarget, rows, cost, order: ptr::null_mut() };
+        let offer = Offer { parent: self.output, target, rows, cost, order: ptr::null_mut() };
         self.add_path(&offer, grouped.query.clone(), &grouped.reader)?;
         self.keep(Planned::Groups(PlannedGroups { grouped, cost, rows }));
         Ok(())
