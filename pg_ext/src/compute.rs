@@ -13,8 +13,8 @@ mod floats;
 mod functions;
 mod joins;
 mod lookup;
-mod memory;
 mod outputs;
+mod pieces;
 mod predicates;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -47,9 +47,10 @@ use self::arithmetic::OutOfRange;
 use self::expressions::Scope as ComputeScope;
 use self::floats::Overflow;
 use self::functions::Beyond;
+use self::joins::Inputs;
 use self::lookup::{Answer, Lookup};
-use self::memory::SplitPool;
 use self::outputs::Output;
+pub(crate) use self::pieces::FIRST_PIECES;
 use crate::error::{PgError, Result, code_of_io};
 use crate::ffi;
 use crate::query::{GivenColumn, Limit, Query, Wanted};
@@ -178,20 +179,20 @@ impl Computation {
             return Ok(());
         }
         self.left = self.query.limit.as_ref().map_or(Ok(Left::default()), |limit| Left::of(limit, values))?;
-        let plan = self.logical_plan(&self.query, &self.outputs, values, RowsOf::All)?;
-        self.stream = Some(start(&plan, Joining::InMemory)?);
+        self.stream = Some(self.start(&self.query, &self.outputs, values, RowsOf::All, Joining::AtOnce)?);
         self.unanswered = (self.pins.len() > 1).then(|| values.to_vec());
         Ok(())
     }
 
-    /// The next batch; `None` after the last. If what a join keeps does not fit in memory, both sides are sorted, in files.
+    /// The next batch; `None` after the last. If what a join keeps does not fit in memory, joins are done in pieces.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         let unanswered = self.unanswered.take();
         let Some(stream) = &mut self.stream else { return Err(PgError::internal("nothing is being computed")) };
         match (stream.next(), unanswered) {
             (Err(Failure::NoMemory(_)), Some(values)) => {
-                let plan = self.logical_plan(&self.query, &self.outputs, &values, RowsOf::All)?;
-                Ok(self.stream.insert(start(&plan, Joining::Sorting)?).next()?)
+                self.stream = None;
+                let stream = self.start(&self.query, &self.outputs, &values, RowsOf::All, Joining::InPieces)?;
+                Ok(self.stream.insert(stream).next()?)
             }
             (batch, _) => Ok(batch?),
         }
@@ -237,13 +238,12 @@ impl Computation {
 
     /// Computes all answers.
     fn add_answers(&self, lookup: &mut Lookup, values: &[Option<PgValue>]) -> Result<()> {
-        let mut stream =
-            start(&self.logical_plan(&self.query, &self.outputs, values, RowsOf::None)?, Joining::InMemory)?;
+        let mut stream = self.start(&self.query, &self.outputs, values, RowsOf::None, Joining::AtOnce)?;
         let nothing = stream.next()?.ok_or_else(|| PgError::internal("no rows have no answer"))?;
         let nothing = self.outputs.iter().map(|output| output.finish(&nothing)).collect::<Result<Answer>>()?;
         let grouped = lookup.grouped().clone();
         let outputs = ComputeScope::new(&grouped, &self.pins, None)?.outputs()?;
-        let mut stream = start(&self.logical_plan(&grouped, &outputs, values, RowsOf::All)?, Joining::InMemory)?;
+        let mut stream = self.start(&grouped, &outputs, values, RowsOf::All, Joining::AtOnce)?;
         let mut answers = lookup.collect(&self.pins, nothing, values)?;
         while let Some(batch) = stream.next()? {
             let columns = outputs.iter().skip(grouped.groups().len()).map(|output| output.finish(&batch));
@@ -268,15 +268,44 @@ impl Computation {
         })
     }
 
-    fn logical_plan(
+    /// Starts to compute.
+    fn start(
         &self,
         query: &Query,
         outputs: &[Output],
         values: &[Option<PgValue>],
         which: RowsOf,
-    ) -> Result<LogicalPlan> {
+        joining: Joining,
+    ) -> Result<Stream> {
+        let runtime = runtime()?;
+        let state = Arc::new(session_state()?);
         let scope = ComputeScope::new(query, &self.pins, Some(values))?;
-        let mut plan = joins::rows(&scope, &|table| self.rows_of(query, values, table, which))?;
+        let inputs = Inputs {
+            scope: &scope,
+            table: &|table| self.rows_of(query, values, table, which),
+            is_used: &|table, name| self.is_used(query, table, name),
+            in_pieces: (joining == Joining::InPieces).then_some(&state),
+        };
+        let plan = self.logical_plan(&inputs, outputs)?;
+        let physical = runtime.block_on(state.create_physical_plan(&plan)).map_err(failure)?;
+        Ok(Stream::start(runtime, &state, physical))
+    }
+
+    /// Whether a query uses a column of the store of the table in a place.
+    fn is_used(&self, query: &Query, table: usize, name: &str) -> bool {
+        let is_given = || match &query.wanted {
+            Wanted::Rows { columns } => self.columns.iter().zip(columns).any(|(column, given)| {
+                given.table == table && self.pins[table].schema().field(column.store_column).name() == name
+            }),
+            Wanted::Groups { .. } => false,
+        };
+        query.input.columns.iter().any(|column| column.table == table && column.name == name) || is_given()
+    }
+
+    fn logical_plan(&self, inputs: &Inputs<'_>, outputs: &[Output]) -> Result<LogicalPlan> {
+        let scope = inputs.scope;
+        let query = scope.query;
+        let mut plan = inputs.rows()?;
         if let Wanted::Groups { .. } = query.wanted {
             plan = plan.aggregate(scope.groups()?, scope.aggregates()?).map_err(failure)?;
             if let Some(having) = query.having() {
@@ -493,9 +522,9 @@ enum Failure {
 
 impl From<DataFusionError> for Failure {
     fn from(error: DataFusionError) -> Self {
-        match error.find_root() {
-            DataFusionError::ResourcesExhausted(_) => Self::NoMemory(failure(error)),
-            _ => Self::Other(failure(error)),
+        match pieces::is_of_memory(&error) {
+            true => Self::NoMemory(failure(error)),
+            false => Self::Other(failure(error)),
         }
     }
 }
@@ -514,21 +543,13 @@ impl From<Failure> for PgError {
     }
 }
 
-/// How joins find who is whose partner.
+/// How joins are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Joining {
-    /// One side is kept.
-    InMemory,
-    /// Both sides are sorted, in files if need be.
-    Sorting,
-}
-
-/// Starts to compute.
-fn start(plan: &LogicalPlan, joining: Joining) -> Result<Stream> {
-    let runtime = runtime()?;
-    let state = session_state(joining)?;
-    let physical = runtime.block_on(state.create_physical_plan(plan)).map_err(failure)?;
-    Ok(Stream::start(runtime, &state, physical))
+    /// One side is kept as a whole.
+    AtOnce,
+    /// A part of it after the other.
+    InPieces,
 }
 
 /// The backend's threads, started when something is first computed.
@@ -545,21 +566,18 @@ fn runtime() -> Result<&'static Runtime> {
     Ok(RUNTIME.get_or_init(|| runtime))
 }
 
-fn session_state(joining: Joining) -> Result<SessionState> {
-    // The fewer sort at once, the more memory each has. One alone DataFusion does not let sort the sides of a join.
-    let threads = if joining == Joining::Sorting { 2 } else { ffi::settings::threads() };
-    let mut config = SessionConfig::new().with_target_partitions(threads);
+fn session_state() -> Result<SessionState> {
+    let mut config = SessionConfig::new().with_target_partitions(ffi::settings::threads());
     // Those of joins and of the first rows in an order can be trusted; see `SnapshotTable`.
     let optimizer = &mut config.options_mut().optimizer;
     optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     // Postgres' planner knows which side of a join is to be kept. It is kept as one table for all threads: the rows of the
     // other side, which are more, stay in the threads that read them.
     optimizer.join_reordering = false;
-    optimizer.repartition_joins = joining == Joining::Sorting;
-    optimizer.prefer_hash_join = joining == Joining::InMemory;
+    optimizer.repartition_joins = false;
     let work_mem = ffi::settings::work_mem();
     let execution = &mut config.options_mut().execution;
-    // Sorts keep this much back for the merging of what they have written; there are four of them beneath a join.
+    // Sorts keep this much back for the merging of what they have written; each thread has one.
     execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(work_mem / 32);
     // Of a CASE whose condition leaves no NULLs DataFusion's two kinds of plans say different things. What is computed is the
     // same.
@@ -570,10 +588,7 @@ fn session_state(joining: Joining) -> Result<SessionState> {
     })?;
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![temporary.to_owned()]));
     let environment = RuntimeEnvBuilder::new()
-        .with_memory_pool(match joining {
-            Joining::InMemory => Arc::new(FairSpillPool::new(work_mem)),
-            Joining::Sorting => Arc::new(SplitPool::new(work_mem)),
-        })
+        .with_memory_pool(Arc::new(FairSpillPool::new(work_mem)))
         .with_disk_manager_builder(disk)
         .build_arc()
         .map_err(failure)?;

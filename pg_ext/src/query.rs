@@ -19,6 +19,11 @@ use crate::filter::Filter;
 pub(crate) const DIGITS_128: u8 = 38;
 pub(crate) const DIGITS_256: u8 = 76;
 
+/// A plan's text cannot be nested deeper than 128 levels; nor should what is computed take much of a stack. So many levels are for
+/// expressions, and twice so many for joins as joins are above each other.
+pub(crate) const EXPRESSION_NESTING_MAX: usize = 60;
+pub(crate) const JOIN_DEPTH_MAX: usize = 25;
+
 /// What is wanted of rows, and in which order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Query {
@@ -383,6 +388,22 @@ impl Joined {
                 join.left.shift(tables);
                 join.right.shift(tables);
             }
+        }
+    }
+
+    /// How many joins are above each other.
+    pub(crate) fn depth(&self) -> usize {
+        match self {
+            Self::Table(_) => 0,
+            Self::Join(join) => 1 + join.left.depth().max(join.right.depth()),
+        }
+    }
+
+    /// The first of its tables.
+    pub(crate) fn first_table(&self) -> usize {
+        match self {
+            Self::Table(place) => *place,
+            Self::Join(join) => join.left.first_table(),
         }
     }
 

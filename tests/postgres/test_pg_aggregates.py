@@ -257,6 +257,38 @@ def test_conditions_on_groups(session):
     same(session, [f"SELECT string_agg(x::text, ' ') FROM ({first}) x"])
 
 
+def test_numbers_of_very_many_digits(session):
+    queries = [
+        answer("types", "count(*)", f"WHERE {condition}")
+        for tiny in ("1e-40", "1e-80", "1e-130", "1e-300")
+        for condition in (f"dec4 + 1 > {tiny}::numeric", f"CASE WHEN i8 > 0 THEN {tiny}::numeric ELSE dec4 END > 0")
+    ]
+    queries += [answer("types", f"sum({tiny}::numeric), max({tiny}::numeric)", "") for tiny in ("1e-40", "1e-130")]
+    wide, scaled = "dec38 * dec38", "dec18 * dec18 * dec18 * dec18"
+    queries += [
+        answer("types", "count(*)", f"WHERE {wide} > {scaled}"),
+        answer("types", f"sum(CASE WHEN id > 0 THEN {wide} ELSE {scaled} END)", ""),
+        "SELECT count(*)::text FROM stored.types a LEFT JOIN stored.types b"
+        " ON a.dec38 * a.dec38 = b.dec18 * b.dec18 * b.dec18 * b.dec18",
+        answer("types", "count(*)", f"WHERE dec38 + 0 > 0.{'0' * 50}1"),
+    ]
+    same(session, queries)
+
+
+def test_deeply_nested_expressions(session):
+    def chain(part: str, times: int) -> str:
+        return " + ".join([part] * times)
+
+    cases = [
+        "".join(f"CASE WHEN i16 = {n} THEN {n} ELSE " for n in range(times)) + "0" + " END" * times for times in (5, 200)
+    ]
+    queries = [answer("types", f"sum({chain('i64 % 7', times)})", "") for times in (5, 20, 100)]
+    queries += [answer("types", f"sum({chain('dec4', times)})", "") for times in (5, 20, 21, 100)]
+    queries += [answer("types", f"sum({case}), count(*)", f"WHERE {case} >= 0") for case in cases]
+    queries.append(answer("types", "count(*)", "WHERE " + " AND ".join(f"(i8 <> {n} OR i16 > i32)" for n in range(300))))
+    same(session, queries)
+
+
 def test_random_aggregations(session):
     """Some aggregates of some columns, grouped by some, filtered by some."""
     rng = random.Random(SEED)

@@ -333,38 +333,57 @@ def test_subqueries_over_joins_for_the_values_of_outer_rows(session):
 
 @pytest.fixture(scope="module")
 def large(pg) -> Iterator[Database]:
-    """Stores of which a join keeps more than the least memory that can be set."""
-    count = 6_000_000
+    """Stores of which a join keeps far more than the least memory that can be set. Keys are there up to five times, some are
+    NULL, and some have no partners."""
+    count = 1_200_000
     with support.public_folder("soa-joins-") as root, Database(pg, root) as database:
-        numbers = pa.array(range(count), pa.int64())
-        texts = pc.binary_join_element_wise("s", numbers.cast(pa.string()), "")
-        for name, keys in (("left_side", numbers), ("right_side", pc.subtract(count, numbers))):
-            table = pa.table({"id": numbers, "k": keys, "s": texts})
+        ids = pa.array(range(count), pa.int64())
+        texts = pc.binary_join_element_wise("a text that takes some bytes of each row ", ids.cast(pa.string()), "")
+        for name, step in (("left_side", 3), ("right_side", 7)):
+            keys = pc.multiply(pc.divide(ids, 5 if step == 3 else 1), step)
+            keys = pc.if_else(pc.equal(pc.bit_wise_and(ids, 63), 5), pa.scalar(None, pa.int64()), keys)
+            table = pa.table({"id": ids, "k": keys, "f": pc.divide(keys.cast(pa.float64()), 2.0), "s": texts})
             support.soa("import", make_stores.write_table(table, root / f"{name}.arrow"), root / f"{name}.soa")
         database.import_all()
         yield database
 
 
-def test_a_join_that_memory_does_not_suffice_for_is_sorted_in_files(large: Database):
-    queries = (
-        "SELECT count(*), sum(l.id), max(r.s) FROM left_side l JOIN right_side r ON l.k = r.k",
-        "SELECT count(*), max(l.s) FROM left_side l WHERE NOT EXISTS (SELECT FROM right_side r WHERE r.k = l.k"
-        " AND r.id <> l.id)",
-    )
+def test_a_chain_of_many_joins(copied: Database):
+    with copied.connect() as session:
+        session.execute("SET join_collapse_limit = 1")
+        for count in (5, 24, 30, 80):
+            chain = "stored.types t0" + "".join(f" JOIN stored.types t{n} ON t{n}.id = t{n - 1}.id" for n in range(1, count))
+            assert rows(session, f"SELECT count(*), sum(t0.id) FROM {chain}") == rows(
+                session, "SELECT count(*), sum(id) FROM stored.types WHERE id IS NOT NULL"
+            ), count
+
+
+LARGE_JOINS = (
+    "SELECT count(*), sum(l.id), max(r.s), min(l.s) FROM left_side l JOIN right_side r ON l.k = r.k",
+    "SELECT count(*), count(r.id), sum(l.id), max(r.s), max(l.s) FROM left_side l LEFT JOIN right_side r ON l.k = r.k",
+    "SELECT count(*), count(l.id), sum(r.id), max(r.s), max(l.s) FROM left_side l RIGHT JOIN right_side r ON l.f = r.f",
+    "SELECT count(*), count(l.id), count(r.id), max(r.s), max(l.s) FROM left_side l FULL JOIN right_side r ON l.k = r.k",
+    "SELECT count(*), max(l.s) FROM left_side l WHERE EXISTS (SELECT FROM right_side r WHERE r.k = l.k)",
+    "SELECT count(*), max(l.s) FROM left_side l WHERE NOT EXISTS (SELECT FROM right_side r WHERE r.k = l.k"
+    " AND r.id <> l.id)",
+    "SELECT count(*), max(l.s), max(r.s), max(m.s) FROM left_side l JOIN right_side r ON l.s = r.s JOIN right_side m"
+    " ON m.id = l.id AND m.f = r.f",
+    "SELECT count(*), sum(n), max(t) FROM (SELECT r.id % 1000 AS g, count(*) AS n, max(l.s) AS t FROM left_side l"
+    " JOIN right_side r ON l.k = r.k GROUP BY 1) x",
+    "SELECT string_agg(s, ',') FROM (SELECT l.s FROM left_side l JOIN right_side r ON l.k = r.k ORDER BY l.id DESC LIMIT 5) x",
+)
+
+
+@pytest.mark.parametrize("sql", LARGE_JOINS)
+def test_a_join_that_memory_does_not_suffice_for_is_done_in_pieces(large: Database, sql: str):
     with large.connect() as session:
-        for sql in queries:
-            session.execute("SET soa_fdw.work_mem = '2GB'")
-            in_memory = rows(session, sql)
-            assert "SoA Joins" in str(plan(session, sql, analyze=False))
-            # The planner would not choose it; the plan is made before the setting changes.
-            session.execute(f"PREPARE joined AS {sql}")
-            session.execute("SET plan_cache_mode = force_generic_plan")
-            assert rows(session, "EXECUTE joined") == in_memory
-            session.execute("SET soa_fdw.work_mem = '192MB'")
-            assert rows(session, "EXECUTE joined") == in_memory
-            assert "SoA Joins" not in str(plan(session, sql, analyze=False))
-            assert rows(session, sql) == in_memory
-            session.execute("DEALLOCATE joined")
+        session.execute("SET soa_fdw.pushdown = off")
+        expected = rows(session, sql)
+        session.execute("SET soa_fdw.pushdown = on")
+        for memory in ("2GB", "100MB", "40MB", "16MB"):
+            session.execute(f"SET soa_fdw.work_mem = '{memory}'")
+            assert "SoA Joins" in str(plan(session, sql, analyze=False)), memory
+            assert rows(session, sql) == expected, memory
 
 
 def test_a_join_sees_what_its_transaction_has_changed(pg):

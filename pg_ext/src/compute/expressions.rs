@@ -51,6 +51,11 @@ impl<'a> Scope<'a> {
         scope.values(typed)
     }
 
+    /// The rows of the store of the table in a place.
+    pub(super) fn row_count_of(&self, table: usize) -> u64 {
+        self.snapshots[table].row_count()
+    }
+
     /// The most rows that there can be.
     pub(super) fn row_count(&self) -> u128 {
         let counts = self.snapshots.iter().map(|snapshot| u128::from(snapshot.row_count()).max(1));

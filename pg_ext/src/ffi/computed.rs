@@ -9,7 +9,9 @@ use super::{has_utf8_alone, list, text_of};
 use crate::compute::RESULT_PREFIX;
 use crate::error::Result;
 use crate::filter::{Condition, Filter};
-use crate::query::{DIGITS_256, DatePart, Expression, Operation, TableColumn, Typed, ValueType};
+use crate::query::{
+    DIGITS_256, DatePart, EXPRESSION_NESTING_MAX, Expression, Operation, TableColumn, Typed, ValueType,
+};
 use crate::table::Table;
 use crate::types::{Conversion, PgType, PgValue};
 
@@ -119,7 +121,7 @@ impl Computable {
         // SAFETY: as the caller promises.
         let condition = unsafe { self.read_condition(node, reader)? };
         // Postgres may come to other rows, in another order.
-        (!condition.can_fail()).then_some(condition)
+        (!condition.can_fail() && is_shallow(&condition)).then_some(condition)
     }
 
     /// # Safety
@@ -240,7 +242,8 @@ impl Computable {
         };
         // Postgres computes none but the value that is asked for.
         let is_safe = expression.case_values().all(|value| is_one(value) && !value.can_fail());
-        is_safe.then_some(Typed { expression, value_type })
+        let typed = Typed { expression, value_type };
+        (is_safe && value_type.can_be_computed() && is_shallow(&typed)).then_some(typed)
     }
 
     /// A condition on one relation alone, as its rows can be tested.
@@ -296,6 +299,14 @@ impl Computable {
     ///
     /// The node is an expression of the query.
     pub(super) unsafe fn expression(&self, node: *mut pg_sys::Node) -> Option<Typed> {
+        // SAFETY: as the caller promises.
+        unsafe { self.read_expression(node) }.filter(is_shallow)
+    }
+
+    /// # Safety
+    ///
+    /// As [`expression`](Self::expression).
+    unsafe fn read_expression(&self, node: *mut pg_sys::Node) -> Option<Typed> {
         if let Some(output) = self.output(node) {
             return Some(output);
         }
@@ -316,7 +327,7 @@ impl Computable {
                 // SAFETY: the tag says so.
                 let relabel = unsafe { &*node.cast::<pg_sys::RelabelType>() };
                 // SAFETY: as the caller promises.
-                let inner = unsafe { self.expression(relabel.arg.cast())? };
+                let inner = unsafe { self.read_expression(relabel.arg.cast())? };
                 let is_text = inner.value_type == ValueType::Text && pg_type(relabel.resulttype) == Some(PgType::Text);
                 is_text.then_some(inner)
             }
@@ -336,7 +347,7 @@ impl Computable {
                     [] => return None,
                 };
                 // SAFETY: as the caller promises.
-                let argument = unsafe { self.expression(argument)? };
+                let argument = unsafe { self.read_expression(argument)? };
                 match part {
                     Some(part) => Some(extract(part, argument)),
                     None => called(call, argument),
@@ -354,12 +365,17 @@ impl Computable {
                 let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(call.args) };
                 let &[left, right] = arguments.as_slice() else { return None };
                 // SAFETY: as the caller promises.
-                let (left, right) = (unsafe { self.expression(left)? }, unsafe { self.expression(right)? });
+                let (left, right) = (unsafe { self.read_expression(left)? }, unsafe { self.read_expression(right)? });
                 arithmetic(call, left, right)
             }
             _ => None,
         }
     }
+}
+
+/// Whether an expression is not nested deeper than a plan can have it.
+fn is_shallow(typed: &Typed) -> bool {
+    typed.nesting() <= EXPRESSION_NESTING_MAX
 }
 
 /// The relation whose columns are in an expression, if it is one alone.
@@ -454,7 +470,7 @@ fn number(constant: &pg_sys::Const) -> Option<Typed> {
             let text = plain_text(constant);
             let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
             let digits: i64 = [whole, fraction].concat().parse().ok()?;
-            let scale = u8::try_from(fraction.len()).ok()?;
+            let scale = u8::try_from(fraction.len()).ok().filter(|scale| *scale <= SCALE_MAX)?;
             let precision = digits.unsigned_abs().checked_ilog10().map_or(1, |digits| digits as u8 + 1).max(scale + 1);
             let value_type = ValueType::Numeric { precision, scale };
             Some(Typed { expression: Expression::Number { digits, scale }, value_type })

@@ -12,9 +12,10 @@ use soa_core::predicate::CompareOp;
 use super::planner::{self, Planned, PlannedJoin};
 use super::source::Source;
 use super::{compat, list, run, settings};
+use crate::compute::FIRST_PIECES;
 use crate::error::{Result, Step};
 use crate::plan::{self, Sides};
-use crate::query::{GivenColumn, Join, JoinKind, Side, Typed, Wanted};
+use crate::query::{GivenColumn, JOIN_DEPTH_MAX, Join, JoinKind, Side, Typed, Wanted};
 
 /// What a row takes in memory beside its values: its hash, its place and the way to the next one.
 const KEPT_ROW_OVERHEAD: f64 = 32.0;
@@ -48,6 +49,10 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_join_paths(
         let (Some(left), Some(right)) = (Planned::source_of(sides.0), Planned::source_of(sides.1)) else {
             return Ok(());
         };
+        let is_cheaper = |known: &Source, cost: f64| known.cost <= cost;
+        if Planned::source_of(relation).is_some_and(|known| is_cheaper(known, left.cost + right.cost)) {
+            return Ok(());
+        }
         // SAFETY: the planner passes what else there is to know of the two.
         let extra = unsafe { &*extra };
         // SAFETY: the conditions are a list of these.
@@ -58,8 +63,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_join_paths(
         let Some(source) = (unsafe { joining.source(left, right, &conditions)? }) else { return Ok(()) };
         // SAFETY: the relation's target is a list of expressions.
         let Some((given, target)) = (unsafe { given_columns(relation, &source) }) else { return Ok(()) };
-        let is_cheaper = |known: &Source| known.cost <= source.cost;
-        if Planned::source_of(relation).is_some_and(is_cheaper) {
+        if Planned::source_of(relation).is_some_and(|known| is_cheaper(known, source.cost)) {
             return Ok(());
         }
         // SAFETY: the planner's pointers are live.
@@ -105,6 +109,9 @@ impl Joining<'_> {
         conditions: &[*mut pg_sys::RestrictInfo],
     ) -> Result<Option<Source>> {
         let (mut source, left_joined, right_joined) = left.beside(right);
+        if left_joined.depth().max(right_joined.depth()) >= JOIN_DEPTH_MAX {
+            return Ok(None);
+        }
         let (mut keys, mut tested, mut filters) = (Vec::new(), Vec::new(), Vec::new());
         let mut key_nodes = Vec::new();
         for node in conditions {
@@ -140,7 +147,7 @@ impl Joining<'_> {
         let (of_left, of_right) = (kept_bytes(left, self.sides.0), kept_bytes(right, self.sides.1));
         let kept = if of_left < of_right { Side::Left } else { Side::Right };
         source.memory += of_left.min(of_right);
-        if keys.is_empty() || source.memory > settings::work_mem() as f64 / 2.0 {
+        if keys.is_empty() {
             return Ok(None);
         }
         source.set_join(Join {
@@ -159,7 +166,9 @@ impl Joining<'_> {
         // SAFETY: the conditions are the planner's.
         let rows = unsafe { self.rows(left, right, &key_nodes) };
         let sides = Sides { kept: kept_rows, others, joined: rows };
-        let cost = left.cost + right.cost + plan::join_cost(planner::cost_settings(), sides);
+        // What does not fit in memory is done in pieces, for each of which both sides are read.
+        let times = if source.memory > settings::work_mem() as f64 / 2.0 { FIRST_PIECES as f64 } else { 1.0 };
+        let cost = (left.cost + right.cost) * times + plan::join_cost(planner::cost_settings(), sides);
         Ok(Some(source.costing(cost, rows)))
     }
 
@@ -172,18 +181,22 @@ impl Joining<'_> {
     /// The keys are conditions of the planner's.
     unsafe fn rows(&self, left: &Source, right: &Source, keys: &[*mut pg_sys::RestrictInfo]) -> f64 {
         let (outer, inner) = (self.sides.0.rows.max(1.0), self.sides.1.rows.max(1.0));
-        let selectivities = keys.iter().map(|key| {
-            // SAFETY: as the caller promises.
-            unsafe { pg_sys::clause_selectivity(self.root, key.cast(), 0, pg_sys::JoinType::JOIN_INNER, self.special) }
-        });
-        let selectivities: Vec<f64> = selectivities.map(|selectivity| selectivity.clamp(1e-15, 1.0)).collect();
-        let least = selectivities.iter().copied().fold(1.0, f64::min);
-        let others = selectivities.iter().product::<f64>() / least;
-        let pairs = left.rows * right.rows * (self.relation.rows / (outer * inner) / others).min(1.0);
+        // The planner keeps what it reckons of a condition, for joins of its own: it must be asked of the same kind of join.
+        let pairs = || {
+            let selectivities = keys.iter().map(|key| {
+                let (key, kind) = (key.cast(), pg_sys::JoinType::JOIN_INNER);
+                // SAFETY: as the caller promises.
+                unsafe { pg_sys::clause_selectivity(self.root, key, 0, kind, self.special) }
+            });
+            let selectivities: Vec<f64> = selectivities.map(|selectivity| selectivity.clamp(1e-15, 1.0)).collect();
+            let least = selectivities.iter().copied().fold(1.0, f64::min);
+            let others = selectivities.iter().product::<f64>() / least;
+            left.rows * right.rows * (self.relation.rows / (outer * inner) / others).min(1.0)
+        };
         match self.kind {
-            JoinKind::Inner => pairs,
-            JoinKind::Left => pairs.max(left.rows),
-            JoinKind::Full => pairs.max(left.rows + right.rows),
+            JoinKind::Inner => pairs(),
+            JoinKind::Left => pairs().max(left.rows),
+            JoinKind::Full => pairs().max(left.rows + right.rows),
             JoinKind::Semi | JoinKind::Anti => left.rows * (self.relation.rows / outer).min(1.0),
         }
         .max(1.0)

@@ -51,7 +51,9 @@ unsafe extern "C-unwind" fn relation_stats(
     }
     run(Step::RelSize, || {
         // SAFETY: the planner passes the entry that it asks for, and a place for the answer.
-        let (entry, found) = unsafe { (&*entry, &mut *found) };
+        let entry = unsafe { &*entry };
+        // SAFETY: as above.
+        let found = unsafe { &mut *found };
         // SAFETY: the planner's pointers are live.
         if number <= 0 || !unsafe { is_ours(found, entry) } || is_analyzed(entry, number) {
             return Ok(false);
@@ -156,7 +158,9 @@ unsafe fn tuple(
         // SAFETY: it looks the column up.
         let type_oid = unsafe { pg_sys::get_atttype(table, number) };
         // SAFETY: and its type.
-        let known = unsafe { &*pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_LT_OPR as c_int) };
+        let known = unsafe { pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_LT_OPR as c_int) };
+        // SAFETY: what is in that cache stays there.
+        let known = unsafe { &*known };
         let datums = ends.datums();
         let (length, is_value, alignment) = (known.typlen.into(), known.typbyval, known.typalign);
         let (first, count) = (datums.as_mut_ptr().cast(), datums.len() as c_int);

@@ -50,7 +50,12 @@ impl ValueType {
         self == other
             || (self.is_integer() && other.is_integer())
             || (self.is_float() && other.is_float())
-            || (is_numeric(self) && is_numeric(other))
+            || (is_numeric(self) && is_numeric(other) && self.widest(other).can_be_computed())
+    }
+
+    /// Whether numbers of the type, if it is a numeric, have no more digits than are computed with.
+    pub(crate) fn can_be_computed(self) -> bool {
+        !matches!(self, Self::Numeric { precision, .. } if precision > DIGITS_256)
     }
 
     /// The numeric that holds the values of two; the first, if they are no numerics.
@@ -218,6 +223,15 @@ impl Typed {
             Expression::Arithmetic { .. } if !matches!(self.value_type, ValueType::Numeric { .. }) => true,
             expression => expression.parts().into_iter().any(Self::can_fail),
         }
+    }
+
+    /// How deep its text is nested in a plan's.
+    pub(crate) fn nesting(&self) -> usize {
+        let own = match &self.expression {
+            Expression::Case { .. } => 5,
+            _ => 3,
+        };
+        own + self.expression.parts().into_iter().map(Self::nesting).max().unwrap_or(0)
     }
 
     /// Whether it is NULL only where the condition that it stands for is.
