@@ -9,6 +9,9 @@
 use std::ops::RangeInclusive;
 
 use arrow::datatypes::i256;
+use num_bigint::{BigInt, Sign};
+
+use crate::query::Deviation;
 
 /// The header's two highest bits: what kind of value it is.
 const KIND_MASK: u16 = 0xC000;
@@ -99,18 +102,22 @@ pub(crate) fn encode_wide(value: i256, scale: u32) -> Vec<u8> {
     if let (Some(value), Ok(scale @ ..=MAX_SCALE)) = (value.to_i128(), u8::try_from(scale)) {
         return encode(value, scale).as_slice().to_vec();
     }
-    let text = value.to_string();
-    let (sign, digits) = text.strip_prefix('-').map_or(("", text.as_str()), |digits| ("-", digits));
+    encode_digits(&value.to_string(), scale)
+}
+
+/// The bytes of an integer's digits, so many of which are after the point.
+fn encode_digits(text: &str, scale: u32) -> Vec<u8> {
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
     let (first, others) = digits.split_at(1);
     let exponent = others.len() as i64 - i64::from(scale);
-    // 78 digits, whatever the scale, are far from what a numeric cannot hold.
+    // Some hundred digits, whatever the scale, are far from what a numeric cannot hold.
     from_scientific(&format!("{sign}{first}.{others}e{exponent}")).unwrap_or_default()
 }
 
 /// The bytes of the average of `count` numbers, of which `sum / 10^scale` is the sum: as `numeric.c` divides (`div_var` with
 /// the digits that `select_div_scale` chooses), rounded half away from zero.
 pub(crate) fn average(sum: i256, scale: u32, count: i64) -> Vec<u8> {
-    let result_scale = division_scale(sum, scale, count).max(scale);
+    let result_scale = division_scale(&sum.wrapping_abs().to_string(), scale, &count.to_string()).max(scale);
     let count = i256::from_i128(count.into());
     let ten = i256::from_i128(10);
     // No sum of 10^12 rows has more digits than leave room for this.
@@ -125,12 +132,55 @@ pub(crate) fn average(sum: i256, scale: u32, count: i64) -> Vec<u8> {
     encode_wide(quotient.wrapping_add(away), result_scale)
 }
 
-/// How many digits after the point Postgres gives to the quotient of `sum / 10^scale` and `count`: so many that there are
-/// about 16 significant ones.
-fn division_scale(sum: i256, scale: u32, count: i64) -> u32 {
+/// What a [`Deviation`] is computed of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sums {
+    /// Of the numbers' squares.
+    pub(crate) squares: i256,
+    /// Of the numbers.
+    pub(crate) sum: i256,
+    pub(crate) count: i64,
+}
+
+/// The bytes of a measure of how far numbers are from their average (`numeric_stddev_internal`): as the squares' sum is
+/// `squares / 10^scale`, that of the numbers is `sum / 10^(scale / 2)`. `None` where there are too few numbers.
+pub(crate) fn deviation(deviation: Deviation, sums: &Sums, scale: u32) -> Option<Vec<u8>> {
+    let least = if deviation.is_of_sample { 2 } else { 1 };
+    if sums.count < least {
+        return None;
+    }
+    let large = |number: i256| BigInt::from_signed_bytes_le(&number.to_le_bytes());
+    let (count, sum) = (BigInt::from(sums.count), large(sums.sum));
+    let difference = large(sums.squares) * &count - &sum * &sum;
+    if difference.sign() != Sign::Plus {
+        return Some(encode(0, 0).as_slice().to_vec());
+    }
+    let divisor = if deviation.is_of_sample { &count * (&count - 1) } else { &count * &count };
+    let result_scale = division_scale(&difference.to_string(), scale, &divisor.to_string()).max(scale);
+    let variance = rounded(difference * power_of_ten(result_scale - scale), &divisor);
+    let result = match deviation.is_root {
+        false => variance,
+        // One digit more, by which it is rounded.
+        true => rounded((variance * power_of_ten(result_scale + 2)).sqrt(), &BigInt::from(10)),
+    };
+    Some(encode_digits(&result.to_string(), result_scale))
+}
+
+fn power_of_ten(exponent: u32) -> BigInt {
+    BigInt::from(10).pow(exponent)
+}
+
+/// The quotient of positive numbers, rounded half away from zero.
+fn rounded(dividend: BigInt, divisor: &BigInt) -> BigInt {
+    (dividend * 2 + divisor) / (divisor * 2)
+}
+
+/// How many digits after the point Postgres gives to the quotient of two positive numbers, `dividend / 10^scale` and the
+/// divisor: so many that there are about 16 significant ones (`select_div_scale`).
+fn division_scale(dividend: &str, scale: u32, divisor: &str) -> u32 {
     const SIGNIFICANT_DIGITS_MIN: i32 = 16;
-    let (sum_weight, sum_first) = first_group(&sum.wrapping_abs().to_string(), scale);
-    let (count_weight, count_first) = first_group(&count.to_string(), 0);
+    let (sum_weight, sum_first) = first_group(dividend, scale);
+    let (count_weight, count_first) = first_group(divisor, 0);
     let quotient_weight = sum_weight - count_weight - i32::from(sum_first <= count_first);
     (SIGNIFICANT_DIGITS_MIN - quotient_weight * GROUP_DIGITS as i32).max(0).unsigned_abs()
 }

@@ -198,6 +198,29 @@ pub(crate) enum Function {
     Max,
     BoolAnd,
     BoolOr,
+    /// How far values are from their average.
+    Deviation(Deviation),
+}
+
+/// The measures of how far values are from their average.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Deviation {
+    /// Whether the values are a sample of others, so that it is divided by one less than their number.
+    pub(crate) is_of_sample: bool,
+    /// Whether it is the standard deviation: the square root of the variance.
+    pub(crate) is_root: bool,
+}
+
+impl Deviation {
+    /// Its name in SQL.
+    pub(crate) fn name(self) -> &'static str {
+        match (self.is_root, self.is_of_sample) {
+            (false, false) => "var_pop",
+            (false, true) => "var_samp",
+            (true, false) => "stddev_pop",
+            (true, true) => "stddev_samp",
+        }
+    }
 }
 
 impl Function {
@@ -211,6 +234,7 @@ impl Function {
             Self::Max => "max",
             Self::BoolAnd => "bool_and",
             Self::BoolOr => "bool_or",
+            Self::Deviation(deviation) => deviation.name(),
         }
     }
 }
@@ -229,7 +253,7 @@ impl Aggregate {
             (Function::Sum, value_type) => Some(value_type.of_sum()),
             (Function::Min | Function::Max, value_type) => Some(value_type),
             // Of numbers that are no floats it is divided in the end.
-            (Function::Avg, value_type) => value_type.is_float().then_some(ValueType::Float8),
+            (Function::Avg | Function::Deviation(_), value_type) => value_type.is_float().then_some(ValueType::Float8),
         }
     }
 }

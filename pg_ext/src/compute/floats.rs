@@ -15,6 +15,8 @@ use datafusion::logical_expr::{
     Signature, Volatility, lit, when,
 };
 
+use crate::query::Deviation;
+
 /// Finite numbers have an infinite sum.
 #[derive(Debug)]
 pub(super) struct Overflow;
@@ -45,6 +47,11 @@ pub(super) fn sum(values: Expr) -> Expr {
     AggregateUDF::new_from_impl(Summary::new(SummaryKind::Sum)).call(vec![values])
 }
 
+/// `var_pop(float8)` and the like.
+pub(super) fn deviation(deviation: Deviation, values: Expr) -> Expr {
+    AggregateUDF::new_from_impl(Summary::new(SummaryKind::Deviation(deviation))).call(vec![values])
+}
+
 /// `avg(float8)`, which also fails where the squares of which a deviation would be computed overflow.
 pub(super) fn average(values: Expr) -> Expr {
     AggregateUDF::new_from_impl(Summary::new(SummaryKind::Average)).call(vec![values])
@@ -54,6 +61,7 @@ pub(super) fn average(values: Expr) -> Expr {
 enum SummaryKind {
     Sum,
     Average,
+    Deviation(Deviation),
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -73,6 +81,7 @@ impl AggregateUDFImpl for Summary {
         match self.kind {
             SummaryKind::Sum => "float_sum",
             SummaryKind::Average => "float_average",
+            SummaryKind::Deviation(deviation) => deviation.name(),
         }
     }
 
@@ -110,7 +119,7 @@ impl State {
                 self.sum = if self.count > 0.0 { plus(self.sum, value)? } else { value };
                 self.count = 1.0;
             }
-            SummaryKind::Average => {
+            SummaryKind::Average | SummaryKind::Deviation(_) => {
                 let (before, sum_before) = (self.count, self.sum);
                 self.count += 1.0;
                 self.sum += value;
@@ -161,10 +170,13 @@ impl Accumulator for State {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let has_values = self.count > 0.0;
-        Ok(ScalarValue::Float64(has_values.then_some(match self.kind {
+        let is_of_sample = matches!(self.kind, SummaryKind::Deviation(Deviation { is_of_sample: true, .. }));
+        let divisor = if is_of_sample { self.count - 1.0 } else { self.count };
+        Ok(ScalarValue::Float64((divisor > 0.0).then(|| match self.kind {
             SummaryKind::Sum => self.sum,
-            SummaryKind::Average => self.sum / self.count,
+            SummaryKind::Average => self.sum / divisor,
+            SummaryKind::Deviation(Deviation { is_root: false, .. }) => self.squares / divisor,
+            SummaryKind::Deviation(Deviation { is_root: true, .. }) => (self.squares / divisor).sqrt(),
         })))
     }
 

@@ -15,7 +15,9 @@ use super::expressions::Scope;
 use super::{RESULT_PREFIX, failure, floats, functions};
 use crate::error::{PgError, Result};
 use crate::numeric;
-use crate::query::{Aggregate, DIGITS_128, DIGITS_256, Expression, Function, SortBy, SortKey, Typed, ValueType};
+use crate::query::{
+    Aggregate, DIGITS_128, DIGITS_256, Deviation, Expression, Function, SortBy, SortKey, Typed, ValueType,
+};
 use crate::table::BoundColumn;
 use crate::types::Conversion;
 
@@ -46,6 +48,8 @@ enum Finish {
     Rescaled { scale: u8 },
     /// A sum of so many digits after the point and a count.
     Quotient { scale: u8 },
+    /// A sum of squares of so many digits after the point, one of the values themselves, of half as many, and a count.
+    Deviation { deviation: Deviation, scale: u8 },
     /// A float, from its place among them.
     Float { is_double: bool },
 }
@@ -155,6 +159,19 @@ impl Scope<'_> {
             Function::Count => one(expr_fn::count(self.counted(argument)?), Conversion::Integer, Finish::AsItIs),
             Function::BoolAnd => one(expr_fn::bool_and(self.values(argument)?), Conversion::Bool, Finish::AsItIs),
             Function::BoolOr => one(expr_fn::bool_or(self.values(argument)?), Conversion::Bool, Finish::AsItIs),
+            Function::Deviation(deviation) if value_type.is_float() => {
+                let values = cast_to(self.values(argument)?, ArrowType::Float64);
+                one(floats::deviation(deviation, values), Conversion::Float8, Finish::AsItIs)
+            }
+            Function::Deviation(deviation) => {
+                let square =
+                    argument.square().ok_or_else(|| PgError::internal("numbers are too long to be squared"))?;
+                let ((squares, _), (sum, _)) = (self.sum(&square)?, self.sum(argument)?);
+                let count = expr_fn::count(self.counted(argument)?);
+                let parts = vec![with_filter(squares)?, with_filter(sum)?, with_filter(count)?];
+                let finish = Finish::Deviation { deviation, scale: square.scale() };
+                Ok(Computed { parts, conversion: Conversion::Bytea, finish })
+            }
             Function::Sum | Function::Avg if value_type.is_float() => {
                 let values = cast_to(self.values(argument)?, ArrowType::Float64);
                 let sum = match (aggregate.function, self.is_small(argument)?) {
@@ -290,8 +307,8 @@ impl Output {
             (Finish::AsItIs | Finish::Decimal | Finish::Wide { .. }, _) => Ok(part),
             (Finish::Variant(names), _) => Ok(functions::variant_rank(part, names.iter().flatten())),
             (Finish::Float { .. }, _) => floats::without_negative_zero(part).map_err(failure),
-            (Finish::Quotient { .. } | Finish::Rescaled { .. }, _) => {
-                Err(PgError::internal("groups cannot be sorted by what is made of two values"))
+            (Finish::Quotient { .. } | Finish::Rescaled { .. } | Finish::Deviation { .. }, _) => {
+                Err(PgError::internal("groups cannot be sorted by what is made of several values"))
             }
         }
     }
@@ -337,6 +354,16 @@ impl Output {
                     Some(numeric::average(sum?, (*scale).into(), count.filter(|count| *count > 0)?))
                 };
                 Arc::new(rows.map(average).collect::<BinaryViewArray>())
+            }
+            Finish::Deviation { deviation, scale } => {
+                let (squares, sums, counts) = (wide(array)?, wide(part(1)?)?, part(2)?);
+                let counts = counts.as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(counts))?;
+                let rows = squares.iter().zip(sums.iter()).zip(counts.iter());
+                let measure = |((squares, sum), count): ((Option<i256>, Option<i256>), Option<i64>)| {
+                    let sums = numeric::Sums { squares: squares?, sum: sum?, count: count? };
+                    numeric::deviation(*deviation, &sums, (*scale).into())
+                };
+                Arc::new(rows.map(measure).collect::<BinaryViewArray>())
             }
             Finish::Float { is_double } => {
                 let ranks = array.as_primitive_opt::<Int64Type>().ok_or_else(|| unexpected(array))?;

@@ -440,11 +440,9 @@ fn called(call: &pg_sys::FuncExpr, argument: Typed) -> Option<Typed> {
         };
     }
     let (_, value_type) = CASTS.iter().find(|(known, _)| *known == function)?;
-    let value_type = match (*value_type, argument.value_type) {
-        (ValueType::Numeric { .. }, ValueType::Int2) => ValueType::Numeric { precision: 5, scale: 0 },
-        (ValueType::Numeric { .. }, ValueType::Int4) => ValueType::Numeric { precision: 10, scale: 0 },
-        (ValueType::Numeric { .. }, ValueType::Int8) => ValueType::Numeric { precision: 19, scale: 0 },
-        (other, _) => other,
+    let value_type = match *value_type {
+        ValueType::Numeric { .. } => argument.value_type.as_numeric()?,
+        other => other,
     };
     Some(Typed { expression: Expression::Cast(Box::new(argument)), value_type })
 }

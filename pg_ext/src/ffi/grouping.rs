@@ -14,10 +14,13 @@ use super::computed::{Computable, is_equal};
 use super::conditions::Reader;
 use super::source::Source;
 use super::{list, text_of};
-use crate::query::{Aggregate, Expression, Function, Query, Typed, ValueType, Wanted};
+use crate::query::{Aggregate, Deviation, Expression, Function, Query, Typed, ValueType, Wanted};
 
 /// What `aggkind` is for a function that is neither an ordered-set nor a hypothetical-set one.
 const NORMAL_AGGREGATE: c_char = b'n'.cast_signed();
+
+/// The digits of numbers of which 2^63 squares have no more than can be computed with.
+const SQUARED_DIGITS_MAX: u8 = 28;
 
 /// An aggregation that the store computes.
 pub(super) struct Grouped {
@@ -270,6 +273,10 @@ fn function_named(name: &str) -> Option<Function> {
         "max" => Function::Max,
         "bool_and" | "every" => Function::BoolAnd,
         "bool_or" => Function::BoolOr,
+        "var_pop" => Function::Deviation(Deviation { is_of_sample: false, is_root: false }),
+        "var_samp" | "variance" => Function::Deviation(Deviation { is_of_sample: true, is_root: false }),
+        "stddev_pop" => Function::Deviation(Deviation { is_of_sample: false, is_root: true }),
+        "stddev_samp" | "stddev" => Function::Deviation(Deviation { is_of_sample: true, is_root: true }),
         _ => return None,
     })
 }
@@ -302,5 +309,12 @@ fn is_allowed(function: Function, argument: Option<&Typed>, distinct: bool, coll
             ValueType::Int2 | ValueType::Int4 | ValueType::Int8 | ValueType::Numeric { .. } => true,
         },
         Function::BoolAnd | Function::BoolOr => *value_type == ValueType::Bool,
+        Function::Deviation(_) if value_type.is_float() => !distinct,
+        Function::Deviation(_) => {
+            // A sum of squares must have room.
+            let has_room =
+                |value_type| matches!(value_type, ValueType::Numeric { precision: ..=SQUARED_DIGITS_MAX, .. });
+            !distinct && value_type.as_numeric().is_some_and(has_room)
+        }
     }
 }

@@ -83,6 +83,17 @@ impl ValueType {
         }
     }
 
+    /// The numeric that holds the values of an integer or a numeric.
+    pub(crate) fn as_numeric(self) -> Option<Self> {
+        Some(match self {
+            Self::Int2 => Self::Numeric { precision: 5, scale: 0 },
+            Self::Int4 => Self::Numeric { precision: 10, scale: 0 },
+            Self::Int8 => Self::Numeric { precision: 19, scale: 0 },
+            Self::Numeric { .. } => self,
+            _ => return None,
+        })
+    }
+
     /// Whether equal values are the same bytes, so that they are one group.
     pub(crate) fn is_grouped_by_bytes(self) -> bool {
         !self.is_float()
@@ -207,6 +218,21 @@ impl Typed {
     /// A condition.
     pub(crate) fn condition(expression: Expression) -> Self {
         Self { expression, value_type: ValueType::Bool }
+    }
+
+    /// The square of an integer or a numeric, if it can be computed.
+    pub(crate) fn square(&self) -> Option<Self> {
+        let value_type = self.value_type.as_numeric()?;
+        let Self { expression, .. } = self.clone();
+        let value = match value_type == self.value_type {
+            true => Self { expression, value_type },
+            false => Self { expression: Expression::Cast(Box::new(self.clone())), value_type },
+        };
+        let ValueType::Numeric { precision, scale } = value_type else { return None };
+        let squared = ValueType::Numeric { precision: precision.saturating_mul(2), scale: scale.saturating_mul(2) };
+        let (left, right) = (Box::new(value.clone()), Box::new(value));
+        let expression = Expression::Arithmetic { op: Operation::Multiply, left, right };
+        squared.can_be_computed().then_some(Self { expression, value_type: squared })
     }
 
     /// Conditions that all must be true; `None` if there are none.
