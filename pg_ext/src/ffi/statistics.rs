@@ -4,7 +4,6 @@
 //! catalog would have it, so that all of the planner's estimates work as they do for Postgres' own tables.
 
 use std::ffi::c_int;
-use std::ptr;
 use std::sync::OnceLock;
 
 use pgrx::{PgRelation, pg_sys};
@@ -80,10 +79,7 @@ unsafe fn is_ours(found: &pg_sys::VariableStatData, entry: &pg_sys::RangeTblEntr
     // SAFETY: the relation is null or live.
     let Some(relation) = (unsafe { found.rel.as_ref() }) else { return false };
     // SAFETY: so is what a foreign table is planned with.
-    let Some(routine) = (unsafe { relation.fdwroutine.as_ref() }) else { return false };
-    let ours: unsafe extern "C-unwind" fn(*mut pg_sys::PlannerInfo, *mut pg_sys::RelOptInfo, pg_sys::Oid) =
-        planner::get_foreign_rel_size;
-    routine.GetForeignRelSize.is_some_and(|known| ptr::fn_addr_eq(known, ours))
+    unsafe { planner::has_own_callbacks(relation.fdwroutine) }
 }
 
 /// Whether `ANALYZE` has looked at the column.
