@@ -325,7 +325,12 @@ def test_random_aggregations(session):
         where = rng.choice(["", f"WHERE {key} > {rng.randint(-1, 9)}", f"WHERE {key} BETWEEN 2 AND {rng.randint(1, 9)}"])
         group = f"GROUP BY {', '.join(groups)}" if groups else ""
         queries.append(answer(store, ", ".join(groups + chosen), f"{where} {group} {having}"))
-    same(session, queries)
+
+    def alike(*answers: str) -> bool:
+        """Postgres may sort rows to group them; whether it meets an infinity before finite floats overflow depends on it."""
+        return any(answer.startswith("22003: value out of range: overflow") for answer in answers)
+
+    same(session, queries, alike)
 
 
 # A column of the store `types` that a row around it is compared with, and values for it: some that are there, some that are
