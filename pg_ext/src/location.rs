@@ -67,12 +67,45 @@ pub(crate) fn resolve(root: &str, path: &str) -> Result<PathBuf> {
     Err(PgError::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message))
 }
 
+/// As [`resolve`], for a store that is to be made if there is nothing yet: its folder need not exist, but the one around it must.
+/// Says whether there is nothing.
+pub(crate) fn resolve_new(root: &str, path: &str) -> Result<(PathBuf, bool)> {
+    check_root(root)?;
+    check_path(path)?;
+    let named = Path::new(root).join(path);
+    if fs::symlink_metadata(&named).is_ok() {
+        let real = resolve(root, path)?;
+        let is_new = has_nothing(&real);
+        return Ok((real, is_new));
+    }
+    let (Some(name), around) = (named.file_name(), Path::new(path).parent()) else {
+        return Err(invalid_value(format!("option \"path\" must name a folder; \"{path}\" does not")));
+    };
+    let around = around.and_then(Path::to_str).filter(|around| !around.is_empty()).unwrap_or(".");
+    Ok((resolve(root, around)?.join(name), true))
+}
+
+/// Whether a folder has no file: what a process leaves that ends while it makes a store has a folder for the log at most.
+fn has_nothing(folder: &Path) -> bool {
+    let names = |folder: &Path| -> Option<Vec<_>> {
+        fs::read_dir(folder).ok()?.map(|entry| Some(entry.ok()?.file_name())).collect()
+    };
+    let is_empty = |folder: &Path| names(folder).is_some_and(|names| names.is_empty());
+    match names(folder).as_deref() {
+        Some([]) => true,
+        Some([only]) => only == LOG_DIR && is_empty(&folder.join(LOG_DIR)),
+        _ => false,
+    }
+}
+
 fn io_error(what: &str, path: &Path, error: &io::Error) -> PgError {
     let reported = PgError::new(code_of_io(error), format!("cannot open the {what} \"{}\": {error}", path.display()));
     match error.kind() {
         io::ErrorKind::PermissionDenied => reported.with_hint(MUST_READ),
-        _ => reported
-            .with_hint("The option \"path\" of a foreign table is relative to the option \"root\" of its server."),
+        _ => reported.with_hint(
+            "The option \"path\" of a foreign table is relative to the option \"root\" of its server. A store that is \
+                 not there yet is made by the first INSERT, if the server is updatable.",
+        ),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The options of servers, foreign tables, columns and `IMPORT FOREIGN SCHEMA`.
 
 use pgrx::PgSqlErrorCode;
+use soa_core::store::Layout;
 
 use crate::error::{PgError, Result};
 use crate::location;
@@ -37,6 +38,10 @@ const PATH: &str = "path";
 const VERSION: &str = "version";
 /// Whether stores may be changed.
 pub(crate) const UPDATABLE: &str = "updatable";
+/// How a store is laid out that the first INSERT makes: its key, and lists of columns.
+const KEY: &str = "key";
+const SORT_BY: &str = "sort_by";
+const PARTITION_BY: &str = "partition_by";
 /// The store's column, where a column of the table has another name.
 const COLUMN_NAME: &str = "column_name";
 /// The type that columns of 64 unsigned bits are imported as.
@@ -54,6 +59,9 @@ const KNOWN: &[Known] = &[
     Known { name: UPDATABLE, context: Context::Table, check: |value| parse_bool(UPDATABLE, value).map(|_| ()) },
     Known { name: PATH, context: Context::Table, check: location::check_path },
     Known { name: VERSION, context: Context::Table, check: |value| parse_version(value).map(|_| ()) },
+    Known { name: KEY, context: Context::Table, check: |_| Ok(()) },
+    Known { name: SORT_BY, context: Context::Table, check: |_| Ok(()) },
+    Known { name: PARTITION_BY, context: Context::Table, check: |_| Ok(()) },
     Known { name: COLUMN_NAME, context: Context::Column, check: |_| Ok(()) },
     Known { name: U64, context: Context::Import, check: |value| U64::parse(value).map(|_| ()) },
 ];
@@ -138,6 +146,15 @@ pub(crate) fn path(table: &[OptionPair]) -> Result<&str> {
 /// The table's `version`, if it shows one.
 pub(crate) fn version(table: &[OptionPair]) -> Result<Option<u64>> {
     get(table, VERSION).map(parse_version).transpose()
+}
+
+/// How the table's store is laid out if it has to be made: the columns have the store's names.
+pub(crate) fn layout(table: &[OptionPair]) -> Layout {
+    let list = |name: &str| -> Vec<String> {
+        let names = get(table, name).into_iter().flat_map(|names| names.split(','));
+        names.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+    };
+    Layout { key: get(table, KEY).map(str::to_owned), sort_by: list(SORT_BY), partition_by: list(PARTITION_BY) }
 }
 
 /// The store's name for a column.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use pgrx::PgSqlErrorCode;
+use soa_core::ErrorKind;
 use soa_core::schema::Schema;
 use soa_core::store::{At, Snapshot, Store};
 
 use crate::error::{PgError, Result};
 use crate::location;
 use crate::options::{self, OptionPair};
-use crate::types::{Conversion, Declared};
+use crate::types::{self, Conversion, Declared};
 
 /// A foreign table as the catalog has it.
 #[derive(Debug, Clone)]
@@ -58,6 +59,23 @@ impl Table {
     /// Opens its store. Where it is, and that this is below the server's root, is found out anew each time.
     pub(crate) fn open(&self) -> Result<Store> {
         let folder = location::resolve(options::root(&self.server_options)?, options::path(&self.options)?)?;
+        Ok(Store::open(folder)?)
+    }
+
+    /// As [`open`](Self::open); but if there is nothing where its store should be, makes an empty one of its columns.
+    pub(crate) fn open_or_make(&self) -> Result<Store> {
+        let (root, path) = (options::root(&self.server_options)?, options::path(&self.options)?);
+        let (folder, is_new) = location::resolve_new(root, path)?;
+        if is_new {
+            let fields =
+                self.attributes.iter().map(|attribute| types::field(attribute.store_name(), &attribute.declared));
+            let schema = options::layout(&self.options).schema(fields.collect::<Result<_>>()?)?;
+            match Store::create(&folder, schema) {
+                // Somebody else was faster.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => return Ok(made?),
+            }
+        }
         Ok(Store::open(folder)?)
     }
 

@@ -43,6 +43,8 @@ pub(crate) const DATE_RANGE: std::ops::Range<i32> = -2_451_545..2_145_031_949;
 /// The microseconds that a `timestamp` can be, from 2000-01-01T00:00: 4714-11-24 BC to 294276-12-31.
 pub(crate) const TIMESTAMP_RANGE: std::ops::Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
 
+/// The most digits of a `Decimal`.
+const DECIMAL_DIGITS: u8 = 38;
 /// Digits of the greatest integer of 64 unsigned bits.
 const U64_DIGITS: u32 = 20;
 
@@ -126,6 +128,53 @@ pub(crate) fn declaration(field: &Field, u64: U64, max: Option<u64>) -> String {
         DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) | DataType::Map { .. } => "jsonb",
     };
     name.to_owned()
+}
+
+/// The column of a new store that a column of a foreign table is kept in: of the type that would be imported as this one.
+///
+/// # Errors
+///
+/// When no column of a store holds all values of the declared type.
+pub(crate) fn field(name: &str, declared: &Declared) -> Result<Field> {
+    let found = match declared.element {
+        Some((element, _)) => stored_as(element, declared.modifier).map(|element| DataType::list(element, true)),
+        None => declared.pg_type.and_then(|pg_type| stored_as(pg_type, declared.modifier)),
+    };
+    let found = found.ok_or_else(|| {
+        let Declared { name, type_text, .. } = declared;
+        let message = format!("no column of a store is like column \"{name}\", which is declared as {type_text}");
+        PgError::new(PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE, message).with_hint(
+            "Stores have numeric with a precision of up to 38, text without a length and times without a precision.",
+        )
+    })?;
+    Ok(Field::new(name, found).with_nullable(!declared.not_null))
+}
+
+fn stored_as(pg_type: PgType, modifier: Modifier) -> Option<DataType> {
+    if let (PgType::Numeric, Modifier::Numeric { precision, scale }) = (pg_type, modifier) {
+        let (precision, scale) = (u8::try_from(precision).ok()?, u8::try_from(scale).ok()?);
+        return (precision <= DECIMAL_DIGITS && scale <= precision).then_some(DataType::Decimal { precision, scale });
+    }
+    if modifier != Modifier::None {
+        return None;
+    }
+    Some(match pg_type {
+        PgType::Bool => DataType::Bool,
+        PgType::Int2 => DataType::Int16,
+        PgType::Int4 => DataType::Int32,
+        PgType::Int8 => DataType::Int64,
+        PgType::Float4 => DataType::Float32,
+        PgType::Float8 => DataType::Float64,
+        PgType::Text => DataType::Utf8,
+        PgType::Bytea => DataType::Binary,
+        PgType::Date => DataType::Date,
+        PgType::Timestamp => DataType::Timestamp { utc: false },
+        PgType::TimestampTz => DataType::Timestamp { utc: true },
+        PgType::Time => DataType::Time,
+        PgType::Interval => DataType::Duration,
+        PgType::Uuid => DataType::Uuid,
+        PgType::Numeric | PgType::Jsonb => return None,
+    })
 }
 
 /// How the values of a column get into a slot.

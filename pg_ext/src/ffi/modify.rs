@@ -53,7 +53,7 @@ impl Modification {
         // SAFETY: the relation is open.
         let table = catalog::table(unsafe { (*relation).rd_id })?;
         check_updatable(&table)?;
-        let store = table.open()?;
+        let store = if operation == pg_sys::CmdType::CMD_INSERT { table.open_or_make()? } else { table.open()? };
         let statement = transactions::begin(&store, settings::several_stores())?;
         let additions = transactions::additions(store.path())?;
         let seen = snapshots::pin(&store, executor::scope_of(query))?;
