@@ -447,4 +447,28 @@ def test_what_is_computed(session):
         assert node["Node Type"] == "Aggregate" and "SoA Computes" not in str(node), (query, node)
     session.execute("SET soa_fdw.pushdown = off")
     for query in PUSHED:
-        assert plan(session, query, analyze=False)["Node Type"] == "Aggregate"
+        assert plan(session, query, analyze=False)["Node Type"] in ("Aggregate", "Unique")
+
+
+WHY = {
+    "SELECT count(*) FROM stored.types WHERE id % 2 = 0 AND lower(s) = 'x' AND i8 > 1": "WHERE: operator %; WHERE: function lower",
+    "SELECT f64, count(*) FROM stored.types GROUP BY 1": "GROUP BY: a column of type double precision",
+    "SELECT string_agg(s, ','), sum(i8) FROM stored.types": "aggregate string_agg",
+    "SELECT sum(i8 + abs(id)) FROM stored.types": "function abs",
+    "SELECT sum(DISTINCT i8) FROM stored.types": "aggregate sum of distinct values",
+    "SELECT count(*) FROM stored.types t JOIN stored.types u ON t.id < u.id": "JOIN: nothing must be equal on both sides",
+    "SELECT b, s, count(*) FROM stored.types GROUP BY GROUPING SETS ((b), (s))": "GROUPING SETS",
+    "SELECT i8, count(*) FROM stored.types WHERE id > 1 GROUP BY 1": None,
+    "SELECT * FROM stored.types WHERE id > 1": None,
+}
+
+
+def test_explain_says_why_something_is_left_to_postgres(session):
+    for sql, why in WHY.items():
+        (found,) = rows(session, f"EXPLAIN (VERBOSE, FORMAT JSON) {sql}")[0]
+        told = {scan.get("SoA Leaves to Postgres") for scan in scans(found[0]["Plan"])}
+        assert told == {why}, sql
+        assert "Leaves to Postgres" not in str(rows(session, f"EXPLAIN {sql}"))
+    session.execute("SET soa_fdw.pushdown = off")
+    for sql in WHY:
+        assert "Leaves to Postgres" not in str(rows(session, f"EXPLAIN VERBOSE {sql}"))

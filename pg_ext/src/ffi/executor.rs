@@ -413,6 +413,15 @@ pub(super) unsafe extern "C-unwind" fn explain_foreign_scan(
             property("SoA Computes", Property::Text(&computes), output)?;
         }
         // SAFETY: EXPLAIN passes its state.
+        if unsafe { (*output).verbose } {
+            // SAFETY: a scan's plan is one.
+            let plan_list = unsafe { (*node.ss.ps.plan.cast::<pg_sys::ForeignScan>()).fdw_private };
+            // SAFETY: the list is this wrapper's.
+            if let Some(left) = unsafe { planner::left_of(plan_list) } {
+                property("SoA Leaves to Postgres", Property::Text(&left), output)?;
+            }
+        }
+        // SAFETY: as above.
         match rows_read.filter(|_| unsafe { (*output).analyze }) {
             Some(rows_read) => property("SoA Rows Read", Property::Number(rows_read), output),
             None => Ok(()),

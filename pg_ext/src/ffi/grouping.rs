@@ -13,7 +13,7 @@ use super::collations::{is_compared_by_bytes, is_ordered_by_bytes};
 use super::computed::{Computable, is_equal};
 use super::conditions::Reader;
 use super::source::Source;
-use super::{list, text_of};
+use super::{list, reasons, text_of};
 use crate::query::{Aggregate, Deviation, Expression, Function, Query, Typed, ValueType, Wanted};
 
 /// What `aggkind` is for a function that is neither an ordered-set nor a hypothetical-set one.
@@ -55,7 +55,7 @@ impl Grouping {
         }
     }
 
-    /// The plan of the aggregation by the expressions that these clauses name; `None` if it is Postgres' to compute.
+    /// The plan of the aggregation by the expressions that these clauses name; if it is Postgres' to compute, why.
     ///
     /// # Safety
     ///
@@ -65,7 +65,7 @@ impl Grouping {
         clauses: *mut pg_sys::List,
         target: *mut pg_sys::PathTarget,
         having: *mut pg_sys::Node,
-    ) -> Option<Grouped> {
+    ) -> Result<Grouped, String> {
         // SAFETY: as the caller promises.
         let target = unsafe { &*target };
         // SAFETY: which is a list of expressions.
@@ -80,8 +80,13 @@ impl Grouping {
             // SAFETY: the clause is the query's.
             let clause = unsafe { pg_sys::get_sortgroupref_clause_noerr(reference, clauses) };
             match reference > 0 && !clause.is_null() {
-                // SAFETY: the node is the planner's.
-                true => unsafe { self.add_group(node, reference)? },
+                true => {
+                    // SAFETY: the node is the planner's.
+                    let added = unsafe { self.add_group(node, reference) };
+                    // SAFETY: as above.
+                    let why = |source| unsafe { reasons::why(node, source) };
+                    added.ok_or_else(|| format!("GROUP BY: {}", why(&mut self.source)))?;
+                }
                 false => others.push(node),
             }
         }
@@ -94,7 +99,7 @@ impl Grouping {
         // Constants to group by may be left out of what Postgres asks for; but then no rows are no group.
         let is_nothing = self.groups.is_empty() && (self.aggregates.is_empty() || !clauses.is_null());
         // SAFETY: the nodes are the planner's.
-        (!is_nothing).then(|| unsafe { self.finish(&conditions) })
+        if is_nothing { Err("nothing to group by".to_owned()) } else { Ok(unsafe { self.finish(&conditions) }) }
     }
 
     /// # Safety
@@ -137,7 +142,7 @@ impl Grouping {
     /// # Safety
     ///
     /// The node is an expression of the query.
-    unsafe fn add_parts(&mut self, node: *mut pg_sys::Node) -> Option<()> {
+    unsafe fn add_parts(&mut self, node: *mut pg_sys::Node) -> Result<(), String> {
         let flags = pg_sys::PVC_INCLUDE_AGGREGATES | pg_sys::PVC_RECURSE_WINDOWFUNCS | pg_sys::PVC_INCLUDE_PLACEHOLDERS;
         // SAFETY: as the caller promises.
         let found = unsafe { pg_sys::pull_var_clause(node, flags as i32) };
@@ -147,12 +152,14 @@ impl Grouping {
             // SAFETY: the part is live.
             if unsafe { is_a(part, pg_sys::NodeTag::T_Aggref) } {
                 // SAFETY: the tag says so.
-                unsafe { self.add_aggregate(part)? };
-            } else {
-                self.group_nodes.iter().find(|(group, _)| is_equal(*group, part))?;
+                let added = unsafe { self.add_aggregate(part) };
+                // SAFETY: as above.
+                added.ok_or_else(|| unsafe { reasons::why(part, &mut self.source) })?;
+            } else if !self.group_nodes.iter().any(|(group, _)| is_equal(*group, part)) {
+                return Err("columns beside groups".to_owned());
             }
         }
-        Some(())
+        Ok(())
     }
 
     /// # Safety

@@ -11,7 +11,7 @@ use soa_core::predicate::CompareOp;
 
 use super::planner::{self, Planned, PlannedJoin};
 use super::source::Source;
-use super::{compat, list, run, settings};
+use super::{compat, list, reasons, run, settings};
 use crate::compute::FIRST_PIECES;
 use crate::error::{Result, Step};
 use crate::plan::{self, Sides};
@@ -60,7 +60,17 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_join_paths(
         let special = extra.sjinfo;
         let joining = Joining { root, relation, sides, kind, special };
         // SAFETY: the conditions are the planner's.
-        let Some(source) = (unsafe { joining.source(left, right, &conditions)? }) else { return Ok(()) };
+        let source = unsafe { joining.source(left, right, &conditions)? };
+        let source = match source {
+            Ok(source) => source,
+            Err(unknown) => {
+                for why in unknown {
+                    // SAFETY: what is known of the sides is not used any more.
+                    unsafe { Planned::leave(inner, format!("JOIN: {why}")) };
+                }
+                return Ok(());
+            }
+        };
         // SAFETY: the relation's target is a list of expressions.
         let Some((given, target)) = (unsafe { given_columns(relation, &source) }) else { return Ok(()) };
         if Planned::source_of(relation).is_some_and(|known| is_cheaper(known, source.cost)) {
@@ -69,7 +79,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_join_paths(
         // SAFETY: the planner's pointers are live.
         unsafe { add_path(root, joined, &source, given.clone())? };
         // SAFETY: nobody else has the relation now.
-        Planned::Join(PlannedJoin { source, given, target }).keep_in(unsafe { &mut *joined });
+        Planned::Join(PlannedJoin { source, given, target, left: Vec::new() }).keep_in(unsafe { &mut *joined });
         Ok(())
     });
 }
@@ -97,7 +107,7 @@ struct Joining<'a> {
 }
 
 impl Joining<'_> {
-    /// What comes of the two sides; `None` if that is Postgres' to compute.
+    /// What comes of the two sides; if that is Postgres' to compute, why, as far as it is for their conditions.
     ///
     /// # Safety
     ///
@@ -107,10 +117,10 @@ impl Joining<'_> {
         left: &Source,
         right: &Source,
         conditions: &[*mut pg_sys::RestrictInfo],
-    ) -> Result<Option<Source>> {
+    ) -> Result<std::result::Result<Source, Vec<String>>> {
         let (mut source, left_joined, right_joined) = left.beside(right);
         if left_joined.depth().max(right_joined.depth()) >= JOIN_DEPTH_MAX {
-            return Ok(None);
+            return Ok(Err(Vec::new()));
         }
         let (mut keys, mut tested, mut filters) = (Vec::new(), Vec::new(), Vec::new());
         let mut key_nodes = Vec::new();
@@ -118,7 +128,7 @@ impl Joining<'_> {
             // SAFETY: as the caller promises.
             let condition = unsafe { &**node };
             if condition.pseudoconstant {
-                return Ok(None);
+                return Ok(Err(Vec::new()));
             }
             // SAFETY: as above.
             if unsafe { self.is_of_result(condition) } {
@@ -138,17 +148,27 @@ impl Joining<'_> {
         }
         let (tested, filters) = (tested.into_iter().collect(), filters.into_iter().collect());
         let (Some(tested), Some(filters)): (Option<Vec<Typed>>, Option<Vec<Typed>>) = (tested, filters) else {
-            return Ok(None);
+            let mut why = Vec::new();
+            for node in conditions {
+                // SAFETY: as the caller promises.
+                let clause = unsafe { (**node).clause }.cast();
+                // SAFETY: as above.
+                if unsafe { source.condition(clause) }.is_none() {
+                    // SAFETY: as above.
+                    why.push(unsafe { reasons::why(clause, &mut source) });
+                }
+            }
+            return Ok(Err(why));
         };
         // The other side's columns, which are all NULL then, are not in what is joined.
         if self.kind == JoinKind::Anti && !filters.is_empty() {
-            return Ok(None);
+            return Ok(Err(vec!["conditions on what an anti join gives".to_owned()]));
         }
         let (of_left, of_right) = (kept_bytes(left, self.sides.0), kept_bytes(right, self.sides.1));
         let kept = if of_left < of_right { Side::Left } else { Side::Right };
         source.memory += of_left.min(of_right);
         if keys.is_empty() {
-            return Ok(None);
+            return Ok(Err(vec!["nothing must be equal on both sides".to_owned()]));
         }
         source.set_join(Join {
             kind: self.kind,
@@ -169,7 +189,7 @@ impl Joining<'_> {
         // What does not fit in memory is done in pieces, for each of which both sides are read.
         let times = if source.memory > settings::work_mem() as f64 / 2.0 { FIRST_PIECES as f64 } else { 1.0 };
         let cost = (left.cost + right.cost) * times + plan::join_cost(planner::cost_settings(), sides);
-        Ok(Some(source.costing(cost, rows)))
+        Ok(Ok(source.costing(cost, rows)))
     }
 
     /// How many rows come of the two sides. The planner takes conditions for independent of each other. But several keys mostly

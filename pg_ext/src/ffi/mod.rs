@@ -26,6 +26,7 @@ mod modify;
 mod ordering;
 mod parallel;
 mod planner;
+mod reasons;
 pub(crate) mod settings;
 mod slot;
 mod source;

@@ -42,8 +42,10 @@ pub(super) struct PlannedTable {
     units_read: u64,
     /// Whether this transaction has changed the store, which workers do not see.
     is_changed: bool,
-    /// The same rows to be computed with, if the store can test all conditions as Postgres would.
+    /// The same rows to be computed with, if the store can test all conditions as Postgres would; and what is left to Postgres
+    /// that follows, and why.
     source: Option<Source>,
+    left: Vec<String>,
 }
 
 /// Tables that are joined, in the cheapest order that has been offered.
@@ -52,6 +54,7 @@ pub(super) struct PlannedJoin {
     /// The columns that are given, and the same as target entries.
     pub(super) given: Vec<GivenColumn>,
     pub(super) target: *mut pg_sys::List,
+    pub(super) left: Vec<String>,
 }
 
 /// Groups that are computed before Postgres sees rows.
@@ -100,7 +103,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         let expressions = list::of(estimate.used_operands.iter().map(|index| reader.expression(*index)));
         // What is computed knows no places.
         let source = match is_gated || usage.row_places {
-            true => None,
+            true => Err(Vec::new()),
             false => {
                 // SAFETY: the planner's state is live, and has the relation.
                 let shown = unsafe { alias(root, rel.relid) };
@@ -111,7 +114,12 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         };
         let rows_read = estimate.rows_read as f64;
         let cost = plan::read_cost(cost_settings(), rows_read, usage.columns.len().max(1));
+        let (source, left) = match source {
+            Ok(source) => (Some(source), Vec::new()),
+            Err(left) => (None, left),
+        };
         let planned = PlannedTable {
+            left,
             private: estimate.private,
             expressions,
             rows_read,
@@ -238,6 +246,34 @@ impl Planned {
         }
     }
 
+    /// What is left to Postgres that follows a table or joined ones.
+    fn left(&self) -> &[String] {
+        match self {
+            Self::Table(table) => &table.left,
+            Self::Join(join) => &join.left,
+            Self::Groups(_) | Self::Order(_) => &[],
+        }
+    }
+
+    /// Notes why something that follows is left to Postgres.
+    ///
+    /// # Safety
+    ///
+    /// Nobody has what is known of the relation now.
+    pub(super) unsafe fn leave(rel: *mut pg_sys::RelOptInfo, why: String) {
+        // SAFETY: the relation is the planner's.
+        let private = unsafe { (*rel).fdw_private };
+        // SAFETY: it is null or was put there by `keep_in`.
+        let left = match unsafe { private.cast::<Self>().as_mut() } {
+            Some(Self::Table(table)) => &mut table.left,
+            Some(Self::Join(join)) => &mut join.left,
+            _ => return,
+        };
+        if !left.contains(&why) {
+            left.push(why);
+        }
+    }
+
     /// The columns that are given of them.
     pub(super) fn given_of(rel: &pg_sys::RelOptInfo) -> Vec<GivenColumn> {
         match Self::of(rel) {
@@ -294,6 +330,17 @@ pub(super) unsafe fn plan_text_of(plan_list: *mut pg_sys::List) -> Result<PlanTe
     let strings: Vec<*mut pg_sys::String> = unsafe { list::elements(plan_list) };
     let text = strings.first().copied().map(string_of).ok_or_else(|| PgError::internal("a plan was lost"))?;
     PlanText::from_text(&text)
+}
+
+/// What is left to Postgres that follows a scan, and why, from a plan node's private list.
+///
+/// # Safety
+///
+/// As [`plan_text_of`].
+pub(super) unsafe fn left_of(plan_list: *mut pg_sys::List) -> Option<String> {
+    // SAFETY: as the caller promises.
+    let strings: Vec<*mut pg_sys::String> = unsafe { list::elements(plan_list) };
+    strings.get(1).copied().map(string_of)
 }
 
 /// Offers a scan by one process, and one by several.
@@ -418,7 +465,9 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_plan(
             }
             _ => return Err(PgError::internal("a plan was lost")),
         };
-        let private = list::of([text]);
+        let left = Planned::of(relation)?.left();
+        let left = if left.is_empty() { None } else { Some(make_string(&left.join("; "))?) };
+        let private = list::of([text].into_iter().chain(left));
         // SAFETY: all of them are lists of nodes of this plan.
         Ok(unsafe {
             pg_sys::make_foreignscan(target_list, conditions, relid, expressions, private, target, none, outer_plan)

@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 
 use super::computed::Computable;
 use super::conditions::Reader;
-use super::settings;
+use super::{reasons, settings};
 use crate::error::Result;
 use crate::filter::Condition;
 use crate::query::{Input, Join, Joined, Query, Shift, SortKey, TableRows, Typed, Wanted};
@@ -35,8 +35,8 @@ pub(super) struct QueryTable<'a> {
 }
 
 impl Source {
-    /// The rows of a table that pass all of these conditions, which `reader` has read; `None` if the store cannot test them as
-    /// Postgres would.
+    /// The rows of a table that pass all of these conditions, which `reader` has read; why not, if the store cannot test them
+    /// as Postgres would.
     ///
     /// # Safety
     ///
@@ -46,12 +46,12 @@ impl Source {
         conditions: &[Condition],
         nodes: &[*mut pg_sys::Expr],
         mut reader: Reader,
-    ) -> Result<Option<Self>> {
+    ) -> Result<std::result::Result<Self, Vec<String>>> {
         if !settings::pushes_down() {
-            return Ok(None);
+            return Ok(Err(Vec::new()));
         }
         let computable = Computable::new(table.relation, table.table)?;
-        let (mut tested, mut others) = (Vec::new(), Vec::new());
+        let (mut tested, mut others, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         for (condition, node) in conditions.iter().zip(nodes) {
             if computable.filter(0, std::slice::from_ref(condition), &reader).is_some() {
                 tested.push(condition.clone());
@@ -60,14 +60,20 @@ impl Source {
             // SAFETY: as the caller promises.
             match unsafe { computable.condition(node.cast(), &mut reader) } {
                 Some(other) => others.push(other),
-                None => return Ok(None),
+                None => unknown.push(node),
             }
         }
         let filter = computable.filter(0, &tested, &reader).and_then(crate::filter::Filter::if_any);
         let rows =
             TableRows { table: table.oid.to_u32(), shown: table.shown.clone(), filter, condition: Typed::all(others) };
         let joined = Joined::Table(0);
-        Ok(Some(Self { tables: vec![rows], joined, computable, reader, cost: 0.0, rows: 0.0, memory: 0.0 }))
+        let mut source = Self { tables: vec![rows], joined, computable, reader, cost: 0.0, rows: 0.0, memory: 0.0 };
+        if unknown.is_empty() {
+            return Ok(Ok(source));
+        }
+        // SAFETY: as the caller promises.
+        let why = |node: &*mut pg_sys::Expr| unsafe { reasons::why(node.cast(), &mut source) };
+        Ok(Err(unknown.into_iter().map(why).map(|why| format!("WHERE: {why}")).collect()))
     }
 
     /// A condition on the rows as the store can test it; `None` if it cannot.

@@ -103,13 +103,19 @@ impl Planning<'_> {
         clauses: *mut pg_sys::List,
         having: *mut pg_sys::Node,
     ) -> Result<()> {
-        if !self.parse.groupingSets.is_null() {
-            return Ok(());
-        }
-        let grouping = Grouping::new(source.clone());
         // SAFETY: the arguments are the planner's.
-        let found = unsafe { grouping.plan(clauses, target, having) };
-        let Some(grouped) = found else { return Ok(()) };
+        let found = match self.parse.groupingSets.is_null() {
+            true => unsafe { Grouping::new(source.clone()).plan(clauses, target, having) },
+            false => Err("GROUPING SETS".to_owned()),
+        };
+        let grouped = match found {
+            Ok(grouped) => grouped,
+            Err(why) => {
+                // SAFETY: what is known of the input is not used any more.
+                unsafe { Planned::leave(self.input, why) };
+                return Ok(());
+            }
+        };
         let groups = self.count_groups(&grouped);
         let join = pg_sys::JoinType::JOIN_INNER;
         // SAFETY: the conditions are a list of the query's.
