@@ -398,6 +398,23 @@ def test_partitions_in_a_store_and_in_the_heap(session):
         for query in queries:
             assert rows(session, query) == rows(session, query.replace("parent", "together")), query
     assert "SoA Computes" in str(plan(session, queries[-1], analyze=False))
+    in_parts = [
+        f"SELECT {aggregate} FROM parent {where} {group}"
+        for aggregate in (
+            "count(*), count(s)",
+            "sum(i8), sum(i32), min(i64), max(dec9)",
+            "min(s), max(d), min(f64), max(f32), bool_and(b), bool_or(b)",
+            "count(*) FILTER (WHERE i8 > 0), min(id)",
+            "avg(i8), sum(i64), stddev(i8), avg(dec9)",
+        )
+        for where in ("", "WHERE i8 < 50", "WHERE i8 > 1000")
+        for group in ("", "GROUP BY b ORDER BY b", "GROUP BY s, b HAVING count(*) > 1 ORDER BY s, b")
+    ]
+    for query in in_parts:
+        # NaN is not equal to itself.
+        assert str(rows(session, query)) == str(rows(session, query.replace("parent", "together"))), query
+    tree = plan(session, in_parts[1], analyze=False)
+    assert "Finalize" in str(tree) and [scan.get("SoA Computes") for scan in scans(tree)] == ["count(*), count(s) GROUP BY b"]
     session.execute("ROLLBACK")
 
 

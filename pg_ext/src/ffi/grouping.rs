@@ -182,7 +182,12 @@ impl Grouping {
     ///
     /// The aggregate is one of the query.
     unsafe fn aggregate(&mut self, node: &pg_sys::Aggref) -> Option<Aggregate> {
-        let is_simple = node.aggsplit == pg_sys::AggSplit::AGGSPLIT_SIMPLE
+        // SAFETY: it looks the function up.
+        let result_type = || unsafe { pg_sys::get_func_rettype(node.aggfnoid) };
+        // Of a part of the rows, something is wanted that Postgres goes on with: mostly that is the result for them.
+        let is_complete = node.aggsplit == pg_sys::AggSplit::AGGSPLIT_SIMPLE
+            || (node.aggsplit == pg_sys::AggSplit::AGGSPLIT_INITIAL_SERIAL && node.aggtranstype == result_type());
+        let is_simple = is_complete
             && node.aggkind == NORMAL_AGGREGATE
             && node.agglevelsup == 0
             && node.aggorder.is_null()

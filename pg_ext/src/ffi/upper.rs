@@ -45,6 +45,16 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_upper_paths(
                 let having = unsafe { (*extra.cast::<pg_sys::GroupPathExtraData>()).havingQual };
                 planning.add_groups(source, upper.reltarget, parse.groupClause, having)
             }
+            // Groups of a partition's rows, to be put together with those of others.
+            (pg_sys::UpperRelationKind::UPPERREL_PARTIAL_GROUP_AGG, Planned::Table(_) | Planned::Join(_)) => {
+                let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
+                // SAFETY: for this stage it is this.
+                let way = unsafe { (*extra.cast::<pg_sys::GroupPathExtraData>()).patype };
+                if way != pg_sys::PartitionwiseAggregateType::PARTITIONWISE_AGGREGATE_PARTIAL {
+                    return Ok(());
+                }
+                planning.add_groups(source, upper.reltarget, parse.groupClause, ptr::null_mut())
+            }
             // Rows that are told apart are groups of which nothing is computed.
             (pg_sys::UpperRelationKind::UPPERREL_DISTINCT, Planned::Table(_) | Planned::Join(_)) if is_whole => {
                 let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
@@ -103,8 +113,8 @@ impl Planning<'_> {
         clauses: *mut pg_sys::List,
         having: *mut pg_sys::Node,
     ) -> Result<()> {
-        // SAFETY: the arguments are the planner's.
         let found = match self.parse.groupingSets.is_null() {
+            // SAFETY: the arguments are the planner's.
             true => unsafe { Grouping::new(source.clone()).plan(clauses, target, having) },
             false => Err("GROUPING SETS".to_owned()),
         };
