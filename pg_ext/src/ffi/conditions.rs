@@ -26,6 +26,8 @@ const FUNCTIONS_WITHOUT_ERRORS: [u32; 13] =
 pub(super) struct Reader {
     relation: pg_sys::Index,
     operands: Vec<(Operand, *mut pg_sys::Expr)>,
+    /// Whether other relations' columns have one value for the whole scan: that of a row which it is started for.
+    is_for_row: bool,
 }
 
 /// Where in a query's condition an expression is.
@@ -39,7 +41,12 @@ enum Place {
 
 impl Reader {
     pub(super) fn new(relation: pg_sys::Index) -> Self {
-        Self { relation, operands: Vec::new() }
+        Self { relation, operands: Vec::new(), is_for_row: false }
+    }
+
+    /// Goes on with conditions on this relation and others, for whose rows it is scanned one by one.
+    pub(super) fn for_rows_of_others(&mut self) {
+        self.is_for_row = true;
     }
 
     /// Goes on with the conditions on a relation.
@@ -283,13 +290,11 @@ impl Reader {
     /// The node is an expression of the query.
     unsafe fn operand(&mut self, node: *mut pg_sys::Node, place: Place) -> Option<Operand> {
         // SAFETY: as the caller promises.
-        let is_fixed = match place {
-            // SAFETY: as the caller promises.
-            Place::Top => unsafe { is_simple(node, true) },
-            // A subquery that Postgres might not have come to must not be run.
-            // SAFETY: as the caller promises.
-            Place::Nested => unsafe { is_simple(node, false) },
-        };
+        // A subquery that Postgres might not have come to must not be run.
+        // SAFETY: as the caller promises.
+        let is_simple = unsafe { is_simple(node, place == Place::Top) };
+        // SAFETY: as above.
+        let is_fixed = is_simple || (place == Place::Top && unsafe { self.is_computed_once(node) });
         if !is_fixed {
             return None;
         }
@@ -297,6 +302,35 @@ impl Reader {
         let operand = Operand { index: self.operands.len(), text: unsafe { operand_text(node) } };
         self.operands.push((operand.clone(), node.cast()));
         Some(operand)
+    }
+}
+
+impl Reader {
+    /// Whether an expression has one value for the whole scan. Evaluating it may raise an error, as it may for the keys of an
+    /// index scan.
+    ///
+    /// # Safety
+    ///
+    /// The node is an expression of the query.
+    unsafe fn is_computed_once(&self, node: *mut pg_sys::Node) -> bool {
+        // SAFETY: as the caller promises.
+        if unsafe { pg_sys::contain_volatile_functions(node) } || unsafe { pg_sys::contain_subplans(node) } {
+            return false;
+        }
+        let flags = pg_sys::PVC_INCLUDE_AGGREGATES | pg_sys::PVC_INCLUDE_WINDOWFUNCS | pg_sys::PVC_INCLUDE_PLACEHOLDERS;
+        // SAFETY: as above.
+        let found = unsafe { pg_sys::pull_var_clause(node, flags as i32) };
+        // SAFETY: the result is a list of expressions.
+        let found: Vec<*mut pg_sys::Node> = unsafe { list::elements(found) };
+        found.into_iter().all(|part| {
+            // SAFETY: which are live.
+            if !unsafe { is_a(part, pg_sys::NodeTag::T_Var) } {
+                return false;
+            }
+            // SAFETY: the tag says so.
+            let var = unsafe { &*part.cast::<pg_sys::Var>() };
+            self.is_for_row && var.varlevelsup == 0 && u32::try_from(var.varno) != Ok(self.relation)
+        })
     }
 }
 

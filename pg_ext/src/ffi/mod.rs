@@ -22,6 +22,7 @@ mod hooks;
 mod import;
 mod joins;
 mod list;
+mod lookups;
 mod modify;
 mod ordering;
 mod parallel;

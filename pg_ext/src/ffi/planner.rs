@@ -11,7 +11,7 @@ use pgrx::{PgMemoryContexts, pg_sys};
 use super::conditions::Reader;
 use super::grouping::Grouped;
 use super::source::{QueryTable, Source};
-use super::{catalog, compat, list, palloc_text, run, text_of};
+use super::{catalog, compat, list, lookups, palloc_text, run, text_of};
 use crate::error::{PgError, Result, Step};
 use crate::plan::{self, Cost, CostSettings, PlanText, Private, Usage};
 use crate::query::{GivenColumn, Query};
@@ -46,6 +46,14 @@ pub(super) struct PlannedTable {
     /// that follows, and why.
     source: Option<Source>,
     left: Vec<String>,
+    /// The number of the key's column.
+    key: Option<i16>,
+}
+
+impl PlannedTable {
+    pub(super) fn key(&self) -> Option<i16> {
+        self.key
+    }
 }
 
 /// Tables that are joined, in the cheapest order that has been offered.
@@ -91,7 +99,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         let rel = unsafe { &mut *rel };
         let table = catalog::table(relation)?;
         // SAFETY: the relation is the planner's.
-        let (usage, restrictions) = unsafe { usage(rel, &table) };
+        let QueryUse { usage, nodes, reader, is_gated } = unsafe { usage(rel, &table, &[]) };
         let estimate = plan::estimate(&table, &usage)?;
         rel.tuples = estimate.rows as f64;
         // SAFETY: both are the planner's, and the rows are known now.
@@ -99,7 +107,6 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         let most = if estimate.is_one_row { 1 } else { estimate.rows_read.max(1) };
         rel.rows = rel.rows.min(most as f64);
 
-        let Restrictions { nodes, reader, is_gated } = restrictions;
         let expressions = list::of(estimate.used_operands.iter().map(|index| reader.expression(*index)));
         // What is computed knows no places.
         let source = match is_gated || usage.row_places {
@@ -120,6 +127,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         };
         let planned = PlannedTable {
             left,
+            key: estimate.key,
             private: estimate.private,
             expressions,
             rows_read,
@@ -132,11 +140,12 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
     });
 }
 
-/// The conditions on a table's rows.
-struct Restrictions {
+/// A query's use of a table, and the conditions on its rows.
+pub(super) struct QueryUse {
+    pub(super) usage: Usage,
     nodes: Vec<*mut pg_sys::Expr>,
     /// The one that has read them.
-    reader: Reader,
+    pub(super) reader: Reader,
     /// Whether the table is read only if something is true that has nothing to do with its rows.
     is_gated: bool,
 }
@@ -160,12 +169,16 @@ unsafe fn alias(root: *mut pg_sys::PlannerInfo, relation: pg_sys::Index) -> Stri
     unsafe { text_of(name) }
 }
 
-/// The use of a table, and the conditions behind it.
+/// The use of a table; with further conditions, in which other tables' columns are values that a row of these gives.
 ///
 /// # Safety
 ///
-/// The relation is the planner's.
-unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Restrictions) {
+/// The relation and the conditions are the planner's.
+pub(super) unsafe fn usage(
+    rel: &pg_sys::RelOptInfo,
+    table: &Table,
+    conditions_for_row: &[*mut pg_sys::RestrictInfo],
+) -> QueryUse {
     let mut attributes = ptr::null_mut();
     // SAFETY: a relation has a target, whose columns are expressions.
     let target = unsafe { &*rel.reltarget };
@@ -176,7 +189,11 @@ unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Restrictions
     let mut reader = Reader::new(rel.relid);
     let (mut conditions, mut nodes) = (Vec::new(), Vec::new());
     let mut is_gated = false;
-    for restriction in restrictions {
+    let own = restrictions.len();
+    for (place, restriction) in restrictions.into_iter().chain(conditions_for_row.iter().copied()).enumerate() {
+        if place == own {
+            reader.for_rows_of_others();
+        }
         // SAFETY: the list's elements are live.
         let restriction = unsafe { &*restriction };
         // SAFETY: as above.
@@ -191,7 +208,7 @@ unsafe fn usage(rel: &pg_sys::RelOptInfo, table: &Table) -> (Usage, Restrictions
     // SAFETY: the set was made above.
     let (columns, row_places) = unsafe { columns_in(attributes, table) };
     let (operands, values) = (reader.operands(), reader.constants());
-    (Usage { columns, row_places, conditions, operands, values }, Restrictions { nodes, reader, is_gated })
+    QueryUse { usage: Usage { columns, row_places, conditions, operands, values }, nodes, reader, is_gated }
 }
 
 /// The columns of a set of attributes, all of them if the whole row is among them; and whether the `ctid` is.
@@ -308,7 +325,7 @@ pub(super) fn private_of_path(mut query: Query, reader: &Reader) -> Result<*mut 
 }
 
 /// A string as a node, in Postgres' current memory context.
-fn make_string(text: &str) -> Result<*mut pg_sys::String> {
+pub(super) fn make_string(text: &str) -> Result<*mut pg_sys::String> {
     // SAFETY: the string was copied into that context.
     Ok(unsafe { pg_sys::makeString(palloc_text(text)?) })
 }
@@ -348,7 +365,7 @@ pub(super) unsafe fn left_of(plan_list: *mut pg_sys::List) -> Option<String> {
 pub(super) unsafe extern "C-unwind" fn get_foreign_paths(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
-    _relation: pg_sys::Oid,
+    table: pg_sys::Oid,
 ) {
     run(Step::Paths, || {
         // SAFETY: the planner passes the relation that it plans.
@@ -378,7 +395,8 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_paths(
             // SAFETY: the planner's pointers are live.
             unsafe { add_parallel_path(root, rel, planned, startup, cost.run) };
         }
-        Ok(())
+        // SAFETY: the planner's pointers are live.
+        unsafe { lookups::add_paths(root, rel, table, planned) }
     });
 }
 
