@@ -231,6 +231,15 @@ impl Filter {
         }
     }
 
+    /// The columns of which all rows that pass have one value, each.
+    pub(crate) fn equal_columns(&self) -> Vec<&str> {
+        match self {
+            Self::And(parts) => parts.iter().flat_map(Self::equal_columns).collect(),
+            Self::Compare { column, op: Op::Eq, .. } => vec![column],
+            _ => Vec::new(),
+        }
+    }
+
     /// The columns that are tested.
     pub(crate) fn columns(&self) -> Vec<&str> {
         match self {

@@ -1,6 +1,7 @@
 //! Planning: how many rows a scan will give, what it costs, and what its plan says.
 
 use serde::{Deserialize, Serialize};
+use soa_core::predicate::{CompareOp, Predicate, Scalar};
 use soa_core::scan::ScanRequest;
 use soa_core::schema::Schema;
 
@@ -81,8 +82,6 @@ pub(crate) struct Estimate {
     pub(crate) is_changed: bool,
     /// Whether the filter leaves one row at most: it names a key.
     pub(crate) is_one_row: bool,
-    /// The number of the key's column.
-    pub(crate) key: Option<i16>,
     pub(crate) private: Private,
     /// The operands that the filter uses, by their place among those of the usage.
     pub(crate) used_operands: Vec<usize>,
@@ -97,7 +96,6 @@ pub(crate) fn estimate(table: &Table, usage: &Usage) -> Result<Estimate> {
     let predicate = filter.as_ref().and_then(|filter| filter.resolve(schema, &usage.values));
     let plan = snapshot.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?;
     let key = schema.key().map(|key| schema.field(key).name());
-    let key_number = key.and_then(|key| table.attributes.iter().find(|attribute| attribute.store_name() == key));
     let is_one_row = filter.as_ref().zip(key).is_some_and(|(filter, key)| filter.names_one(key));
     let used_operands = filter.as_ref().map(Filter::operands).unwrap_or_default();
     if let Some(filter) = &mut filter {
@@ -109,11 +107,35 @@ pub(crate) fn estimate(table: &Table, usage: &Usage) -> Result<Estimate> {
         rows_read: plan.row_count(),
         units_read: plan.counters().units_read,
         is_one_row,
-        key: key_number.map(|attribute| attribute.number),
         private: Private { columns: usage.columns.clone(), filter, operands, row_places: usage.row_places },
         is_changed: transactions::have_changed(snapshot.path()),
         used_operands,
     })
+}
+
+/// How many rows are looked at to find those that pass a filter which compares columns with values that are not known yet: one, if
+/// the key is among these, else those of the units in which a value in the middle of a column may be. What the columns of `known`
+/// are equal to is known.
+pub(crate) fn rows_looked_at(table: &Table, estimate: &Estimate, known: Option<&Filter>) -> Result<u64> {
+    if estimate.is_one_row {
+        return Ok(1);
+    }
+    let snapshot = table.newest()?;
+    let equal_columns = |filter: Option<&Filter>| -> Vec<String> {
+        filter.into_iter().flat_map(Filter::equal_columns).map(str::to_owned).collect()
+    };
+    let known = equal_columns(known);
+    let mut columns = equal_columns(estimate.private.filter.as_ref());
+    columns.retain(|column| !known.contains(column));
+    let mut least = estimate.rows_read;
+    for column in columns.iter().filter_map(|name| snapshot.schema().index_of(name)) {
+        let bounds = snapshot.bounds(column)?;
+        let (Some(Scalar::Int(min)), Some(Scalar::Int(max))) = (bounds.min, bounds.max) else { continue };
+        let value = Scalar::Int(min + max.saturating_sub(min) / 2);
+        let predicate = Some(Predicate::Compare { column, op: CompareOp::Eq, value });
+        least = least.min(snapshot.plan(&ScanRequest { columns: Vec::new(), predicate, limit: None })?.row_count());
+    }
+    Ok(least.max(1))
 }
 
 fn filter_of(table: &Table, usage: &Usage, schema: &Schema) -> Option<Filter> {
@@ -143,11 +165,10 @@ pub(crate) fn read_cost(settings: CostSettings, rows_read: f64, columns: usize) 
     rows_read * settings.cpu_operator_cost * COMPUTE_FRACTION * columns as f64
 }
 
-/// The cost of looking one row up by its key.
-pub(crate) fn lookup_cost(settings: CostSettings, columns: usize, recheck: f64) -> Cost {
-    let CostSettings { cpu_tuple_cost, cpu_operator_cost } = settings;
-    let run = cpu_tuple_cost + recheck + cpu_operator_cost * VALUE_FRACTION * columns as f64;
-    Cost { startup: LOOKUP_COST, run }
+/// The cost of looking rows up by a value: so many are looked at, of which so many are given.
+pub(crate) fn lookup_cost(settings: CostSettings, looked_at: f64, rows: f64, columns: usize, recheck: f64) -> Cost {
+    let read = cost(settings, looked_at, rows, columns, true, recheck);
+    Cost { startup: LOOKUP_COST, ..read }
 }
 
 /// The cost of computing `values` values for each of `groups` groups of rows that are come by at a cost of `reading`.
@@ -217,7 +238,7 @@ const SORT_FRACTION: f64 = 0.2;
 
 /// Opening files and reading footers, in the planner's unit (about a page read from disk each).
 const STARTUP_COST: f64 = 10.0;
-/// Looking a row up by its key in files that are open: as long as 25 times what the unit is of a scan (measured: 70 µs where a scan
+/// Looking rows up by a value in files that are open: as long as 25 times what the unit is of a scan (measured: 70 µs where a scan
 /// of 10 million rows at a cost of 47,000 takes 120 ms).
 const LOOKUP_COST: f64 = 25.0;
 /// What leaving a row out by the filter costs, in parts of an operator's call: it is done by the column, not by the row.

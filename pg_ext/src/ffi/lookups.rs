@@ -1,21 +1,25 @@
-//! Scans that look a row up by its key for each row of other tables, as an index scan beneath a nested loop does.
+//! Scans that look rows up by a value for each row of other tables, as an index scan beneath a nested loop does: by the key, or by a
+//! column whose values are in order, as far as zone maps leave little to look at.
 
 use std::ffi::{c_int, c_void};
 
 use pgrx::pg_sys;
 
-use super::planner::{self, PlannedTable, QueryUse};
+use super::planner::{self, Planned, PlannedTable, QueryUse};
 use super::{catalog, compat, list};
 use crate::error::Result;
 use crate::plan::{self, PlanText};
 
-/// What is looked for among the members of equivalence classes.
-struct KeyColumn {
+/// Lookups that look at more than this part of the rows which one scan reads are not worth while.
+const LOOKED_AT_MAX: f64 = 0.25;
+
+/// A column that is looked for among the members of equivalence classes.
+struct WantedColumn {
     relation: pg_sys::Index,
     number: pg_sys::AttrNumber,
 }
 
-/// Offers such scans, one for each set of tables whose columns the key must be equal to.
+/// Offers such scans, one for each set of tables whose columns one of the table's must be equal to.
 ///
 /// # Safety
 ///
@@ -28,17 +32,17 @@ pub(super) unsafe fn add_paths(
 ) -> Result<()> {
     // SAFETY: as the caller promises.
     let relation = unsafe { &*rel };
-    let Some(number) = planned.key() else { return Ok(()) };
-    let mut key = KeyColumn { relation: relation.relid, number };
     // SAFETY: conditions on several relations are a list of these.
     let mut conditions: Vec<*mut pg_sys::RestrictInfo> = unsafe { list::elements(relation.joininfo) };
     // SAFETY: the planner's pointers are live.
     conditions.retain(|condition| unsafe { pg_sys::join_clause_is_movable_to(*condition, rel) });
-    if relation.has_eclass_joins {
-        let (callback, key) = (Some(is_key as _), (&raw mut key).cast::<c_void>());
-        // SAFETY: as above; the callback gets the key.
+    let columns = if relation.has_eclass_joins { planned.columns() } else { &[] };
+    for number in columns {
+        let mut wanted = WantedColumn { relation: relation.relid, number: *number };
+        let (callback, wanted) = (Some(is_wanted as _), (&raw mut wanted).cast::<c_void>());
+        // SAFETY: as above; the callback gets the column.
         let implied = unsafe {
-            pg_sys::generate_implied_equalities_for_column(root, rel, callback, key, relation.lateral_referencers)
+            pg_sys::generate_implied_equalities_for_column(root, rel, callback, wanted, relation.lateral_referencers)
         };
         // SAFETY: the result is a list of these.
         conditions.extend(unsafe { list::elements::<pg_sys::RestrictInfo>(implied) });
@@ -58,10 +62,42 @@ pub(super) unsafe fn add_paths(
             continue;
         }
         known.push(outer);
+        // What the store can join it joins better than that, and row by row it takes far too long where there are more rows than
+        // the planner thinks.
+        // SAFETY: the planner's pointers are live.
+        let state = unsafe { &*root };
+        // SAFETY: as above.
+        if planned.is_computable() && unsafe { are_computable(state, outer) } {
+            continue;
+        }
         // SAFETY: as the caller promises.
-        unsafe { add_path(root, rel, table, outer)? };
+        unsafe { add_path(root, rel, table, planned, outer)? };
     }
     Ok(())
+}
+
+/// Whether the store can compute with the rows of all relations of a set.
+///
+/// # Safety
+///
+/// The planner's state and the set are live.
+unsafe fn are_computable(state: &pg_sys::PlannerInfo, relations: pg_sys::Relids) -> bool {
+    let mut member = -1;
+    loop {
+        // SAFETY: as the caller promises.
+        member = unsafe { pg_sys::bms_next_member(relations, member) };
+        let Ok(place) = usize::try_from(member) else { return true };
+        let place = state.simple_rel_array.wrapping_add(place);
+        // SAFETY: the array has an entry for each relation, which is null for an outer join.
+        let relation = unsafe { place.read() };
+        // SAFETY: as above.
+        let Some(relation) = (unsafe { relation.as_ref() }) else { continue };
+        // SAFETY: what a relation is planned with is null or live.
+        let is_ours = unsafe { planner::has_own_callbacks(relation.fdwroutine) };
+        if !is_ours || Planned::source_of(relation).is_none() {
+            return false;
+        }
+    }
 }
 
 /// # Safety
@@ -71,27 +107,31 @@ unsafe fn add_path(
     root: *mut pg_sys::PlannerInfo,
     rel: *mut pg_sys::RelOptInfo,
     table: pg_sys::Oid,
+    planned: &PlannedTable,
     outer: pg_sys::Relids,
 ) -> Result<()> {
     // SAFETY: as the caller promises.
     let parameters = unsafe { pg_sys::get_baserel_parampathinfo(root, rel, outer) };
     // SAFETY: the result is live.
-    let conditions = unsafe { (*parameters).ppi_clauses };
-    // SAFETY: which are a list of these.
-    let conditions: Vec<*mut pg_sys::RestrictInfo> = unsafe { list::elements(conditions) };
+    let parameters = unsafe { &*parameters };
+    // SAFETY: the conditions are a list of these.
+    let conditions: Vec<*mut pg_sys::RestrictInfo> = unsafe { list::elements(parameters.ppi_clauses) };
     // SAFETY: as the caller promises.
     let relation = unsafe { &*rel };
     let table = catalog::table(table)?;
     // SAFETY: the conditions are the planner's.
     let QueryUse { usage, reader, .. } = unsafe { planner::usage(relation, &table, &conditions) };
     let estimate = plan::estimate(&table, &usage)?;
-    if !estimate.is_one_row || usage.row_places {
+    let looked_at = plan::rows_looked_at(&table, &estimate, planned.filter())? as f64;
+    if usage.row_places || looked_at > planned.rows_read() * LOOKED_AT_MAX {
         return Ok(());
     }
-    let cost = plan::lookup_cost(planner::cost_settings(), usage.columns.len(), relation.baserestrictcost.per_tuple);
+    let rows = parameters.ppi_rows.min(looked_at);
+    let (columns, recheck) = (usage.columns.len(), relation.baserestrictcost.per_tuple);
+    let cost = plan::lookup_cost(planner::cost_settings(), looked_at, rows, columns, recheck);
     let total = cost.startup + cost.run;
     // SAFETY: the planner's pointers are live.
-    let path = unsafe { compat::create_foreignscan_path(root, rel, 1.0, cost.startup, total, outer) };
+    let path = unsafe { compat::create_foreignscan_path(root, rel, rows, cost.startup, total, outer) };
     let expressions = list::of(estimate.used_operands.iter().map(|index| reader.expression(*index)));
     let text = planner::make_string(&PlanText::Table(estimate.private).to_text()?)?;
     // SAFETY: the path was just made.
@@ -104,17 +144,17 @@ unsafe fn add_path(
     Ok(())
 }
 
-/// Whether a member of an equivalence class is the key's column.
+/// Whether a member of an equivalence class is the column.
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn is_key(
+unsafe extern "C-unwind" fn is_wanted(
     _root: *mut pg_sys::PlannerInfo,
     _rel: *mut pg_sys::RelOptInfo,
     _class: *mut pg_sys::EquivalenceClass,
     member: *mut pg_sys::EquivalenceMember,
-    key: *mut c_void,
+    wanted: *mut c_void,
 ) -> bool {
     // SAFETY: the planner passes what it was given.
-    let key = unsafe { &*key.cast::<KeyColumn>() };
+    let wanted = unsafe { &*wanted.cast::<WantedColumn>() };
     // SAFETY: and a live member.
     let mut node: *mut pg_sys::Node = unsafe { (*member).em_expr }.cast();
     // SAFETY: the nodes are expressions of the query.
@@ -128,5 +168,5 @@ unsafe extern "C-unwind" fn is_key(
     }
     // SAFETY: the tag says so.
     let var = unsafe { &*node.cast::<pg_sys::Var>() };
-    u32::try_from(var.varno) == Ok(key.relation) && var.varattno == key.number && var.varlevelsup == 0
+    u32::try_from(var.varno) == Ok(wanted.relation) && var.varattno == wanted.number && var.varlevelsup == 0
 }

@@ -13,6 +13,7 @@ use super::grouping::Grouped;
 use super::source::{QueryTable, Source};
 use super::{catalog, compat, list, lookups, palloc_text, run, text_of};
 use crate::error::{PgError, Result, Step};
+use crate::filter::Filter;
 use crate::plan::{self, Cost, CostSettings, PlanText, Private, Usage};
 use crate::query::{GivenColumn, Query};
 use crate::table::Table;
@@ -46,13 +47,27 @@ pub(super) struct PlannedTable {
     /// that follows, and why.
     source: Option<Source>,
     left: Vec<String>,
-    /// The number of the key's column.
-    key: Option<i16>,
 }
 
 impl PlannedTable {
-    pub(super) fn key(&self) -> Option<i16> {
-        self.key
+    /// Whether the store can compute with the rows.
+    pub(super) fn is_computable(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// The numbers of the columns that are read.
+    pub(super) fn columns(&self) -> &[i16] {
+        &self.private.columns
+    }
+
+    /// Which rows are read, whatever other tables have.
+    pub(super) fn filter(&self) -> Option<&Filter> {
+        self.private.filter.as_ref()
+    }
+
+    /// How many rows are read.
+    pub(super) fn rows_read(&self) -> f64 {
+        self.rows_read
     }
 }
 
@@ -127,7 +142,6 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         };
         let planned = PlannedTable {
             left,
-            key: estimate.key,
             private: estimate.private,
             expressions,
             rows_read,
