@@ -3,6 +3,7 @@
     DIR/lib/soa_fdw.so
     DIR/share/extension/soa_fdw.control
     DIR/share/extension/soa_fdw--VERSION.sql
+    DIR/share/extension/soa_fdw--OLD--NEW.sql, for ALTER EXTENSION soa_fdw UPDATE: one for each release that changed the script
 
 To install, copy lib/ to `pg_config --pkglibdir` and share/ to `pg_config --sharedir`; or, from Postgres 18 on, name the two
 folders in the settings dynamic_library_path and extension_control_path.
@@ -36,7 +37,10 @@ def package(library: Path, output: Path) -> None:
     (output / "lib" / "soa_fdw.so").chmod(0o755)
     control = (HERE / "soa_fdw.control").read_text(encoding="utf-8").replace("@CARGO_VERSION@", version())
     (scripts / "soa_fdw.control").write_text(control, encoding="utf-8")
-    shutil.copyfile(ROOT / "sql" / "postgres" / "soa_fdw.sql", scripts / f"soa_fdw--{version()}.sql")
+    sources = ROOT / "sql" / "postgres"
+    shutil.copyfile(sources / "soa_fdw.sql", scripts / f"soa_fdw--{version()}.sql")
+    for update in sources.glob("soa_fdw--*--*.sql"):
+        shutil.copyfile(update, scripts / update.name)
 
 
 if __name__ == "__main__":

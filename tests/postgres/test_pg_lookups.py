@@ -55,23 +55,24 @@ def session(large: Database) -> Iterator[psycopg.Connection]:
 LOOKED_UP = (
     "SELECT f.n, t.* FROM few f JOIN by_id t ON t.id = f.big",
     "SELECT f.n, t.name FROM few f JOIN by_id t ON t.id = f.n AND t.v > 5",
-    "SELECT f.n, t.name FROM few f JOIN by_id t ON t.id = f.small * 3 + 3",
     "SELECT f.n, t.name FROM few f LEFT JOIN by_id t ON t.id = f.n AND t.v < f.n",
     "SELECT f.n, t.id FROM few f JOIN by_name t ON t.name = f.name",
-    "SELECT f.n, t.id FROM few f LEFT JOIN by_name t ON t.name = f.name || ''",
     "SELECT f.n FROM few f WHERE EXISTS (SELECT FROM by_id t WHERE t.id = f.n)",
     "SELECT f.n FROM few f WHERE NOT EXISTS (SELECT FROM by_id t WHERE t.id = f.n AND t.v IS NOT NULL)",
     "SELECT f.n, t.id FROM few f JOIN unkeyed t ON t.ordered = f.n WHERE t.v BETWEEN 1 AND 90",
-    "SELECT f.n, t.id FROM few f JOIN unkeyed t ON t.ordered = f.n * 100 + 7",
-    "SELECT f.n, t.id, u.v FROM few f JOIN by_id t ON t.id = f.n JOIN by_id u ON u.id = f.n + f.small",
+    "SELECT f.n, t.id FROM few f JOIN unkeyed t ON t.ordered = f.small",
+    "SELECT f.n, t.id, u.v FROM few f JOIN by_id t ON t.id = f.n JOIN by_name u ON u.name = f.name",
+    "SELECT f.n, g.n, t.id FROM few f JOIN few g ON f.n = g.n JOIN by_id t ON t.id = f.n AND t.v < g.small",
     "SELECT f.n, x.* FROM few f, LATERAL (SELECT t.id, t.v + f.n AS w FROM by_id t WHERE t.id = f.n) x",
-    "SELECT f.n, g.n, t.id FROM few f JOIN few g ON f.n = g.n + 1 JOIN by_id t ON t.id = f.n + g.n",
 )
 SCANNED = (
     # Values that are not in order, as many rows as the store has, and operators that are no equality.
     "SELECT f.n, t.id FROM few f JOIN unkeyed t ON t.name = f.name",
     "SELECT count(*) FROM copy c JOIN by_id t ON t.id = c.id",
     "SELECT count(*) FROM few f JOIN unkeyed t ON t.ordered < f.n",
+    # What may be an error is not computed for rows that it might not be asked for.
+    "SELECT f.n, t.name FROM few f JOIN by_id t ON t.id = f.small * 3 + 3",
+    "SELECT f.n, t.id FROM few f JOIN by_name t ON t.name = f.name || ''",
 )
 
 
@@ -117,13 +118,3 @@ def test_what_a_transaction_has_changed_is_looked_up(large: Database):
         session.execute("ROLLBACK")
         assert rows(session, sql) == before
     large.execute("ALTER SERVER stores OPTIONS (DROP updatable)")
-
-
-def test_expressions_that_are_computed_once_are_left_to_the_store(session):
-    for condition in ("id = 3 * (SELECT 5)", "id = (SELECT 15) + 0", "id = abs(-15)::bigint * (SELECT 1)"):
-        tree = plan(session, f"SELECT name FROM by_id WHERE {condition}")
-        scan = [node for node in nodes(tree) if node.get("Relation Name") == "by_id" or "SoA Filter" in node][0]
-        assert scan["SoA Filter"] == "id = (expression)" and scan["Actual Rows"] == 1, condition
-        assert scan["SoA Rows Read"] < COUNT
-    assert "SoA Filter" not in str(plan(session, "SELECT name FROM by_id WHERE id = (random() * 10)::bigint", analyze=False))
-    assert "SoA Filter" not in str(plan(session, "SELECT name FROM by_id WHERE id = v", analyze=False))

@@ -290,11 +290,13 @@ impl Reader {
     /// The node is an expression of the query.
     unsafe fn operand(&mut self, node: *mut pg_sys::Node, place: Place) -> Option<Operand> {
         // SAFETY: as the caller promises.
-        // A subquery that Postgres might not have come to must not be run.
+        let fixed = Fixed {
+            // A subquery that Postgres might not have come to must not be run.
+            subqueries: place == Place::Top,
+            others_than: (self.is_for_row && place == Place::Top).then_some(self.relation),
+        };
         // SAFETY: as the caller promises.
-        let is_simple = unsafe { is_simple(node, place == Place::Top) };
-        // SAFETY: as above.
-        let is_fixed = is_simple || (place == Place::Top && unsafe { self.is_computed_once(node) });
+        let is_fixed = unsafe { is_simple(node, fixed) };
         if !is_fixed {
             return None;
         }
@@ -302,35 +304,6 @@ impl Reader {
         let operand = Operand { index: self.operands.len(), text: unsafe { operand_text(node) } };
         self.operands.push((operand.clone(), node.cast()));
         Some(operand)
-    }
-}
-
-impl Reader {
-    /// Whether an expression has one value for the whole scan. Evaluating it may raise an error, as it may for the keys of an
-    /// index scan.
-    ///
-    /// # Safety
-    ///
-    /// The node is an expression of the query.
-    unsafe fn is_computed_once(&self, node: *mut pg_sys::Node) -> bool {
-        // SAFETY: as the caller promises.
-        if unsafe { pg_sys::contain_volatile_functions(node) } || unsafe { pg_sys::contain_subplans(node) } {
-            return false;
-        }
-        let flags = pg_sys::PVC_INCLUDE_AGGREGATES | pg_sys::PVC_INCLUDE_WINDOWFUNCS | pg_sys::PVC_INCLUDE_PLACEHOLDERS;
-        // SAFETY: as above.
-        let found = unsafe { pg_sys::pull_var_clause(node, flags as i32) };
-        // SAFETY: the result is a list of expressions.
-        let found: Vec<*mut pg_sys::Node> = unsafe { list::elements(found) };
-        found.into_iter().all(|part| {
-            // SAFETY: which are live.
-            if !unsafe { is_a(part, pg_sys::NodeTag::T_Var) } {
-                return false;
-            }
-            // SAFETY: the tag says so.
-            let var = unsafe { &*part.cast::<pg_sys::Var>() };
-            self.is_for_row && var.varlevelsup == 0 && u32::try_from(var.varno) != Ok(self.relation)
-        })
     }
 }
 
@@ -386,14 +359,22 @@ impl Operator {
     }
 }
 
+/// What has one value for a whole scan beside constants and the query's parameters.
+#[derive(Debug, Clone, Copy)]
+struct Fixed {
+    /// The values of subqueries, and of an outer query's rows.
+    subqueries: bool,
+    /// The columns of all relations but this one.
+    others_than: Option<pg_sys::Index>,
+}
+
 /// Whether an expression has one value for the whole scan, and evaluating it raises no error: a constant, a parameter, the
-/// time of the statement, and what is on the list of functions of these. With `subqueries`, a subquery's value as well,
-/// and what an outer row gives.
+/// time of the statement, and what is on the list of functions of these.
 ///
 /// # Safety
 ///
 /// The node is an expression of a query.
-unsafe fn is_simple(node: *mut pg_sys::Node, subqueries: bool) -> bool {
+unsafe fn is_simple(node: *mut pg_sys::Node, fixed: Fixed) -> bool {
     // SAFETY: as the caller promises.
     let Some(header) = (unsafe { node.as_ref() }) else { return false };
     let are_simple = |function: pg_sys::Oid, arguments: *const pg_sys::List| {
@@ -401,20 +382,26 @@ unsafe fn is_simple(node: *mut pg_sys::Node, subqueries: bool) -> bool {
         let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(arguments) };
         (FUNCTIONS_WITHOUT_ERRORS.contains(&function.to_u32()) || CASTS_THAT_KEEP_VALUES.contains(&function.to_u32()))
             // SAFETY: they are of the same query.
-            && arguments.into_iter().all(|argument| unsafe { is_simple(argument, subqueries) })
+            && arguments.into_iter().all(|argument| unsafe { is_simple(argument, fixed) })
     };
     match header.type_ {
         pg_sys::NodeTag::T_Const | pg_sys::NodeTag::T_SQLValueFunction => true,
         pg_sys::NodeTag::T_Param => {
             // SAFETY: the tag says so.
             let parameter = unsafe { &*node.cast::<pg_sys::Param>() };
-            subqueries || parameter.paramkind == pg_sys::ParamKind::PARAM_EXTERN
+            fixed.subqueries || parameter.paramkind == pg_sys::ParamKind::PARAM_EXTERN
+        }
+        pg_sys::NodeTag::T_Var => {
+            // SAFETY: the tag says so.
+            let var = unsafe { &*node.cast::<pg_sys::Var>() };
+            let is_of = |relation| u32::try_from(var.varno) == Ok(relation);
+            var.varlevelsup == 0 && var.varattno > 0 && fixed.others_than.is_some_and(|relation| !is_of(relation))
         }
         pg_sys::NodeTag::T_RelabelType => {
             // SAFETY: the tag says so.
             let relabel = unsafe { &*node.cast::<pg_sys::RelabelType>() };
             // SAFETY: the inner expression is of the same query.
-            unsafe { is_simple(relabel.arg.cast(), subqueries) }
+            unsafe { is_simple(relabel.arg.cast(), fixed) }
         }
         pg_sys::NodeTag::T_ArrayExpr => {
             // SAFETY: the tag says so.
@@ -422,7 +409,7 @@ unsafe fn is_simple(node: *mut pg_sys::Node, subqueries: bool) -> bool {
             // SAFETY: an array's elements are a list of expressions.
             let elements: Vec<*mut pg_sys::Node> = unsafe { list::elements(array.elements) };
             // SAFETY: they are of the same query.
-            !array.multidims && elements.into_iter().all(|element| unsafe { is_simple(element, subqueries) })
+            !array.multidims && elements.into_iter().all(|element| unsafe { is_simple(element, fixed) })
         }
         pg_sys::NodeTag::T_FuncExpr => {
             // SAFETY: the tag says so.
