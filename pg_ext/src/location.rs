@@ -85,17 +85,17 @@ pub(crate) fn resolve_new(root: &str, path: &str) -> Result<(PathBuf, bool)> {
     Ok((resolve(root, around)?.join(name), true))
 }
 
-/// Whether a folder has no file: what a process leaves that ends while it makes a store has a folder for the log at most.
+/// Whether a folder has nothing of anybody's, and no commit: one in which a process is making a store, or was when it ended, has
+/// the store's own folders and unfinished files at most. Of several that make one at once, one commits first.
 fn has_nothing(folder: &Path) -> bool {
-    let names = |folder: &Path| -> Option<Vec<_>> {
-        fs::read_dir(folder).ok()?.map(|entry| Some(entry.ok()?.file_name())).collect()
+    let names = |folder: &Path| -> Option<Vec<String>> {
+        let entries = fs::read_dir(folder).ok()?;
+        entries.map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     };
-    let is_empty = |folder: &Path| names(folder).is_some_and(|names| names.is_empty());
-    match names(folder).as_deref() {
-        Some([]) => true,
-        Some([only]) => only == LOG_DIR && is_empty(&folder.join(LOG_DIR)),
-        _ => false,
-    }
+    let is_hidden = |name: &String| name.starts_with(['_', '.']);
+    let is_commit = |name: &String| !is_hidden(name) && name.ends_with(".json");
+    let log = names(&folder.join(LOG_DIR)).unwrap_or_default();
+    names(folder).is_some_and(|names| names.iter().all(is_hidden)) && !log.iter().any(is_commit)
 }
 
 fn io_error(what: &str, path: &Path, error: &io::Error) -> PgError {

@@ -87,12 +87,12 @@ def test_an_aborted_transaction_leaves_an_empty_store(new: Database):
 
 def test_two_sessions_make_one_store(new: Database):
     with new.connect() as one, new.connect() as two:
-        one.execute(declare("raced", "id bigint"))
-        for round in range(5):
-            adding = [Running(each, f"INSERT INTO raced VALUES ({round})") for each in (one, two)]
+        for number in range(30):
+            one.execute(declare(f"raced_{number}", "id bigint"))
+            adding = [Running(each, f"INSERT INTO raced_{number} VALUES (1)") for each in (one, two)]
             for each in adding:
                 each.answer()
-        assert rows(one, "SELECT count(*) FROM raced") == [(10,)]
+            assert rows(one, f"SELECT count(*) FROM raced_{number}") == [(2,)]
 
 
 @pytest.mark.parametrize(
