@@ -133,6 +133,8 @@ pub(crate) enum Step {
     JoinPaths,
     /// Offering ways to aggregate rows.
     UpperPaths,
+    /// Giving a lookup's values the columns of a partition.
+    Reparameterize,
     /// Making the plan's node.
     Plan,
     /// `EXPLAIN`.
@@ -175,6 +177,7 @@ impl Step {
             Self::Paths => "paths",
             Self::JoinPaths => "join_paths",
             Self::UpperPaths => "upper_paths",
+            Self::Reparameterize => "reparameterize",
             Self::Plan => "plan",
             Self::Explain => "explain",
             Self::Begin => "begin",

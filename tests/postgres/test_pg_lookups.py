@@ -118,3 +118,51 @@ def test_what_a_transaction_has_changed_is_looked_up(large: Database):
         session.execute("ROLLBACK")
         assert rows(session, sql) == before
     large.execute("ALTER SERVER stores OPTIONS (DROP updatable)")
+
+
+HALF = 300_000
+
+
+@pytest.fixture
+def partitioned(pg) -> Iterator[psycopg.Connection]:
+    """Two stores as the partitions of one table, a few rows in the partitions of another, and a copy of all rows."""
+    with support.public_folder("soa-partitions-") as root, Database(pg, root) as database:
+        for number in range(2):
+            ids = range(number * HALF, (number + 1) * HALF)
+            content = {"id": pa.array(ids, pa.int64()), "v": pa.array([id % 100 for id in ids], pa.int32())}
+            file = make_stores.write_table(pa.table(content), root / f"half{number}.arrow")
+            support.soa("import", file, root / f"half{number}.soa", "--key", "id")
+        database.import_all()
+        with database.connect() as session:
+            session.execute("CREATE TABLE halves (id bigint, v int) PARTITION BY RANGE (id)")
+            session.execute("CREATE TABLE few (id bigint, x int) PARTITION BY RANGE (id)")
+            for number in range(2):
+                bounds = f"FOR VALUES FROM ({number * HALF}) TO ({(number + 1) * HALF})"
+                session.execute(f"ALTER TABLE halves ATTACH PARTITION half{number} {bounds}")
+                session.execute(f"CREATE TABLE few{number} PARTITION OF few {bounds}")
+            session.execute("INSERT INTO few SELECT g * 1000, g FROM generate_series(0, 599, 40) g")
+            session.execute("CREATE TABLE copy AS SELECT * FROM halves; ANALYZE few; ANALYZE copy")
+            yield session
+
+
+PARTITIONED = (
+    "SELECT few.id, x, halves.v FROM few JOIN halves ON halves.id = few.id",
+    "SELECT few.id, x, halves.v FROM few LEFT JOIN halves ON halves.id = few.id AND halves.v < few.x",
+    "SELECT few.id, y.* FROM few, LATERAL (SELECT halves.v, halves.v + few.x AS w FROM halves WHERE halves.id = few.id) y",
+    "SELECT few.id FROM few WHERE EXISTS (SELECT FROM halves WHERE halves.id = few.id AND halves.v < 3)",
+)
+
+
+@pytest.mark.parametrize("partitionwise", ["off", "on"])
+@pytest.mark.parametrize("pushdown", ["off", "on"])
+def test_partitions_are_looked_up(partitioned: psycopg.Connection, partitionwise: str, pushdown: str):
+    """A lookup gets its values from a partition where the planner joins two tables partition by partition."""
+    partitioned.execute(f"SET enable_partitionwise_join = {partitionwise}")
+    partitioned.execute(f"SET soa_fdw.pushdown = {pushdown}")
+    for sql in PARTITIONED:
+        tree = plan(partitioned, sql, analyze=False)
+        assert looks_up(tree), sql
+        joins = [node for node in nodes(tree) if node["Node Type"] == "Nested Loop"]
+        assert len(joins) == (2 if partitionwise == "on" else 1), sql
+        found = sorted(map(str, rows(partitioned, sql)))
+        assert found == sorted(map(str, rows(partitioned, sql.replace("halves", "copy")))) and found, sql

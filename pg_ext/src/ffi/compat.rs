@@ -288,6 +288,40 @@ pub(super) unsafe fn create_foreign_join_path(
     }
 }
 
+/// Expressions with a child's columns in place of those of the partitioned table above it.
+///
+/// # Safety
+///
+/// The planner's pointers are live, the child is one, and the node is null or made of expressions of the query.
+#[cfg(not(feature = "pg15"))]
+pub(super) unsafe fn of_child(
+    root: *mut pg_sys::PlannerInfo,
+    node: *mut pg_sys::Node,
+    child: *mut pg_sys::RelOptInfo,
+) -> *mut pg_sys::Node {
+    // SAFETY: as the caller promises.
+    let parent = unsafe { (*child).top_parent };
+    // SAFETY: as above; a child has a parent.
+    unsafe { pg_sys::adjust_appendrel_attrs_multilevel(root, node, child, parent) }
+}
+
+/// As above.
+///
+/// # Safety
+///
+/// As above.
+#[cfg(feature = "pg15")]
+pub(super) unsafe fn of_child(
+    root: *mut pg_sys::PlannerInfo,
+    node: *mut pg_sys::Node,
+    child: *mut pg_sys::RelOptInfo,
+) -> *mut pg_sys::Node {
+    // SAFETY: as above.
+    let child = unsafe { &*child };
+    // SAFETY: as above.
+    unsafe { pg_sys::adjust_appendrel_attrs_multilevel(root, node, child.relids, child.top_parent_relids) }
+}
+
 /// The workers that a scan of a table of so many pages is worth.
 pub(super) fn parallel_workers(rel: *mut pg_sys::RelOptInfo, pages: f64) -> c_int {
     // SAFETY: reading a setting of the backend's only thread.

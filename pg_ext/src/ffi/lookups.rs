@@ -6,8 +6,8 @@ use std::ffi::{c_int, c_void};
 use pgrx::pg_sys;
 
 use super::planner::{self, Planned, PlannedTable, QueryUse};
-use super::{catalog, compat, list};
-use crate::error::Result;
+use super::{catalog, compat, list, run};
+use crate::error::{Result, Step};
 use crate::plan::{self, PlanText};
 
 /// Lookups that look at more than this part of the rows which one scan reads are not worth while.
@@ -142,6 +142,24 @@ unsafe fn add_path(
     // SAFETY: the path is of this relation.
     unsafe { pg_sys::add_path(rel, path.cast()) };
     Ok(())
+}
+
+/// What a path has as its private list where it gets its values from a child of the partitioned table that it was planned with: the
+/// join of two partitioned tables became one of their partitions.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn reparameterize_foreign_path_by_child(
+    root: *mut pg_sys::PlannerInfo,
+    private: *mut pg_sys::List,
+    child: *mut pg_sys::RelOptInfo,
+) -> *mut pg_sys::List {
+    run(Step::Reparameterize, || {
+        // SAFETY: the list is null, or the one that a path got: of a text and a list.
+        let parts: Vec<*mut c_void> = unsafe { list::elements(private) };
+        let &[text, expressions] = parts.as_slice() else { return Ok(private) };
+        // SAFETY: the planner's pointers are live, and the expressions are of the query.
+        let expressions = unsafe { compat::of_child(root, expressions.cast(), child) };
+        Ok(list::of([text, expressions.cast()]))
+    })
 }
 
 /// Whether a member of an equivalence class is the column.

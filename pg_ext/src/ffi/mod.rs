@@ -26,6 +26,7 @@ mod lookups;
 mod modify;
 mod ordering;
 mod parallel;
+mod parts;
 mod planner;
 mod reasons;
 pub(crate) mod settings;
@@ -110,6 +111,7 @@ unsafe extern "C-unwind" fn soa_fdw_handler(_call: pg_sys::FunctionCallInfo) -> 
         GetForeignJoinPaths: Some(joins::get_foreign_join_paths),
         GetForeignUpperPaths: Some(upper::get_foreign_upper_paths),
         GetForeignPlan: Some(planner::get_foreign_plan),
+        ReparameterizeForeignPathByChild: Some(lookups::reparameterize_foreign_path_by_child),
         IsForeignScanParallelSafe: Some(planner::is_foreign_scan_parallel_safe),
         BeginForeignScan: Some(executor::begin_foreign_scan),
         IterateForeignScan: Some(executor::iterate_foreign_scan),
