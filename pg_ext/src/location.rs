@@ -55,9 +55,8 @@ fn check_characters(what: &str, value: &str) -> Result<()> {
 
 /// The folder that `path` names below `root`, links resolved.
 pub(crate) fn resolve(root: &str, path: &str) -> Result<PathBuf> {
-    check_root(root)?;
+    let real_root = resolve_root(root)?;
     check_path(path)?;
-    let real_root = Path::new(root).canonicalize().map_err(|error| io_error("root", Path::new(root), &error))?;
     let named = real_root.join(path);
     let real = named.canonicalize().map_err(|error| io_error("store", &named, &error))?;
     if real.starts_with(&real_root) {
@@ -67,35 +66,87 @@ pub(crate) fn resolve(root: &str, path: &str) -> Result<PathBuf> {
     Err(PgError::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message))
 }
 
+fn resolve_root(root: &str) -> Result<PathBuf> {
+    check_root(root)?;
+    Path::new(root).canonicalize().map_err(|error| io_error("root", Path::new(root), &error))
+}
+
 /// As [`resolve`], for a store that is to be made if there is nothing yet: its folder need not exist, but the one around it must.
 /// Says whether there is nothing.
 pub(crate) fn resolve_new(root: &str, path: &str) -> Result<(PathBuf, bool)> {
-    check_root(root)?;
+    let real_root = resolve_root(root)?;
     check_path(path)?;
-    let named = Path::new(root).join(path);
-    if fs::symlink_metadata(&named).is_ok() {
-        let real = resolve(root, path)?;
-        let is_new = has_nothing(&real);
-        return Ok((real, is_new));
-    }
-    let (Some(name), around) = (named.file_name(), Path::new(path).parent()) else {
-        return Err(invalid_value(format!("option \"path\" must name a folder; \"{path}\" does not")));
+    let named = real_root.join(path);
+    let folder = match (fs::symlink_metadata(&named).is_ok(), named.file_name()) {
+        (true, _) => {
+            let folder = resolve(root, path)?;
+            if !has_nothing(&folder) {
+                return Ok((folder, false));
+            }
+            folder
+        }
+        (false, Some(name)) => {
+            let around = Path::new(path).parent().and_then(Path::to_str).filter(|around| !around.is_empty());
+            resolve(root, around.unwrap_or("."))?.join(name)
+        }
+        (false, None) => return Err(no_place(path, "it names no folder")),
     };
-    let around = around.and_then(Path::to_str).filter(|around| !around.is_empty()).unwrap_or(".");
-    Ok((resolve(root, around)?.join(name), true))
+    check_place(&real_root, &folder, path)?;
+    Ok((folder, true))
+}
+
+/// Makes the folder of a new store, which [`resolve_new`] has found, if it is not there; nothing around it.
+pub(crate) fn make_folder(folder: &Path) -> Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(io_error("new store", folder, &error)),
+        // Somebody may have put a link there.
+        _ if folder.canonicalize().is_ok_and(|real| real == folder) => Ok(()),
+        _ => Err(no_place(&folder.to_string_lossy(), "there is a link")),
+    }
+}
+
+/// That a new store is in nobody's way: readers skip what has a hidden name, and everything in a store's folder is the store's.
+fn check_place(real_root: &Path, folder: &Path, path: &str) -> Result<()> {
+    let inside = folder.strip_prefix(real_root).unwrap_or(folder);
+    if inside.as_os_str().is_empty() {
+        return Err(no_place(path, "that is the server's root itself"));
+    }
+    if inside.components().any(|part| is_hidden(&part.as_os_str().to_string_lossy())) {
+        return Err(no_place(path, "names that begin with \"_\" or \".\" are for what is not looked at"));
+    }
+    let is_store = |around: &&Path| fs::symlink_metadata(around.join(LOG_DIR)).is_ok();
+    let around = folder.ancestors().skip(1).take_while(|around| around.starts_with(real_root)).find(is_store);
+    match around.map(|around| around.strip_prefix(real_root).unwrap_or(around)) {
+        None => Ok(()),
+        Some(store) => Err(no_place(path, &format!("it lies in the store \"{}\"", store.display()))),
+    }
+}
+
+fn no_place(path: &str, why: &str) -> PgError {
+    invalid_value(format!("no store can be made at \"{path}\": {why}"))
+        .with_hint("Name a new folder in one of the folders below the server's root, such as 'orders.soa'.")
 }
 
 /// Whether a folder has nothing of anybody's, and no commit: one in which a process is making a store, or was when it ended, has
 /// the store's own folders and unfinished files at most. Of several that make one at once, one commits first.
 fn has_nothing(folder: &Path) -> bool {
+    // A link leads to what is somebody's.
     let names = |folder: &Path| -> Option<Vec<String>> {
-        let entries = fs::read_dir(folder).ok()?;
-        entries.map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+        let entries = fs::read_dir(folder).ok()?.map(|entry| {
+            let entry = entry.ok()?;
+            let is_link = entry.file_type().ok()?.is_symlink();
+            entry.file_name().into_string().ok().filter(|_| !is_link)
+        });
+        entries.collect()
     };
-    let is_hidden = |name: &String| name.starts_with(['_', '.']);
     let is_commit = |name: &String| !is_hidden(name) && name.ends_with(".json");
-    let log = names(&folder.join(LOG_DIR)).unwrap_or_default();
-    names(folder).is_some_and(|names| names.iter().all(is_hidden)) && !log.iter().any(is_commit)
+    let Some(own) = names(folder).filter(|own| own.iter().all(|name| is_hidden(name))) else { return false };
+    let has_log = own.iter().any(|name| name == LOG_DIR);
+    !has_log || names(&folder.join(LOG_DIR)).is_some_and(|log| !log.iter().any(is_commit))
+}
+
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(['_', '.'])
 }
 
 fn io_error(what: &str, path: &Path, error: &io::Error) -> PgError {

@@ -70,6 +70,7 @@ impl Table {
             let fields =
                 self.attributes.iter().map(|attribute| types::field(attribute.store_name(), &attribute.declared));
             let schema = options::layout(&self.options).schema(fields.collect::<Result<_>>()?)?;
+            location::make_folder(&folder)?;
             match Store::create(&folder, schema) {
                 // Somebody else was faster.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

@@ -29,6 +29,10 @@ def new(database: Database) -> Database:
     return database
 
 
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def declare(name: str, columns: str, path: str | None = None, options: str = "") -> str:
     path = support.quote(path or f"{name}.soa")
     return f"CREATE FOREIGN TABLE {name} ({columns}) SERVER stores OPTIONS (path {path}{options})"
@@ -151,3 +155,34 @@ def test_only_an_insert_makes_a_store(new: Database):
         for sql in ("DELETE FROM absent", "UPDATE absent SET id = 1", "TRUNCATE absent", "ANALYZE absent"):
             assert error(session, sql).sqlstate == "58P01", sql
     assert not (new.root / "absent.soa").exists()
+
+
+def test_no_store_is_made_in_another(new: Database, tmp_path: Path):
+    """Whoever may make tables must not be in the way of another's commits, or have files put elsewhere by a link."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    os.chmod(outside, 0o777)
+    os.chmod(tmp_path, 0o755)
+    (new.root / "linked.soa").mkdir()
+    (new.root / "linked.soa" / "_delta_log").symlink_to(outside)
+    (new.root / "linked_commit.soa" / "_delta_log").mkdir(parents=True)
+    (new.root / "linked_commit.soa" / "_delta_log" / f"{0:020}.json").symlink_to(outside / "commit.json")
+    for folder in ("linked.soa", "linked_commit.soa", "linked_commit.soa/_delta_log"):
+        os.chmod(new.root / folder, 0o777)
+    (new.root / "shortcut").symlink_to(new.root / "own.soa")
+    within = ["own.soa/sub", "own.soa/region=1", "own.soa/deep/below", "shortcut/sub"]
+    hidden = [f"own.soa/_delta_log/{2:020}.json", "own.soa/_soa/wal", "_hidden.soa", ".hidden.soa", "."]
+    with new.connect() as session:
+        session.execute(declare("own", "id bigint"))
+        session.execute("INSERT INTO own VALUES (1)")
+        (new.root / "own.soa" / "deep").mkdir()
+        os.chmod(new.root / "own.soa" / "deep", 0o777)
+        before = files(new.root)
+        for number, path in enumerate([*within, *hidden, "linked.soa", "linked_commit.soa"]):
+            session.execute(declare(f"t{number}", "id bigint", path))
+            refused = error(session, f"INSERT INTO t{number} VALUES (1)")
+            if path in within:
+                assert "own.soa" in str(refused) and refused.diag.message_hint, path
+        assert files(new.root) == before and not any(outside.iterdir())
+        session.execute("INSERT INTO own VALUES (2)")
+        assert rows(session, "SELECT id FROM own ORDER BY 1") == [(1,), (2,)]
