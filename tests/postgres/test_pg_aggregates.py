@@ -293,6 +293,26 @@ def test_numbers_of_very_many_digits(session):
     same(session, queries)
 
 
+def test_sums_of_negative_zeros(database: Database):
+    """What is -0 in every row has the sum -0, and with zero among it 0."""
+    kinds = {0: [-0.0, -0.0], 1: [-0.0, 0.0, None], 2: [None], 3: [-0.0, 1.5, -1.5], 4: [-0.0, None], 5: [0.0]}
+    values = [(kind, number) for _ in range(200) for kind, numbers in kinds.items() for number in numbers]
+    groups, numbers = zip(*values, strict=True)
+    content = pa.table({"k": pa.array(groups, pa.int32()), "f": pa.array(numbers, pa.float64())})
+    support.soa("import", make_stores.write_table(content, database.root / "zeros.arrow"), database.root / "zeros.soa")
+    database.import_all()
+    with database.connect() as session:
+        session.execute("CREATE TABLE copy AS SELECT * FROM zeros")
+        parts = ["", *(f"WHERE k = {kind}" for kind in kinds), "WHERE k IN (0, 4)", "GROUP BY k", "WHERE k < 0"]
+        for part in parts:
+            sql = f"SELECT sum(f)::text, avg(f)::text, sum(f) FILTER (WHERE k = 0)::text, sum(-f)::text FROM zeros {part}"
+            sql = sql.replace("(WHERE k = 0)::text", "(WHERE k = 0)")
+            assert [scan["Node Type"] for scan in scans(plan(session, sql))] == ["Foreign Scan"]
+            found = sorted(map(str, rows(session, sql)))
+            assert found == sorted(map(str, rows(session, sql.replace("FROM zeros", "FROM copy")))), part
+        assert rows(session, "SELECT sum(f)::text FROM zeros WHERE k = 0") == [("-0",)]
+
+
 def test_deeply_nested_expressions(session):
     def chain(part: str, times: int) -> str:
         return " + ".join([part] * times)

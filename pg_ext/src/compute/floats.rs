@@ -6,14 +6,16 @@ use std::mem::size_of_val;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use arrow::compute;
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Int64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility, lit, when,
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Expr, GroupsAccumulator, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility, lit, when,
 };
+use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
 use crate::query::Deviation;
 
@@ -194,6 +196,85 @@ impl Accumulator for State {
             self.join(Self { kind: self.kind, count: *count, sum: *sum, squares: *squares })?;
         }
         Ok(())
+    }
+}
+
+/// `sum(float8)` of numbers whose sum cannot overflow.
+pub(super) fn plain_sum(values: Expr) -> Expr {
+    let signature = Signature::exact(vec![DataType::Float64], Volatility::Immutable);
+    AggregateUDF::new_from_impl(PlainSum { signature }).call(vec![values])
+}
+
+/// What a sum begins with: whatever is added to it, the result is that. (Zero and -0 are 0; DataFusion's sum, which begins with 0,
+/// makes 0 of nothing but -0.)
+const NO_SUM: f64 = -0.0;
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct PlainSum {
+    signature: Signature,
+}
+
+impl AggregateUDFImpl for PlainSum {
+    fn name(&self) -> &str {
+        "plain_float_sum"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn accumulator(&self, _arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(PlainState(None)))
+    }
+
+    fn state_fields(&self, _arguments: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        Ok(vec![Arc::new(Field::new("sum", DataType::Float64, true))])
+    }
+
+    fn groups_accumulator_supported(&self, _arguments: AccumulatorArgs<'_>) -> bool {
+        true
+    }
+
+    fn create_groups_accumulator(&self, _arguments: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
+        let add = |sum: &mut f64, value: f64| *sum += value;
+        let sums = PrimitiveGroupsAccumulator::<Float64Type, _>::new(&DataType::Float64, add);
+        Ok(Box::new(sums.with_starting_value(NO_SUM)))
+    }
+}
+
+/// The sum; `None` if there are no numbers.
+#[derive(Debug)]
+struct PlainState(Option<f64>);
+
+impl Accumulator for PlainState {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let values = values[0].as_primitive::<Float64Type>();
+        let Some(sum) = compute::sum(values) else { return Ok(()) };
+        // The kernel begins with 0.
+        let is_negative_zero = |value: f64| value == 0.0 && value.is_sign_negative();
+        let sum = if sum == 0.0 && values.iter().flatten().all(is_negative_zero) { NO_SUM } else { sum };
+        *self.0.get_or_insert(NO_SUM) += sum;
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        Ok(ScalarValue::Float64(self.0))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![ScalarValue::Float64(self.0)])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.update_batch(states)
     }
 }
 

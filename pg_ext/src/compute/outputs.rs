@@ -175,7 +175,7 @@ impl Scope<'_> {
             Function::Sum | Function::Avg if value_type.is_float() => {
                 let values = cast_to(self.values(argument)?, ArrowType::Float64);
                 let sum = match (aggregate.function, self.is_small(argument)?) {
-                    (Function::Sum, true) => expr_fn::sum(values),
+                    (Function::Sum, true) => floats::plain_sum(values),
                     (Function::Sum, false) => floats::sum(values),
                     (_, true) => expr_fn::avg(values),
                     (_, false) => floats::average(values),
