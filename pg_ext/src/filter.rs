@@ -16,6 +16,10 @@ use soa_core::schema::Schema;
 use crate::error::{PgError, Result};
 use crate::types::{self, PgValue};
 
+/// What is nested in more levels of AND, OR and NOT than this is [`Condition::Unknown`]: a plan's text, and the stack of who
+/// tests it, have an end.
+pub(crate) const NESTING_MAX: usize = 24;
+
 /// A condition as Postgres has it, as far as this extension understands it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Condition {
@@ -56,7 +60,7 @@ pub(crate) enum Condition {
 
 impl Condition {
     /// Whether a predicate can say this for all values that the operands may have.
-    fn is_sayable(&self, constant: &dyn Fn(usize) -> Option<PgValue>, need: Need) -> bool {
+    fn is_sayable<'a>(&self, constant: &dyn Fn(usize) -> Option<&'a PgValue>, need: Need) -> bool {
         // Beneath a NOT a NULL would have to make the predicate NULL, which none is for every row.
         let is_known = |operand: &Operand| match constant(operand.index) {
             None => need == Need::Same,
@@ -66,7 +70,7 @@ impl Condition {
                 PgValue::Other | PgValue::Array(_) => false,
                 _ => true,
             }),
-            Some(value) => value != PgValue::Other,
+            Some(value) => *value != PgValue::Other,
         };
         match self {
             Self::And(parts) | Self::Or(parts) => parts.iter().all(|part| part.is_sayable(constant, need)),
@@ -78,7 +82,7 @@ impl Condition {
             }
             // The store looks at what a text begins with.
             Self::Like { operand, .. } => match constant(operand.index) {
-                Some(PgValue::Text(pattern)) => need == Need::Same && is_prefix(&pattern),
+                Some(PgValue::Text(pattern)) => need == Need::Same && is_prefix(pattern),
                 _ => false,
             },
             Self::IsNull(_) => true,
@@ -262,11 +266,20 @@ impl Filter {
         found
     }
 
-    /// Gives the operands the places that they have among `used`.
+    /// Gives the operands the places that they have among `used`, which is sorted.
     pub(crate) fn renumber(&mut self, used: &[usize]) {
         self.for_each_operand_mut(&mut |index| {
-            *index = used.iter().position(|used| used == index).unwrap_or(*index);
+            *index = used.binary_search(index).unwrap_or(*index);
         });
+    }
+
+    /// How deep its text is nested in a plan's.
+    pub(crate) fn nesting(&self) -> usize {
+        match self {
+            Self::And(parts) | Self::Or(parts) => 2 + parts.iter().map(Self::nesting).max().unwrap_or(0),
+            Self::Not(part) => 1 + part.nesting(),
+            _ => 2,
+        }
     }
 
     fn for_each_operand(&self, visit: &mut dyn FnMut(&usize)) {
@@ -296,10 +309,10 @@ impl Filter {
     /// may have. `None` if that cannot be said; a filter without parts if there are no conditions.
     ///
     /// `constant` gives the values of the operands that are constants.
-    pub(crate) fn exact(
+    pub(crate) fn exact<'a>(
         conditions: &[Condition],
         column: &dyn Fn(i16) -> Option<String>,
-        constant: &dyn Fn(usize) -> Option<PgValue>,
+        constant: &dyn Fn(usize) -> Option<&'a PgValue>,
     ) -> Option<Self> {
         let is_sayable = |condition: &Condition| condition.is_sayable(constant, Need::Same);
         if !conditions.iter().all(is_sayable) {

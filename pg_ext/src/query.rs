@@ -367,12 +367,12 @@ impl Query {
         used
     }
 
-    /// Gives the operands the places that they have among `used`.
+    /// Gives the operands the places that they have among `used`, which is sorted.
     pub(crate) fn renumber_operands(&mut self, used: &[usize]) {
         self.for_each_filter_mut(&mut |_, filter| filter.renumber(used));
         if let Some(limit) = &mut self.limit {
             for operand in limit.skip.iter_mut().chain([&mut limit.count]) {
-                *operand = used.iter().position(|used| used == operand).unwrap_or(*operand);
+                *operand = used.binary_search(operand).unwrap_or(*operand);
             }
         }
     }

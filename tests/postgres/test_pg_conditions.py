@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Iterator
 
 import psycopg
@@ -576,6 +577,53 @@ def test_random_conditions(session, parallel: bool):
         ids(store, random_condition(chance, store)) for store in RANDOM_PARTS for _ in range(count // len(RANDOM_PARTS))
     ]
     same(session, queries)
+
+
+def keyset(depth: int, innermost: str) -> str:
+    """What follows a row in the order of many columns, one condition in the other."""
+    for number in range(depth):
+        innermost = f"(i16 > {number - 3} OR (i16 = {number - 3} AND {innermost}))"
+    return innermost
+
+
+def test_deeply_nested_conditions(session):
+    innermost = ("s = 'a'", "i8 + i16 > 3", "md5(s) = 'x'", "NOT (i8 = 3 AND s IS NOT NULL)")
+    queries = [ids("types", keyset(depth, inner)) for depth in (5, 11, 12, 13, 20, 31, 60, 200) for inner in innermost]
+    queries += [ids("types", f"i8 > 0 AND {keyset(depth, inner)}") for depth in (13, 31) for inner in innermost]
+    queries += [
+        f"SELECT count(*)::text FROM stored.types a JOIN stored.types b ON a.id = b.id WHERE {alternated} OR b.i8 = 1"
+        for depth in (5, 20, 40)
+        for alternated in [keyset(depth, "b.s = 'a'").replace("i16", "a.i16")]
+    ]
+    for pushdown in ("on", "off"):
+        session.execute(f"SET soa_fdw.pushdown = {pushdown}")
+        same(session, queries)
+
+
+WIDE = {
+    "flat": " OR ".join(f"(i16 = {n} AND i8 = {n})" for n in range(2000)),
+    "flat with something unknown": " OR ".join(f"(i16 = {n} AND i8 = {n})" for n in range(2000)) + " OR md5(s) = 'x'",
+    "something unknown in each": " OR ".join(f"(i16 = {n} AND md5(s) = '{n}')" for n in range(2000)),
+    "something computed in each": " OR ".join(f"(i16 = {n} AND i8 + 1 = {n})" for n in range(2000)),
+    "nested": keyset(400, "s = 'a'"),
+    "nested around something unknown": keyset(400, "md5(s) = 'x'"),
+    "nested around something wide": keyset(8, " OR ".join(f"(i16 = {n} AND md5(s) = '{n}')" for n in range(1000))),
+    "computed": f"{'(' * 400}i64 {' + 1)' * 400} > 0",
+    "of cases": "".join(f"CASE WHEN i16 = {n} THEN {n} ELSE " for n in range(400)) + "0" + " END" * 400 + " >= 0",
+}
+
+
+@pytest.mark.parametrize("kind", WIDE)
+def test_long_conditions_are_soon_read(session, kind: str):
+    """Time to plan grows as the condition does, no faster."""
+
+    def seconds() -> float:
+        begun = time.monotonic()
+        session.execute(f"EXPLAIN SELECT count(*) FROM stored.types WHERE {WIDE[kind]}")
+        return time.monotonic() - begun
+
+    assert min(seconds() for _ in range(3)) < 1.5
+    same(session, [ids("types", WIDE[kind])])
 
 
 def test_random_joins(session):

@@ -5,7 +5,7 @@ use soa_core::predicate::CompareOp;
 
 use super::catalog::{FIRST_OID_OF_OTHERS, pg_type};
 use super::conditions::{Operator, Reader, constant, plain_text};
-use super::{has_utf8_alone, list, text_of};
+use super::{check_for_interrupts, has_utf8_alone, list, parts, text_of};
 use crate::compute::RESULT_PREFIX;
 use crate::error::Result;
 use crate::filter::{Condition, Filter};
@@ -46,6 +46,35 @@ pub(super) struct Computable {
     pub(super) columns: Vec<TableColumn>,
     /// Where groups are tested: the expressions that they have values of.
     outputs: Vec<(*mut pg_sys::Node, Typed)>,
+}
+
+/// What is found out about a condition.
+enum Tested {
+    /// It is one on a table's rows alone, which a filter can say.
+    Rows {
+        table: usize,
+        condition: Condition,
+    },
+    Computed(Typed),
+}
+
+impl Tested {
+    fn into_condition(self) -> Option<Condition> {
+        match self {
+            Self::Rows { condition, .. } => Some(condition),
+            Self::Computed(_) => None,
+        }
+    }
+}
+
+/// The table that all of these are conditions on, if it is one alone and filters can say them.
+fn one_table(parts: &[Tested]) -> Option<usize> {
+    let mut tables = parts.iter().map(|part| match part {
+        Tested::Rows { table, .. } => Some(*table),
+        Tested::Computed(_) => None,
+    });
+    let first = tables.next()??;
+    tables.all(|table| table == Some(first)).then_some(first)
 }
 
 impl Computable {
@@ -107,21 +136,25 @@ impl Computable {
             let column = self.columns.iter().find(|column| column.table == table && column.number == number);
             column.map(|column| column.name.clone())
         };
-        let constants = reader.constants();
-        let constant = |operand: usize| constants.get(operand).cloned().flatten();
-        Filter::exact(conditions, &name, &constant)
+        Filter::exact(conditions, &name, &|operand| reader.constant(operand))
     }
 
-    /// A condition as the store can test it: true where Postgres has it true, and nowhere else. `None` if it cannot.
+    /// A condition as the store can test it: true where Postgres has it true, and nowhere else. `None` if it cannot; then the
+    /// reader is as it was.
     ///
     /// # Safety
     ///
     /// The node is a condition of the query.
     pub(super) unsafe fn condition(&self, node: *mut pg_sys::Node, reader: &mut Reader) -> Option<Typed> {
+        let known = reader.len();
         // SAFETY: as the caller promises.
-        let condition = unsafe { self.read_condition(node, reader)? };
+        let condition = unsafe { self.read_condition(node, reader) };
         // Postgres may come to other rows, in another order.
-        (!condition.can_fail() && is_shallow(&condition)).then_some(condition)
+        let condition = condition.filter(|condition| !condition.can_fail() && is_shallow(condition));
+        if condition.is_none() {
+            reader.truncate(known);
+        }
+        condition
     }
 
     /// # Safety
@@ -129,30 +162,107 @@ impl Computable {
     /// As [`condition`](Self::condition).
     unsafe fn read_condition(&self, node: *mut pg_sys::Node, reader: &mut Reader) -> Option<Typed> {
         // SAFETY: as the caller promises.
-        if let Some(matches) = unsafe { self.matches(node, reader) } {
-            return Some(matches);
-        }
-        if let Some(output) = self.output(node) {
-            return Some(output).filter(|output| output.value_type == ValueType::Bool);
+        if unsafe { parts::is_nested_deeper(node, EXPRESSION_NESTING_MAX) } {
+            return None;
         }
         // SAFETY: as above.
+        let tested = unsafe { self.read_tested(node, reader)? };
+        self.typed(tested, reader)
+    }
+
+    /// # Safety
+    ///
+    /// As [`condition`](Self::condition).
+    unsafe fn read_tested(&self, node: *mut pg_sys::Node, reader: &mut Reader) -> Option<Tested> {
+        check_for_interrupts();
+        if let Some(output) = self.output(node) {
+            return Some(output).filter(|output| output.value_type == ValueType::Bool).map(Tested::Computed);
+        }
+        // SAFETY: as the caller promises.
+        if unsafe { is_a(node, pg_sys::NodeTag::T_BoolExpr) } {
+            // SAFETY: the tag says so.
+            let expression = unsafe { &*node.cast::<pg_sys::BoolExpr>() };
+            // SAFETY: as the caller promises.
+            return unsafe { self.read_bool_expr(expression, reader) };
+        }
+        let known = reader.len();
+        // SAFETY: as the caller promises.
+        if let Some(rows) = unsafe { self.read_rows(node, reader) } {
+            return Some(rows);
+        }
+        reader.truncate(known);
+        // SAFETY: as the caller promises.
+        unsafe { self.read_simple_condition(node) }.map(Tested::Computed)
+    }
+
+    /// # Safety
+    ///
+    /// As [`condition`](Self::condition).
+    unsafe fn read_bool_expr(&self, expression: &pg_sys::BoolExpr, reader: &mut Reader) -> Option<Tested> {
+        // SAFETY: the arguments of such an expression are a list of expressions.
+        let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(expression.args) };
+        // SAFETY: which are of the same query.
+        let parts = arguments.into_iter().map(|part| unsafe { self.read_tested(part, reader) });
+        let mut parts = parts.collect::<Option<Vec<_>>>()?;
+        if expression.boolop == pg_sys::BoolExprType::NOT_EXPR {
+            return match parts.pop()? {
+                Tested::Rows { table, condition } => {
+                    let condition = Condition::Not(Box::new(condition));
+                    self.filter(table, std::slice::from_ref(&condition), reader)?;
+                    Some(Tested::Rows { table, condition })
+                }
+                // What is not true may be false or NULL.
+                Tested::Computed(part) if part.has_exact_nulls() => {
+                    Some(Tested::Computed(Typed::condition(Expression::Not(Box::new(part)))))
+                }
+                Tested::Computed(_) => None,
+            };
+        }
+        let is_and = expression.boolop == pg_sys::BoolExprType::AND_EXPR;
+        if let Some(table) = one_table(&parts) {
+            let conditions = parts.into_iter().filter_map(Tested::into_condition).collect();
+            let condition = if is_and { Condition::And(conditions) } else { Condition::Or(conditions) };
+            return Some(Tested::Rows { table, condition });
+        }
+        let parts = parts.into_iter().map(|part| self.typed(part, reader)).collect::<Option<_>>()?;
+        Some(Tested::Computed(Typed::condition(if is_and { Expression::And(parts) } else { Expression::Or(parts) })))
+    }
+
+    /// A condition on one relation alone that no other condition is in, if a filter can say it.
+    ///
+    /// # Safety
+    ///
+    /// As [`condition`](Self::condition).
+    unsafe fn read_rows(&self, node: *mut pg_sys::Node, reader: &mut Reader) -> Option<Tested> {
+        // SAFETY: as the caller promises.
+        let relation = unsafe { relation_of(node)? };
+        let table = self.table(relation)?;
+        // SAFETY: as the caller promises.
+        let condition = unsafe { reader.on(self.relations[table]).nested_condition(node.cast()) };
+        self.filter(table, std::slice::from_ref(&condition), reader)?;
+        Some(Tested::Rows { table, condition })
+    }
+
+    /// As an expression.
+    fn typed(&self, tested: Tested, reader: &Reader) -> Option<Typed> {
+        match tested {
+            Tested::Computed(typed) => Some(typed),
+            Tested::Rows { table, condition } => {
+                let filter = self.filter(table, &[condition], reader)?;
+                Some(Typed::condition(Expression::Matches { table, filter }))
+            }
+        }
+    }
+
+    /// A condition that no other condition is in, and no filter can say.
+    ///
+    /// # Safety
+    ///
+    /// As [`condition`](Self::condition).
+    unsafe fn read_simple_condition(&self, node: *mut pg_sys::Node) -> Option<Typed> {
+        // SAFETY: as the caller promises.
         let header = unsafe { node.as_ref()? };
         match header.type_ {
-            pg_sys::NodeTag::T_BoolExpr => {
-                // SAFETY: the tag says so.
-                let expression = unsafe { &*node.cast::<pg_sys::BoolExpr>() };
-                // SAFETY: the arguments of such an expression are a list of expressions.
-                let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(expression.args) };
-                // SAFETY: which are of the same query.
-                let parts = arguments.into_iter().map(|part| unsafe { self.read_condition(part, reader) });
-                let mut parts = parts.collect::<Option<Vec<_>>>()?;
-                Some(Typed::condition(match expression.boolop {
-                    pg_sys::BoolExprType::AND_EXPR => Expression::And(parts),
-                    pg_sys::BoolExprType::OR_EXPR => Expression::Or(parts),
-                    // What is not true may be false or NULL.
-                    _ => Expression::Not(Box::new(parts.pop().filter(Typed::has_exact_nulls)?)),
-                }))
-            }
             pg_sys::NodeTag::T_NullTest => {
                 // SAFETY: the tag says so.
                 let test = unsafe { &*node.cast::<pg_sys::NullTest>() };
@@ -246,21 +356,6 @@ impl Computable {
         (is_safe && value_type.can_be_computed() && is_shallow(&typed)).then_some(typed)
     }
 
-    /// A condition on one relation alone, as its rows can be tested.
-    ///
-    /// # Safety
-    ///
-    /// As [`condition`](Self::condition).
-    unsafe fn matches(&self, node: *mut pg_sys::Node, reader: &mut Reader) -> Option<Typed> {
-        // SAFETY: as the caller promises.
-        let relation = unsafe { relation_of(node)? };
-        let table = self.table(relation)?;
-        // SAFETY: as the caller promises.
-        let condition = unsafe { reader.on(self.relations[table]).nested_condition(node.cast()) };
-        let filter = self.filter(table, &[condition], reader)?;
-        Some(Typed::condition(Expression::Matches { table, filter }))
-    }
-
     /// The two values that are compared.
     ///
     /// # Safety
@@ -283,14 +378,18 @@ impl Computable {
     /// The node is an expression of the query.
     pub(super) unsafe fn value(&self, node: *mut pg_sys::Node, reader: &mut Reader) -> Option<Typed> {
         // SAFETY: as the caller promises.
-        if unsafe { is_a(node, pg_sys::NodeTag::T_CaseExpr) } {
-            // SAFETY: the tag says so.
-            let case = unsafe { &*node.cast::<pg_sys::CaseExpr>() };
-            // SAFETY: as the caller promises.
-            return unsafe { self.case(case, reader) };
+        if !unsafe { is_a(node, pg_sys::NodeTag::T_CaseExpr) } {
+            // SAFETY: as above.
+            return unsafe { self.expression(node) };
         }
+        // SAFETY: as above.
+        if unsafe { parts::is_nested_deeper(node, EXPRESSION_NESTING_MAX) } {
+            return None;
+        }
+        // SAFETY: the tag says so.
+        let case = unsafe { &*node.cast::<pg_sys::CaseExpr>() };
         // SAFETY: as the caller promises.
-        unsafe { self.expression(node) }
+        unsafe { self.case(case, reader) }
     }
 
     /// An expression without conditions as the store can compute it; `None` if it cannot.
@@ -300,6 +399,10 @@ impl Computable {
     /// The node is an expression of the query.
     pub(super) unsafe fn expression(&self, node: *mut pg_sys::Node) -> Option<Typed> {
         // SAFETY: as the caller promises.
+        if unsafe { parts::is_nested_deeper(node, EXPRESSION_NESTING_MAX) } {
+            return None;
+        }
+        // SAFETY: as above.
         unsafe { self.read_expression(node) }.filter(is_shallow)
     }
 

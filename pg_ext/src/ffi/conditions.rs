@@ -3,13 +3,15 @@
 //! What is understood is on an allow-list: operators of Postgres' own, on pairs of types whose comparison the store has
 //! as well, under collations that compare by bytes. Everything else is [`Condition::Unknown`], and left to Postgres.
 
+use std::rc::Rc;
+
 use pgrx::{is_a, pg_sys};
 use soa_core::predicate::CompareOp;
 
 use super::catalog::{FIRST_OID_OF_OTHERS, pg_type};
 use super::collations::{is_compared_by_bytes, is_ordered_by_bytes};
 use super::{list, text_of, values};
-use crate::filter::{Condition, Operand};
+use crate::filter::{Condition, NESTING_MAX, Operand};
 use crate::types::{PgType, PgValue};
 
 /// Casts that keep every value and the order of values: int2 to int4 and int8, int4 to int8, float4 to float8, and
@@ -25,9 +27,18 @@ const FUNCTIONS_WITHOUT_ERRORS: [u32; 13] =
 #[derive(Clone)]
 pub(super) struct Reader {
     relation: pg_sys::Index,
-    operands: Vec<(Operand, *mut pg_sys::Expr)>,
+    operands: Vec<ReadOperand>,
     /// Whether other relations' columns have one value for the whole scan: that of a row which it is started for.
     is_for_row: bool,
+}
+
+/// An expression that a column is compared with.
+#[derive(Clone)]
+struct ReadOperand {
+    operand: Operand,
+    node: *mut pg_sys::Expr,
+    /// Its value if it is a constant, which may be a long array.
+    constant: Option<Rc<PgValue>>,
 }
 
 /// Where in a query's condition an expression is.
@@ -65,6 +76,11 @@ impl Reader {
         self.operands.len()
     }
 
+    /// Forgets all expressions but so many, the first ones.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.operands.truncate(len);
+    }
+
     /// Reads a condition.
     ///
     /// # Safety
@@ -72,7 +88,7 @@ impl Reader {
     /// The expression is one of a query on the relation.
     pub(super) unsafe fn condition(&mut self, expression: *mut pg_sys::Expr) -> Condition {
         // SAFETY: as the caller promises.
-        unsafe { self.read(expression.cast(), Place::Top) }
+        unsafe { self.read(expression.cast(), Place::Top, NESTING_MAX) }
     }
 
     /// Reads a condition that Postgres might not come to evaluate.
@@ -82,7 +98,7 @@ impl Reader {
     /// The expression is one of a query on the relation.
     pub(super) unsafe fn nested_condition(&mut self, expression: *mut pg_sys::Expr) -> Condition {
         // SAFETY: as the caller promises.
-        unsafe { self.read(expression.cast(), Place::Nested) }
+        unsafe { self.read(expression.cast(), Place::Nested, NESTING_MAX) }
     }
 
     /// Takes an expression whose value a plan needs before its first row; `None` if it is not one of the query's own constants
@@ -98,12 +114,12 @@ impl Reader {
 
     /// The expressions that the conditions compare with.
     pub(super) fn operands(&self) -> Vec<Operand> {
-        self.operands.iter().map(|(operand, _)| operand.clone()).collect()
+        self.operands.iter().map(|read| read.operand.clone()).collect()
     }
 
     /// The expression in a place.
     pub(super) fn expression(&self, index: usize) -> *mut pg_sys::Expr {
-        self.operands[index].1
+        self.operands[index].node
     }
 
     /// Whether the expression in a place is a value that an outer query gives, and may give again and again.
@@ -118,16 +134,22 @@ impl Reader {
         parameter.paramkind == pg_sys::ParamKind::PARAM_EXEC
     }
 
-    /// The values of those that are constants.
-    pub(super) fn constants(&self) -> Vec<Option<PgValue>> {
-        // SAFETY: the expressions are those of the query.
-        self.operands.iter().map(|(_, expression)| unsafe { constant(*expression) }).collect()
+    /// The value of the expression in a place if it is a constant.
+    pub(super) fn constant(&self, index: usize) -> Option<&PgValue> {
+        self.operands.get(index)?.constant.as_deref()
     }
 
+    /// The values of those that are constants.
+    pub(super) fn constants(&self) -> Vec<Option<PgValue>> {
+        self.operands.iter().map(|read| read.constant.as_deref().cloned()).collect()
+    }
+
+    /// What is nested in more than so many levels is not looked at.
+    ///
     /// # Safety
     ///
     /// As [`condition`](Self::condition).
-    unsafe fn read(&mut self, node: *mut pg_sys::Node, place: Place) -> Condition {
+    unsafe fn read(&mut self, node: *mut pg_sys::Node, place: Place, levels: usize) -> Condition {
         // SAFETY: the node is live.
         let Some(header) = (unsafe { node.as_ref() }) else { return Condition::Unknown };
         match header.type_ {
@@ -135,7 +157,7 @@ impl Reader {
                 // SAFETY: the tag says what the node is; here and below.
                 let expression = unsafe { &*node.cast::<pg_sys::BoolExpr>() };
                 // SAFETY: as above.
-                unsafe { self.read_bool_expr(expression, place) }
+                unsafe { self.read_bool_expr(expression, place, levels) }
             }
             pg_sys::NodeTag::T_OpExpr => {
                 // SAFETY: as above.
@@ -174,12 +196,14 @@ impl Reader {
     /// # Safety
     ///
     /// As [`condition`](Self::condition).
-    unsafe fn read_bool_expr(&mut self, expression: &pg_sys::BoolExpr, place: Place) -> Condition {
+    unsafe fn read_bool_expr(&mut self, expression: &pg_sys::BoolExpr, place: Place, levels: usize) -> Condition {
         let inner = if expression.boolop == pg_sys::BoolExprType::AND_EXPR { place } else { Place::Nested };
+        let Some(levels) = levels.checked_sub(1) else { return Condition::Unknown };
         // SAFETY: the arguments of such an expression are a list of expressions.
         let arguments: Vec<*mut pg_sys::Node> = unsafe { list::elements(expression.args) };
         // SAFETY: which are of the same query.
-        let mut parts: Vec<Condition> = arguments.into_iter().map(|node| unsafe { self.read(node, inner) }).collect();
+        let parts = arguments.into_iter().map(|node| unsafe { self.read(node, inner, levels) });
+        let mut parts: Vec<Condition> = parts.collect();
         match (expression.boolop, parts.pop()) {
             (pg_sys::BoolExprType::NOT_EXPR, Some(part)) => Condition::Not(Box::new(part)),
             (pg_sys::BoolExprType::AND_EXPR, Some(last)) => {
@@ -302,7 +326,9 @@ impl Reader {
         }
         // SAFETY: as the caller promises.
         let operand = Operand { index: self.operands.len(), text: unsafe { operand_text(node) } };
-        self.operands.push((operand.clone(), node.cast()));
+        // SAFETY: as above.
+        let constant = unsafe { constant(node.cast()) }.map(Rc::new);
+        self.operands.push(ReadOperand { operand: operand.clone(), node: node.cast(), constant });
         Some(operand)
     }
 }

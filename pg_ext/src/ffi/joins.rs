@@ -9,7 +9,7 @@ use std::ptr;
 use pgrx::{is_a, pg_sys};
 use soa_core::predicate::CompareOp;
 
-use super::planner::{self, Planned, PlannedJoin};
+use super::planner::{self, Left, Planned, PlannedJoin};
 use super::source::Source;
 use super::{compat, list, reasons, run, settings};
 use crate::compute::FIRST_PIECES;
@@ -65,8 +65,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_join_paths(
             Ok(source) => source,
             Err(unknown) => {
                 for why in unknown {
-                    // SAFETY: what is known of the sides is not used any more.
-                    unsafe { Planned::leave(inner, format!("JOIN: {why}")) };
+                    Planned::leave(sides.1, format!("JOIN: {why}"));
                 }
                 return Ok(());
             }
@@ -79,7 +78,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_join_paths(
         // SAFETY: the planner's pointers are live.
         unsafe { add_path(root, joined, &source, given.clone())? };
         // SAFETY: nobody else has the relation now.
-        Planned::Join(PlannedJoin { source, given, target, left: Vec::new() }).keep_in(unsafe { &mut *joined });
+        Planned::Join(PlannedJoin { source, given, target, left: Left::default() }).keep_in(unsafe { &mut *joined });
         Ok(())
     });
 }

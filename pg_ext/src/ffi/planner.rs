@@ -3,6 +3,7 @@
 //! Between them travels what is in the relation's `fdw_private`, a Rust value that planning's memory owns ([`Planned`]). Into
 //! the plan go nodes alone, which Postgres can copy: a text ([`PlanText`]) and the expressions that filters compare with.
 
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
@@ -11,7 +12,7 @@ use pgrx::{PgMemoryContexts, pg_sys};
 use super::conditions::Reader;
 use super::grouping::Grouped;
 use super::source::{QueryTable, Source};
-use super::{catalog, compat, list, lookups, palloc_text, run, text_of};
+use super::{catalog, check_for_interrupts, compat, list, lookups, palloc_text, run, text_of};
 use crate::error::{PgError, Result, Step};
 use crate::filter::Filter;
 use crate::plan::{self, Cost, CostSettings, PlanText, Private, Usage};
@@ -46,7 +47,7 @@ pub(super) struct PlannedTable {
     /// The same rows to be computed with, if the store can test all conditions as Postgres would; and what is left to Postgres
     /// that follows, and why.
     source: Option<Source>,
-    left: Vec<String>,
+    left: Left,
 }
 
 impl PlannedTable {
@@ -77,7 +78,26 @@ pub(super) struct PlannedJoin {
     /// The columns that are given, and the same as target entries.
     pub(super) given: Vec<GivenColumn>,
     pub(super) target: *mut pg_sys::List,
-    pub(super) left: Vec<String>,
+    pub(super) left: Left,
+}
+
+/// What is left to Postgres that follows rows, and why. It is added to while the rows are looked at.
+#[derive(Default)]
+pub(super) struct Left(RefCell<Vec<String>>);
+
+impl Left {
+    fn add(&self, why: String) {
+        let mut reasons = self.0.borrow_mut();
+        if !reasons.contains(&why) {
+            reasons.push(why);
+        }
+    }
+
+    /// In one line; `None` if it is nothing.
+    fn text(&self) -> Option<String> {
+        let reasons = self.0.borrow();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
 }
 
 /// Groups that are computed before Postgres sees rows.
@@ -137,8 +157,8 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         let rows_read = estimate.rows_read as f64;
         let cost = plan::read_cost(cost_settings(), rows_read, usage.columns.len().max(1));
         let (source, left) = match source {
-            Ok(source) => (Some(source), Vec::new()),
-            Err(left) => (None, left),
+            Ok(source) => (Some(source), Left::default()),
+            Err(left) => (None, Left(RefCell::new(left))),
         };
         let planned = PlannedTable {
             left,
@@ -210,6 +230,7 @@ pub(super) unsafe fn usage(
         }
         // SAFETY: the list's elements are live.
         let restriction = unsafe { &*restriction };
+        check_for_interrupts();
         // SAFETY: as above.
         unsafe { pg_sys::pull_varattnos(restriction.clause.cast(), rel.relid, &raw mut attributes) };
         is_gated |= restriction.pseudoconstant;
@@ -278,30 +299,18 @@ impl Planned {
     }
 
     /// What is left to Postgres that follows a table or joined ones.
-    fn left(&self) -> &[String] {
+    fn left(&self) -> Option<&Left> {
         match self {
-            Self::Table(table) => &table.left,
-            Self::Join(join) => &join.left,
-            Self::Groups(_) | Self::Order(_) => &[],
+            Self::Table(table) => Some(&table.left),
+            Self::Join(join) => Some(&join.left),
+            Self::Groups(_) | Self::Order(_) => None,
         }
     }
 
     /// Notes why something that follows is left to Postgres.
-    ///
-    /// # Safety
-    ///
-    /// Nobody has what is known of the relation now.
-    pub(super) unsafe fn leave(rel: *mut pg_sys::RelOptInfo, why: String) {
-        // SAFETY: the relation is the planner's.
-        let private = unsafe { (*rel).fdw_private };
-        // SAFETY: it is null or was put there by `keep_in`.
-        let left = match unsafe { private.cast::<Self>().as_mut() } {
-            Some(Self::Table(table)) => &mut table.left,
-            Some(Self::Join(join)) => &mut join.left,
-            _ => return,
-        };
-        if !left.contains(&why) {
-            left.push(why);
+    pub(super) fn leave(rel: &pg_sys::RelOptInfo, why: String) {
+        if let Some(left) = Self::of(rel).ok().and_then(Self::left) {
+            left.add(why);
         }
     }
 
@@ -497,8 +506,8 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_plan(
             }
             _ => return Err(PgError::internal("a plan was lost")),
         };
-        let left = Planned::of(relation)?.left();
-        let left = if left.is_empty() { None } else { Some(make_string(&left.join("; "))?) };
+        let left = Planned::of(relation)?.left().and_then(Left::text);
+        let left = left.map(|left| make_string(&left)).transpose()?;
         let private = list::of([text].into_iter().chain(left));
         // SAFETY: all of them are lists of nodes of this plan.
         Ok(unsafe {

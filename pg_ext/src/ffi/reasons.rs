@@ -3,7 +3,7 @@
 use pgrx::{is_a, pg_sys};
 
 use super::source::Source;
-use super::{list, text_of};
+use super::{parts, text_of};
 
 /// What of an expression the store cannot compute, or test: the innermost part of which it could the parts.
 ///
@@ -11,16 +11,17 @@ use super::{list, text_of};
 ///
 /// The node is an expression of the query.
 pub(super) unsafe fn why(node: *mut pg_sys::Node, source: &mut Source) -> String {
-    // SAFETY: as the caller promises.
-    for part in unsafe { parts(node) } {
-        // SAFETY: the parts are expressions of the query as well.
-        if !unsafe { is_known(part, source) } {
+    let mut unknown = node;
+    loop {
+        // SAFETY: as the caller promises, and so it is with the parts.
+        let parts = unsafe { parts::of(unknown) };
+        // SAFETY: as above.
+        let Some(part) = parts.into_iter().find(|part| !unsafe { is_known(*part, source) }) else {
             // SAFETY: as above.
-            return unsafe { why(part, source) };
-        }
+            return unsafe { name(unknown) };
+        };
+        unknown = part;
     }
-    // SAFETY: as the caller promises.
-    unsafe { name(node) }
 }
 
 /// # Safety
@@ -39,42 +40,6 @@ unsafe fn is_known(node: *mut pg_sys::Node, source: &mut Source) -> bool {
     let is_value = unsafe { source.value(node) }.is_some();
     // SAFETY: as above.
     is_value || unsafe { source.condition(node) }.is_some()
-}
-
-/// The expressions that one is made of.
-///
-/// # Safety
-///
-/// The node is an expression of the query.
-unsafe fn parts(node: *mut pg_sys::Node) -> Vec<*mut pg_sys::Node> {
-    // SAFETY: as the caller promises.
-    let Some(header) = (unsafe { node.as_ref() }) else { return Vec::new() };
-    let arguments = match header.type_ {
-        // SAFETY: the tag says what the node is; here and below.
-        pg_sys::NodeTag::T_OpExpr => unsafe { (*node.cast::<pg_sys::OpExpr>()).args },
-        // SAFETY: as above.
-        pg_sys::NodeTag::T_FuncExpr => unsafe { (*node.cast::<pg_sys::FuncExpr>()).args },
-        // SAFETY: as above.
-        pg_sys::NodeTag::T_ScalarArrayOpExpr => unsafe { (*node.cast::<pg_sys::ScalarArrayOpExpr>()).args },
-        // SAFETY: as above.
-        pg_sys::NodeTag::T_BoolExpr => unsafe { (*node.cast::<pg_sys::BoolExpr>()).args },
-        // SAFETY: as above.
-        pg_sys::NodeTag::T_NullTest => return vec![unsafe { (*node.cast::<pg_sys::NullTest>()).arg }.cast()],
-        // SAFETY: as above.
-        pg_sys::NodeTag::T_RelabelType => return vec![unsafe { (*node.cast::<pg_sys::RelabelType>()).arg }.cast()],
-        pg_sys::NodeTag::T_Aggref => {
-            // SAFETY: as above.
-            let aggregate = unsafe { &*node.cast::<pg_sys::Aggref>() };
-            // SAFETY: the arguments are target entries.
-            let arguments: Vec<*mut pg_sys::TargetEntry> = unsafe { list::elements(aggregate.args) };
-            // SAFETY: the entries are live.
-            let arguments = arguments.into_iter().map(|entry| unsafe { (*entry).expr }.cast());
-            return arguments.chain([aggregate.aggfilter.cast()]).collect();
-        }
-        _ => return Vec::new(),
-    };
-    // SAFETY: which is a list of expressions.
-    unsafe { list::elements(arguments) }
 }
 
 /// What an expression is, in a few words.

@@ -121,8 +121,8 @@ impl Planning<'_> {
         let grouped = match found {
             Ok(grouped) => grouped,
             Err(why) => {
-                // SAFETY: what is known of the input is not used any more.
-                unsafe { Planned::leave(self.input, why) };
+                // SAFETY: the relation is the planner's.
+                Planned::leave(unsafe { &*self.input }, why);
                 return Ok(());
             }
         };

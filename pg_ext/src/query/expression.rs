@@ -255,6 +255,7 @@ impl Typed {
     pub(crate) fn nesting(&self) -> usize {
         let own = match &self.expression {
             Expression::Case { .. } => 5,
+            Expression::Matches { filter, .. } => 3 + filter.nesting(),
             _ => 3,
         };
         own + self.expression.parts().into_iter().map(Self::nesting).max().unwrap_or(0)
