@@ -144,3 +144,16 @@ def test_parts_of_analyze(database: Database, stores: Path):
         assert error(session, "ANALYZE lost").sqlstate == "58P01"
         session.execute("VACUUM ANALYZE orders")
         assert all(one.severity in ("INFO", "WARNING") for one in told)
+
+
+def test_a_store_does_not_speak_for_the_tables_that_inherit_from_its_own(database: Database):
+    Growing(database.root)
+    database.import_all()
+    with database.connect() as session:
+        grouped = "SELECT value FROM {} GROUP BY value"
+        assert plan(session, grouped.format("growing"), analyze=False)["Plan Rows"] == Growing.ROWS
+        session.execute("CREATE TABLE inheriting () INHERITS (growing)")
+        session.execute("INSERT INTO inheriting SELECT g.* FROM growing g, generate_series(1, 200)")
+        assert plan(session, grouped.format("ONLY growing"), analyze=False)["Plan Rows"] == Growing.ROWS
+        # What is not known of a column: 200 groups.
+        assert plan(session, grouped.format("growing"), analyze=False)["Plan Rows"] == 200

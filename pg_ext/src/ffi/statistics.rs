@@ -67,13 +67,14 @@ unsafe extern "C-unwind" fn relation_stats(
     })
 }
 
-/// Whether a column is one of a foreign table that is planned here. (Not so where the planner looks through a subquery.)
+/// Whether a column is one of a foreign table that is planned here. (Not so where the planner looks through a subquery.) Of the rows
+/// of a table and of those that inherit from it, its store knows its own.
 ///
 /// # Safety
 ///
 /// The planner's pointers are live.
 unsafe fn is_ours(found: &pg_sys::VariableStatData, entry: &pg_sys::RangeTblEntry) -> bool {
-    if entry.relkind.cast_unsigned() != pg_sys::RELKIND_FOREIGN_TABLE {
+    if entry.relkind.cast_unsigned() != pg_sys::RELKIND_FOREIGN_TABLE || entry.inh {
         return false;
     }
     // SAFETY: the relation is null or live.

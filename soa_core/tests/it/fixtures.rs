@@ -20,6 +20,8 @@ use soa_core::scan::ScanRequest;
 use soa_core::schema::{DataType, Field, Schema, Variants};
 use soa_core::store::{FORMAT_VERSION, Snapshot, Store, WriterOptions};
 
+use crate::package;
+
 /// The rows of a snapshot by key, a line each.
 fn rows(snapshot: &Arc<Snapshot>) -> String {
     let columns = (0..snapshot.schema().len()).collect();
@@ -39,7 +41,7 @@ fn rows(snapshot: &Arc<Snapshot>) -> String {
 }
 
 fn fixtures() -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let dir = package().join("tests/fixtures");
     let mut found: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
     found

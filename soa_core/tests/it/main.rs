@@ -24,3 +24,9 @@ mod transactions;
 mod trust;
 mod twin;
 mod types;
+
+/// The folder of the crate as cargo runs its tests: a clone of the workspace that shares a target folder with another one may have
+/// been compiled there.
+fn package() -> std::path::PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests").into()
+}

@@ -9,8 +9,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::package;
+
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/refused")
+    package().join("tests/refused")
 }
 
 /// Where cargo keeps what this test is linked with.
@@ -101,7 +103,7 @@ fn check(name: &str) {
     if std::env::var_os("SOA_BLESS").is_some() {
         fs::write(&path, &shown).unwrap();
     }
-    let expected = fs::read_to_string(&path).unwrap_or_default();
+    let expected = fs::read_to_string(&path).unwrap();
     assert!(shown == expected, "{} says otherwise; now it is:\n{shown}", path.display());
 }
 
