@@ -116,6 +116,8 @@ class PgServer:
     ):
         self.installation = Installation.of(pg_config_path or pg_config())
         self.major = self.installation.major
+        # The setting that takes parallel workers for every query that can have them.
+        self.parallel_setting = "debug_parallel_query" if self.major >= 16 else "force_parallel_mode"
         self.clients = self.installation.bin
         built = support.pg_extension(self.major) if extension else None
         self.settings = SETTINGS | (settings or {})

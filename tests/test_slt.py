@@ -40,8 +40,7 @@ class PostgresInParallel(Postgres):
     def _prepare(self) -> None:
         super()._prepare()
         costs = ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size")
-        forced = "debug_parallel_query" if self.server.major >= 16 else "force_parallel_mode"
-        for setting in (*(f"{name} = 0" for name in costs), f"{forced} = on"):
+        for setting in (*(f"{name} = 0" for name in costs), f"{self.server.parallel_setting} = on"):
             self.execute("default", f"ALTER DATABASE {self.database} SET {setting}")
         self.connections.pop("default").close()
 

@@ -82,7 +82,7 @@ def looks_up(tree: dict) -> bool:
 
 
 @pytest.mark.parametrize("sql", LOOKED_UP)
-def test_a_few_rows_are_looked_up(session, sql: str):
+def test_a_few_rows_are_looked_up(large: Database, session, sql: str):
     tree = plan(session, sql, analyze=False)
     assert looks_up(tree), tree
     found = sorted(map(str, rows(session, sql)))
@@ -90,7 +90,7 @@ def test_a_few_rows_are_looked_up(session, sql: str):
     assert found == sorted(map(str, rows(session, sql))) and len(found) > 3
     session.execute("PREPARE again AS " + sql)
     session.execute("SET LOCAL enable_nestloop = on")
-    session.execute("SET LOCAL debug_parallel_query = on")
+    session.execute(f"SET LOCAL {large.server.parallel_setting} = on")
     assert found == sorted(map(str, rows(session, "EXECUTE again")))
     session.execute("DEALLOCATE again")
 

@@ -387,8 +387,7 @@ def test_a_function_that_reads_a_store_in_a_worker(database: Database, session: 
         " 'BEGIN RETURN (SELECT count(*) FROM growing); END'"
     )
     assert rows(session, "SELECT counted()") == [(N,)]
-    forced = "debug_parallel_query" if database.server.major >= 16 else "force_parallel_mode"
-    session.execute(f"SET {forced} = on")
+    session.execute(f"SET {database.server.parallel_setting} = on")
     session.execute("CREATE TABLE one AS SELECT 1 AS a")
     for sql in ("SELECT counted()", "SELECT counted() FROM one"):
         failed = error(session, sql)
