@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pytest
 
 import make_stores
 import support
-from pg_support import Database, error, plan, rows, scans
+from pg_support import Database, error, notices, plan, rows, scans
 from pg_twins import same
 
 QUERIES = int(os.environ.get("SOA_DIFFERENTIAL_QUERIES", "600"))
@@ -131,8 +132,25 @@ def single(rng: random.Random, table: str, alias: str) -> str:
     return rng.choice(conditions)
 
 
+def unknown(rng: random.Random, tables: list[tuple[str, str]]) -> str:
+    """A condition that the store cannot test, on one table or two."""
+    first, second = (rng.choice(tables)[1] for _ in range(2))
+    conditions = [
+        f"md5({first}.id::text) < '8'",
+        f"{first}.id / 2 % 2 = 0",
+        f"{first}.id % 3 = {second}.id % 2",
+        f"coalesce({first}.id, {second}.id, 0) / 3 >= 1",
+        f"{first}.id >= (SELECT count(*) FROM stored.days z WHERE z.k < {second}.id)",
+        f"({first}.id IN (SELECT z.id / 2 FROM stored.floats z WHERE z.id < 9) OR {second}.id = 5)",
+        f"{first}.id NOT IN (SELECT z.id + 1 FROM stored.types z)",
+    ]
+    return rng.choice(conditions)
+
+
 def condition(rng: random.Random, tables: list[tuple[str, str]]) -> str:
     kind = rng.random()
+    if kind < 0.15:
+        return unknown(rng, tables)
     if kind < 0.4:
         return single(rng, *rng.choice(tables))
     if kind < 0.7:
@@ -282,13 +300,62 @@ LEFT_TO_POSTGRES = (
     "SELECT count(*) FROM stored.types a, stored.days b",  # nothing to look up by
     "SELECT count(*) FROM stored.types a JOIN stored.days b ON a.i8 < b.id",
     "SELECT count(*) FROM stored.types a JOIN stored.days b ON a.i8 = b.id AND random() < 2",
-    "SELECT count(*) FROM stored.types a JOIN stored.days b ON a.i8 = b.id AND 100 / a.i8 > 1",
-    "SELECT count(*) FROM stored.types a JOIN stored.days b ON a.i8 = b.id AND a.i8 * a.i16 > 1",  # may overflow
+    "SELECT count(*) FROM stored.types a LEFT JOIN stored.days b ON a.i8 = b.id AND 100 / a.i8 > 1",
+    "SELECT count(*) FROM stored.types a LEFT JOIN stored.days b ON a.i8 = b.id AND a.i8 * a.i16 > 1",  # may overflow
+    "SELECT count(*) FROM stored.types a JOIN stored.days b ON a.i8 = b.id WHERE md5(a.s) < '8' AND random() < 2",
+    "SELECT a.id FROM stored.types a WHERE NOT EXISTS (SELECT FROM stored.days b WHERE a.i8 = b.id AND b.k / 2 = 1)",
+    "SELECT count(*) FROM stored.types a FULL JOIN (SELECT * FROM stored.days WHERE k / 2 = 0) b ON a.i8 = b.id",
+    "SELECT count(*) FROM stored.types a JOIN stored.days b ON a.i8 = b.id WHERE md5(a::text) < '8'",  # whole rows
     "SELECT a FROM stored.types a JOIN stored.days b ON a.i8 = b.id",  # whole rows
     "SELECT a.tableoid FROM stored.types a JOIN stored.days b ON a.i8 = b.id",
     "SELECT count(*) FROM stored.types a JOIN heap.days b ON a.i8 = b.id",
     "SELECT a.id FROM stored.types a JOIN stored.days b ON a.i8 = b.id FOR SHARE OF a",
 )
+
+
+# The store joins, and Postgres tests a condition of what comes.
+TESTED_BY_POSTGRES = (
+    "SELECT count(*) FROM stored.types a JOIN stored.days b ON a.i8 = b.id AND 100 / (a.i8 + 1000) > -1",
+    "SELECT b.k FROM stored.types a JOIN stored.days b ON a.i8 = b.id WHERE a.i8 % 2 = b.id % 2 AND md5(a.s) > '1'",
+    "SELECT a.id FROM stored.types a LEFT JOIN stored.days b ON a.i8 = b.id WHERE md5(a.s) > '1' OR b.k / 2 = 7",
+    "SELECT a.id FROM stored.types a WHERE md5(a.s) > '1' AND NOT EXISTS (SELECT FROM stored.days b WHERE a.i8 = b.id)",
+    "SELECT a.id FROM stored.types a JOIN stored.days b ON a.i8 = b.id"
+    " WHERE b.k < (SELECT count(*) FROM stored.floats f WHERE f.id > a.i8 + 200)",
+    "SELECT count(*) FROM stored.types a JOIN stored.days b ON a.i8 = b.id JOIN stored.floats c ON b.id = c.id"
+    " WHERE a.i8 / 2 <> 5 AND c.id / 3 <> 7 AND b.id % 7 <> 6",
+)
+
+
+def test_conditions_that_the_store_cannot_test_of_what_it_joins(session):
+    # Of tables this small another plan may be as cheap.
+    for setting in ("enable_nestloop", "enable_hashjoin", "enable_mergejoin"):
+        session.execute(f"SET {setting} = off")
+    same(session, [listed("x.*", f"FROM ({sql}) x") for sql in TESTED_BY_POSTGRES])
+    for sql in TESTED_BY_POSTGRES:
+        (scan,) = [scan for scan in scans(plan(session, sql, analyze=False)) if "SoA Joins" in scan]
+        assert scan["Filter"] and "SoA Computes" not in scan, sql
+    (found,) = rows(session, f"EXPLAIN (VERBOSE, FORMAT JSON) {TESTED_BY_POSTGRES[1]}")[0]
+    (scan,) = scans(found[0]["Plan"])
+    assert sorted(scan["SoA Leaves to Postgres"].split("; ")) == ["JOIN: operator %", "WHERE: function md5"]
+
+
+def test_functions_of_users_see_no_hidden_rows(pg, stores: Path):
+    """Where a view hides rows, a function that tells what it sees is called for none of them, joined or not."""
+    with Database(pg, stores) as database:
+        database.import_all()
+        database.execute(
+            "CREATE FUNCTION tell(v int) RETURNS boolean LANGUAGE plpgsql COST 0.001 AS"
+            " $$ BEGIN RAISE NOTICE 'seen %', v; RETURN true; END $$"
+        )
+        database.execute("CREATE VIEW shown WITH (security_barrier) AS SELECT id, k FROM days WHERE md5(id::text) < '4'")
+        with database.connect() as session:
+            told = notices(session)
+            sql = "SELECT v.id FROM shown v JOIN floats ON v.id = floats.id WHERE tell(v.id::int) AND floats.id / 2 >= 0"
+            found = {row[0] for row in rows(session, sql)}
+            seen = {int(notice.message.split()[1]) for notice in told}
+            shown = {row[0] for row in rows(session, "SELECT id FROM shown")}
+            hidden = {row[0] for row in rows(session, "SELECT id FROM days WHERE md5(id::text) >= '4'")}
+            assert found and hidden and seen == found and seen <= shown
 
 
 def test_what_is_left_to_postgres(session):

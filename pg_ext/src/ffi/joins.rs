@@ -4,14 +4,16 @@
 //! Where the store can compute both sides and every condition between them, it can compute the join; of the orders that lead to
 //! the same relations the cheapest is kept ([`PlannedJoin`]), for the joins above and for what follows them all.
 
+use std::ffi::c_void;
 use std::ptr;
 
 use pgrx::{is_a, pg_sys};
 use soa_core::predicate::CompareOp;
 
+use super::computed::is_equal;
 use super::planner::{self, Left, Planned, PlannedJoin};
 use super::source::Source;
-use super::{compat, list, reasons, run, settings};
+use super::{compat, list, run, settings};
 use crate::compute::FIRST_PIECES;
 use crate::error::{Result, Step};
 use crate::plan::{self, Sides};
@@ -49,8 +51,10 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_join_paths(
         let (Some(left), Some(right)) = (Planned::source_of(sides.0), Planned::source_of(sides.1)) else {
             return Ok(());
         };
-        let is_cheaper = |known: &Source, cost: f64| known.cost <= cost;
-        if Planned::source_of(relation).is_some_and(|known| is_cheaper(known, left.cost + right.cost)) {
+        // Of one that the store tests all conditions of more can be made.
+        let known = Planned::source_of(relation).map(|known| (!known.is_whole(), known.cost));
+        let is_best = |is_whole: bool, cost: f64| known.is_some_and(|known| known <= (!is_whole, cost));
+        if is_best(left.is_whole() && right.is_whole(), left.cost + right.cost) {
             return Ok(());
         }
         // SAFETY: the planner passes what else there is to know of the two.
@@ -65,20 +69,22 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_join_paths(
             Ok(source) => source,
             Err(unknown) => {
                 for why in unknown {
-                    Planned::leave(sides.1, format!("JOIN: {why}"));
+                    Planned::leave(sides.1, why);
                 }
                 return Ok(());
             }
         };
         // SAFETY: the relation's target is a list of expressions.
-        let Some((given, target)) = (unsafe { given_columns(relation, &source) }) else { return Ok(()) };
-        if Planned::source_of(relation).is_some_and(|known| is_cheaper(known, source.cost)) {
+        let Some(columns) = (unsafe { JoinColumns::new(relation, &source) }) else { return Ok(()) };
+        if is_best(source.is_whole(), source.cost) {
             return Ok(());
         }
         // SAFETY: the planner's pointers are live.
-        unsafe { add_path(root, joined, &source, given.clone())? };
+        unsafe { add_path(root, joined, &source, &columns)? };
+        let left = Left::new(source.untested.iter().map(|untested| untested.why.clone()).collect());
+        let planned = PlannedJoin { source, given: columns.wanted, target: columns.target_of_wanted, left };
         // SAFETY: nobody else has the relation now.
-        Planned::Join(PlannedJoin { source, given, target, left: Left::default() }).keep_in(unsafe { &mut *joined });
+        Planned::Join(planned).keep_in(unsafe { &mut *joined });
         Ok(())
     });
 }
@@ -121,8 +127,11 @@ impl Joining<'_> {
         if left_joined.depth().max(right_joined.depth()) >= JOIN_DEPTH_MAX {
             return Ok(Err(Vec::new()));
         }
+        if !self.keeps_untested(left, right) {
+            return Ok(Err(Vec::new()));
+        }
         let (mut keys, mut tested, mut filters) = (Vec::new(), Vec::new(), Vec::new());
-        let mut key_nodes = Vec::new();
+        let (mut key_nodes, mut unknown, known) = (Vec::new(), Vec::new(), source.untested.len());
         for node in conditions {
             // SAFETY: as the caller promises.
             let condition = unsafe { &**node };
@@ -130,44 +139,42 @@ impl Joining<'_> {
                 return Ok(Err(Vec::new()));
             }
             // SAFETY: as above.
-            if unsafe { self.is_of_result(condition) } {
-                // SAFETY: as above.
-                filters.push(unsafe { source.condition(condition.clause.cast()) });
+            let is_of_result = unsafe { self.is_of_result(condition) };
+            // SAFETY: as above.
+            let key = if is_of_result { None } else { unsafe { self.key(&source, condition) } };
+            if let Some(key) = key {
+                keys.push(key);
+                key_nodes.push(*node);
                 continue;
             }
             // SAFETY: as above.
-            match unsafe { self.key(&source, condition) } {
-                Some(key) => {
-                    keys.push(key);
-                    key_nodes.push(*node);
+            match unsafe { source.condition(condition.clause.cast()) } {
+                Some(filter) if is_of_result => filters.push(filter),
+                Some(condition) => tested.push(condition),
+                None => {
+                    // SAFETY: as above.
+                    unsafe { source.leave(condition.clause, "JOIN") };
+                    unknown.push((condition.clause, is_of_result || self.kind == JoinKind::Inner));
                 }
-                // SAFETY: as above.
-                None => tested.push(unsafe { source.condition(condition.clause.cast()) }),
             }
         }
-        let (tested, filters) = (tested.into_iter().collect(), filters.into_iter().collect());
-        let (Some(tested), Some(filters)): (Option<Vec<Typed>>, Option<Vec<Typed>>) = (tested, filters) else {
-            let mut why = Vec::new();
-            for node in conditions {
-                // SAFETY: as the caller promises.
-                let clause = unsafe { (**node).clause }.cast();
-                // SAFETY: as above.
-                if unsafe { source.condition(clause) }.is_none() {
-                    // SAFETY: as above.
-                    why.push(unsafe { reasons::why(clause, &mut source) });
-                }
-            }
-            return Ok(Err(why));
-        };
+        let own = &source.untested[known..];
+        let can_be_left = unknown.iter().all(|(_, can_be_left)| *can_be_left);
+        // SAFETY: the planner's state is live.
+        if !can_be_left || !unsafe { planner::may_be_tested_later(self.root, own) } {
+            return Ok(Err(own.iter().map(|untested| untested.why.clone()).collect()));
+        }
+        // SAFETY: the conditions are the query's.
+        let passing = unsafe { planner::selectivity(self.root, list::of(unknown.iter().map(|(node, _)| *node)), 0) };
         // The other side's columns, which are all NULL then, are not in what is joined.
-        if self.kind == JoinKind::Anti && !filters.is_empty() {
-            return Ok(Err(vec!["conditions on what an anti join gives".to_owned()]));
+        if self.kind == JoinKind::Anti && (!filters.is_empty() || known < source.untested.len()) {
+            return Ok(Err(vec!["JOIN: conditions on what an anti join gives".to_owned()]));
         }
         let (of_left, of_right) = (kept_bytes(left, self.sides.0), kept_bytes(right, self.sides.1));
         let kept = if of_left < of_right { Side::Left } else { Side::Right };
         source.memory += of_left.min(of_right);
         if keys.is_empty() {
-            return Ok(Err(vec!["nothing must be equal on both sides".to_owned()]));
+            return Ok(Err(vec!["JOIN: nothing must be equal on both sides".to_owned()]));
         }
         source.set_join(Join {
             kind: self.kind,
@@ -183,7 +190,7 @@ impl Joining<'_> {
             Side::Right => (right.rows, left.rows),
         };
         // SAFETY: the conditions are the planner's.
-        let rows = unsafe { self.rows(left, right, &key_nodes) };
+        let rows = unsafe { self.rows(left, right, &key_nodes, passing) };
         let sides = Sides { kept: kept_rows, others, joined: rows };
         // What does not fit in memory is done in pieces, for each of which both sides are read.
         let times = if source.memory > settings::work_mem() as f64 / 2.0 { FIRST_PIECES as f64 } else { 1.0 };
@@ -191,14 +198,24 @@ impl Joining<'_> {
         Ok(Ok(source.costing(cost, rows)))
     }
 
-    /// How many rows come of the two sides. The planner takes conditions for independent of each other. But several keys mostly
+    /// Whether what Postgres tests of the sides' rows can as well be tested of what the join makes of them: it has them all, as
+    /// they are, but for those without partners.
+    fn keeps_untested(&self, left: &Source, right: &Source) -> bool {
+        match self.kind {
+            JoinKind::Inner => true,
+            JoinKind::Left | JoinKind::Semi | JoinKind::Anti => right.is_whole(),
+            JoinKind::Full => left.is_whole() && right.is_whole(),
+        }
+    }
+
+    /// How many rows come of the two sides, of which a part pass the conditions that Postgres tests. The planner takes conditions for independent of each other. But several keys mostly
     /// are one key of several columns, so that all but the most selective follow from that one; and a side that is taken for
     /// smaller than it is would be kept in memory.
     ///
     /// # Safety
     ///
     /// The keys are conditions of the planner's.
-    unsafe fn rows(&self, left: &Source, right: &Source, keys: &[*mut pg_sys::RestrictInfo]) -> f64 {
+    unsafe fn rows(&self, left: &Source, right: &Source, keys: &[*mut pg_sys::RestrictInfo], passing: f64) -> f64 {
         let (outer, inner) = (self.sides.0.rows.max(1.0), self.sides.1.rows.max(1.0));
         // The planner keeps what it reckons of a condition, for joins of its own: it must be asked of the same kind of join.
         let pairs = || {
@@ -210,7 +227,7 @@ impl Joining<'_> {
             let selectivities: Vec<f64> = selectivities.map(|selectivity| selectivity.clamp(1e-15, 1.0)).collect();
             let least = selectivities.iter().copied().fold(1.0, f64::min);
             let others = selectivities.iter().product::<f64>() / least;
-            left.rows * right.rows * (self.relation.rows / (outer * inner) / others).min(1.0)
+            left.rows * right.rows * (self.relation.rows / (outer * inner) / others / passing).min(1.0)
         };
         match self.kind {
             JoinKind::Inner => pairs(),
@@ -272,36 +289,64 @@ fn kept_bytes(source: &Source, relation: &pg_sys::RelOptInfo) -> f64 {
     source.rows * (width + KEPT_ROW_OVERHEAD)
 }
 
-/// The columns that are wanted of what is joined, and the same as target entries; `None` if one is no column of a table.
+/// The columns of what is joined.
+struct JoinColumns {
+    /// Those that the query wants, and the same as target entries.
+    wanted: Vec<GivenColumn>,
+    target_of_wanted: *mut pg_sys::List,
+    /// These, and those that Postgres tests conditions by.
+    given: Vec<GivenColumn>,
+    target: *mut pg_sys::List,
+}
+
+impl JoinColumns {
+    /// `None` if one is no column of a table.
+    ///
+    /// # Safety
+    ///
+    /// The relation is the planner's.
+    unsafe fn new(relation: &pg_sys::RelOptInfo, source: &Source) -> Option<Self> {
+        // SAFETY: a relation has a target.
+        let target = unsafe { &*relation.reltarget };
+        // SAFETY: which is a list of expressions.
+        let mut nodes: Vec<*mut pg_sys::Node> = unsafe { list::elements(target.exprs) };
+        let wanted = nodes.len();
+        // SAFETY: the conditions are a list of the query's.
+        let tested = unsafe { pg_sys::pull_var_clause(source.untested_list().cast(), 0) };
+        // SAFETY: the result is a list of columns.
+        for node in unsafe { list::elements::<pg_sys::Node>(tested) } {
+            if !nodes.iter().any(|known| is_equal(*known, node)) {
+                nodes.push(node);
+            }
+        }
+        // SAFETY: the expressions are live.
+        let given = nodes.iter().map(|node| unsafe { given_column(*node, source) }).collect::<Option<Vec<_>>>()?;
+        let entries = nodes.into_iter().zip(1..).map(|(node, number)| {
+            // SAFETY: the expression is the planner's; the entry has no name.
+            unsafe { pg_sys::makeTargetEntry(node.cast(), number, ptr::null_mut(), false) }
+        });
+        let entries: Vec<_> = entries.collect();
+        let (wanted, of_wanted) = (given[..wanted].to_vec(), entries.iter().take(wanted).copied());
+        let (target_of_wanted, target) = (list::of(of_wanted), list::of(entries.iter().copied()));
+        Some(Self { wanted, target_of_wanted, given, target })
+    }
+}
+
+/// The column of a table that an expression is, if it is one that a join has.
 ///
 /// # Safety
 ///
-/// The relation is the planner's.
-unsafe fn given_columns(
-    relation: &pg_sys::RelOptInfo,
-    source: &Source,
-) -> Option<(Vec<GivenColumn>, *mut pg_sys::List)> {
-    // SAFETY: a relation has a target.
-    let target = unsafe { &*relation.reltarget };
-    // SAFETY: which is a list of expressions.
-    let expressions: Vec<*mut pg_sys::Node> = unsafe { list::elements(target.exprs) };
-    let given = expressions.iter().map(|node| {
-        // SAFETY: the expressions are live.
-        if !unsafe { is_a(*node, pg_sys::NodeTag::T_Var) } {
-            return None;
-        }
-        // SAFETY: the tag says so.
-        let var = unsafe { &*node.cast::<pg_sys::Var>() };
-        // Of an anti join Postgres may ask for the other side's columns, which are NULL.
-        let table = source.given_table(var.varno)?;
-        (var.varattno > 0).then_some(GivenColumn { table, number: var.varattno })
-    });
-    let given = given.collect::<Option<Vec<_>>>()?;
-    let entries = expressions.into_iter().zip(1..).map(|(node, number)| {
-        // SAFETY: the expression is the planner's; the entry has no name.
-        unsafe { pg_sys::makeTargetEntry(node.cast(), number, ptr::null_mut(), false) }
-    });
-    Some((given, list::of(entries)))
+/// The node is an expression of the query.
+unsafe fn given_column(node: *mut pg_sys::Node, source: &Source) -> Option<GivenColumn> {
+    // SAFETY: as the caller promises.
+    if !unsafe { is_a(node, pg_sys::NodeTag::T_Var) } {
+        return None;
+    }
+    // SAFETY: the tag says so.
+    let var = unsafe { &*node.cast::<pg_sys::Var>() };
+    // Of an anti join Postgres may ask for the other side's columns, which are NULL.
+    let table = source.given_table(var.varno)?;
+    (var.varattno > 0).then_some(GivenColumn { table, number: var.varattno })
 }
 
 /// # Safety
@@ -311,19 +356,28 @@ unsafe fn add_path(
     root: *mut pg_sys::PlannerInfo,
     joined: *mut pg_sys::RelOptInfo,
     source: &Source,
-    given: Vec<GivenColumn>,
+    columns: &JoinColumns,
 ) -> Result<()> {
+    let untested = source.untested_list();
+    let mut testing = pg_sys::QualCost::default();
+    // SAFETY: as the caller promises, and the conditions are a list of the query's.
+    unsafe { pg_sys::cost_qual_eval(&raw mut testing, untested, root) };
+    let given = columns.given.clone();
     let cost = plan::rows_cost(planner::cost_settings(), source.cost, source.rows, given.len());
+    let startup_cost = cost.startup + testing.startup;
     let (query, reader) = source.clone().into_query(Wanted::Rows { columns: given }, Vec::new());
+    let of_query = planner::private_of_path(query, &reader)?;
+    // SAFETY: that is a list of two.
+    let of_query: Vec<*mut c_void> = unsafe { list::elements(of_query) };
     // SAFETY: as the caller promises.
     let rows = unsafe { (*joined).rows };
     let shape = compat::ComputedPath {
         target: ptr::null_mut(),
         rows,
-        startup_cost: cost.startup,
-        total_cost: cost.startup + cost.run,
+        startup_cost,
+        total_cost: startup_cost + cost.run + testing.per_tuple * source.rows,
         order: ptr::null_mut(),
-        private: planner::private_of_path(query, &reader)?,
+        private: list::of(of_query.into_iter().chain([columns.target.cast(), untested.cast()])),
     };
     // SAFETY: as the caller promises.
     let path = unsafe { compat::create_foreign_join_path(root, joined, &shape) };

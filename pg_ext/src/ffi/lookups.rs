@@ -76,7 +76,7 @@ pub(super) unsafe fn add_paths(
     Ok(())
 }
 
-/// Whether the store can compute with the rows of all relations of a set.
+/// Whether the store can compute everything with the rows of all relations of a set.
 ///
 /// # Safety
 ///
@@ -94,7 +94,7 @@ unsafe fn are_computable(state: &pg_sys::PlannerInfo, relations: pg_sys::Relids)
         let Some(relation) = (unsafe { relation.as_ref() }) else { continue };
         // SAFETY: what a relation is planned with is null or live.
         let is_ours = unsafe { planner::has_own_callbacks(relation.fdwroutine) };
-        if !is_ours || Planned::source_of(relation).is_none() {
+        if !is_ours || Planned::whole_source_of(relation).is_none() {
             return false;
         }
     }

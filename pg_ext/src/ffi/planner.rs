@@ -7,11 +7,11 @@ use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use pgrx::{PgMemoryContexts, pg_sys};
+use pgrx::{PgMemoryContexts, is_a, pg_sys};
 
 use super::conditions::Reader;
 use super::grouping::Grouped;
-use super::source::{QueryTable, Source};
+use super::source::{QueryTable, Source, Untested};
 use super::{catalog, check_for_interrupts, compat, list, lookups, palloc_text, run, text_of};
 use crate::error::{PgError, Result, Step};
 use crate::filter::Filter;
@@ -44,16 +44,15 @@ pub(super) struct PlannedTable {
     units_read: u64,
     /// Whether this transaction has changed the store, which workers do not see.
     is_changed: bool,
-    /// The same rows to be computed with, if the store can test all conditions as Postgres would; and what is left to Postgres
-    /// that follows, and why.
+    /// The same rows to be computed with, if they can be; and what is left to Postgres that follows, and why.
     source: Option<Source>,
     left: Left,
 }
 
 impl PlannedTable {
-    /// Whether the store can compute with the rows.
+    /// Whether the store can compute everything with the rows.
     pub(super) fn is_computable(&self) -> bool {
-        self.source.is_some()
+        self.source.as_ref().is_some_and(Source::is_whole)
     }
 
     /// The numbers of the columns that are read.
@@ -75,7 +74,7 @@ impl PlannedTable {
 /// Tables that are joined, in the cheapest order that has been offered.
 pub(super) struct PlannedJoin {
     pub(super) source: Source,
-    /// The columns that are given, and the same as target entries.
+    /// The columns that are wanted of it, and the same as target entries.
     pub(super) given: Vec<GivenColumn>,
     pub(super) target: *mut pg_sys::List,
     pub(super) left: Left,
@@ -86,6 +85,10 @@ pub(super) struct PlannedJoin {
 pub(super) struct Left(RefCell<Vec<String>>);
 
 impl Left {
+    pub(super) fn new(reasons: Vec<String>) -> Self {
+        Self(RefCell::new(reasons))
+    }
+
     fn add(&self, why: String) {
         let mut reasons = self.0.borrow_mut();
         if !reasons.contains(&why) {
@@ -145,7 +148,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         let expressions = list::of(estimate.used_operands.iter().map(|index| reader.expression(*index)));
         // What is computed knows no places.
         let source = match is_gated || usage.row_places {
-            true => Err(Vec::new()),
+            true => None,
             false => {
                 // SAFETY: the planner's state is live, and has the relation.
                 let shown = unsafe { alias(root, rel.relid) };
@@ -156,10 +159,12 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
         };
         let rows_read = estimate.rows_read as f64;
         let cost = plan::read_cost(cost_settings(), rows_read, usage.columns.len().max(1));
-        let (source, left) = match source {
-            Ok(source) => (Some(source), Left::default()),
-            Err(left) => (None, Left(RefCell::new(left))),
-        };
+        let untested = source.iter().flat_map(|source| &source.untested);
+        let left = Left::new(untested.map(|untested| untested.why.clone()).collect());
+        // SAFETY: the planner's state is live.
+        let source = source.filter(|source| unsafe { may_be_tested_later(root, &source.untested) });
+        // SAFETY: as above.
+        let source = source.map(|source| unsafe { with_rows(root, source, cost, rel) });
         let planned = PlannedTable {
             left,
             private: estimate.private,
@@ -167,11 +172,62 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_rel_size(
             rows_read,
             units_read: estimate.units_read,
             is_changed: estimate.is_changed,
-            source: source.map(|source| source.costing(cost, rel.rows)),
+            source,
         };
         Planned::Table(planned).keep_in(rel);
         Ok(())
     });
+}
+
+/// The rows of a table that conditions are tested of later: how many they are, and what it costs to come by them.
+///
+/// # Safety
+///
+/// The planner's state is live.
+unsafe fn with_rows(root: *mut pg_sys::PlannerInfo, source: Source, cost: f64, rel: &pg_sys::RelOptInfo) -> Source {
+    // SAFETY: as the caller promises.
+    let passing = unsafe { selectivity(root, source.untested_list(), rel.relid) };
+    let rows = (rel.rows / passing).min(rel.tuples).max(rel.rows);
+    source.costing(cost, rows)
+}
+
+/// The part of rows, above zero, that pass conditions.
+///
+/// # Safety
+///
+/// The planner's state is live, and the conditions are a list of the query's.
+pub(super) unsafe fn selectivity(
+    root: *mut pg_sys::PlannerInfo,
+    conditions: *mut pg_sys::List,
+    relation: pg_sys::Index,
+) -> f64 {
+    let (join, relation) = (pg_sys::JoinType::JOIN_INNER, relation.cast_signed());
+    // SAFETY: as the caller promises.
+    unsafe { pg_sys::clauselist_selectivity(root, conditions, relation, join, ptr::null_mut()) }.max(1e-10)
+}
+
+/// Whether it is all the same if conditions are tested of a table's rows or of what a join makes of these.
+///
+/// # Safety
+///
+/// The planner's state is live, and the conditions are the query's.
+pub(super) unsafe fn may_be_tested_later(root: *mut pg_sys::PlannerInfo, conditions: &[Untested]) -> bool {
+    // SAFETY: as the caller promises.
+    let level = unsafe { (*root).qual_security_level };
+    let may_be = |untested: &Untested| {
+        let node = untested.node.cast();
+        // SAFETY: as the caller promises.
+        let is_volatile = unsafe { pg_sys::contain_volatile_functions(node) };
+        let flags = pg_sys::PVC_INCLUDE_PLACEHOLDERS;
+        // SAFETY: as above; conditions have no aggregates.
+        let columns = unsafe { pg_sys::pull_var_clause(node, flags as i32) };
+        // SAFETY: which is a list of expressions.
+        let columns: Vec<*mut pg_sys::Node> = unsafe { list::elements(columns) };
+        // SAFETY: the expressions are live.
+        !is_volatile && columns.into_iter().all(|column| unsafe { is_a(column, pg_sys::NodeTag::T_Var) })
+    };
+    // Where rows are hidden from a user, no function of his gets to see some of them.
+    conditions.is_empty() || (level == 0 && conditions.iter().all(may_be))
 }
 
 /// A query's use of a table, and the conditions on its rows.
@@ -289,7 +345,12 @@ impl Planned {
         }
     }
 
-    /// The rows of a relation, if the store can compute with them.
+    /// The rows of a relation, if the store can compute everything with them.
+    pub(super) fn whole_source_of(rel: &pg_sys::RelOptInfo) -> Option<&Source> {
+        Self::source_of(rel).filter(|source| source.is_whole())
+    }
+
+    /// The rows of a relation, if the store can join them.
     pub(super) fn source_of(rel: &pg_sys::RelOptInfo) -> Option<&Source> {
         match Self::of(rel).ok()? {
             Self::Table(table) => table.source.as_ref(),
@@ -493,18 +554,23 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_plan(
         let private = unsafe { (*path).fdw_private };
         // SAFETY: which have a list of pointers.
         let of_path: Vec<*mut c_void> = unsafe { list::elements(private) };
-        let (relid, conditions, target, of_table) = match Planned::of(relation)? {
-            Planned::Table(planned) => (relation.relid, checked, none, Some(planned)),
-            Planned::Join(planned) => (0, none, planned.target, None),
-            Planned::Groups(planned) => (0, planned.grouped.conditions, planned.grouped.target, None),
-            Planned::Order(_) => return Err(PgError::internal("an order has a plan of its own")),
-        };
-        let (text, expressions) = match (of_path.as_slice(), of_table) {
-            (&[text, expressions], _) => (text.cast(), expressions.cast()),
-            (_, Some(planned)) => {
-                (make_string(&PlanText::Table(planned.private.clone()).to_text()?)?, planned.expressions)
+        let (text, expressions, of_join) = match *of_path.as_slice() {
+            [text, expressions] => (text.cast(), expressions.cast(), None),
+            [text, expressions, target, conditions] => {
+                (text.cast(), expressions.cast(), Some((target.cast(), conditions.cast())))
             }
-            _ => return Err(PgError::internal("a plan was lost")),
+            _ => {
+                let planned = Planned::table(relation)?;
+                (make_string(&PlanText::Table(planned.private.clone()).to_text()?)?, planned.expressions, None)
+            }
+        };
+        let (relid, conditions, target) = match (Planned::of(relation)?, of_join) {
+            (Planned::Table(_), _) => (relation.relid, checked, none),
+            (Planned::Join(_), Some((target, conditions))) => (0, conditions, target),
+            // The first of its rows, in an order.
+            (Planned::Join(planned), None) => (0, none, planned.target),
+            (Planned::Groups(planned), _) => (0, planned.grouped.conditions, planned.grouped.target),
+            (Planned::Order(_), _) => return Err(PgError::internal("an order has a plan of its own")),
         };
         let left = Planned::of(relation)?.left().and_then(Left::text);
         let left = left.map(|left| make_string(&left)).transpose()?;

@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 
 use super::computed::Computable;
 use super::conditions::Reader;
-use super::{reasons, settings};
+use super::{list, reasons, settings};
 use crate::error::Result;
 use crate::filter::Condition;
 use crate::query::{Input, Join, Joined, Query, Shift, SortKey, TableRows, Typed, Wanted};
@@ -18,11 +18,22 @@ pub(super) struct Source {
     pub(super) computable: Computable,
     /// The operands of all conditions.
     pub(super) reader: Reader,
-    /// The cost of coming by the rows where something is computed of them, and how many there are.
+    /// Conditions that the store cannot test, in the order that Postgres tests them in of the rows that come: joins may go
+    /// before them, all else that the store computes may not.
+    pub(super) untested: Vec<Untested>,
+    /// The cost of coming by the rows where something is computed of them, and how many there are before the untested conditions.
     pub(super) cost: f64,
     pub(super) rows: f64,
     /// The bytes that joins keep in memory.
     pub(super) memory: f64,
+}
+
+/// A condition that is left to Postgres.
+#[derive(Clone)]
+pub(super) struct Untested {
+    pub(super) node: *mut pg_sys::Expr,
+    /// Where in the query it is, and what in it the store cannot compute.
+    pub(super) why: String,
 }
 
 /// A foreign table in a query.
@@ -35,8 +46,8 @@ pub(super) struct QueryTable<'a> {
 }
 
 impl Source {
-    /// The rows of a table that pass all of these conditions, which `reader` has read; why not, if the store cannot test them
-    /// as Postgres would.
+    /// The rows of a table that pass those of these conditions, which `reader` has read, that the store can test as Postgres
+    /// would.
     ///
     /// # Safety
     ///
@@ -46,9 +57,9 @@ impl Source {
         conditions: &[Condition],
         nodes: &[*mut pg_sys::Expr],
         mut reader: Reader,
-    ) -> Result<std::result::Result<Self, Vec<String>>> {
+    ) -> Result<Option<Self>> {
         if !settings::pushes_down() {
-            return Ok(Err(Vec::new()));
+            return Ok(None);
         }
         let computable = Computable::new(table.relation, table.table)?;
         let (mut tested, mut others, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
@@ -60,20 +71,39 @@ impl Source {
             // SAFETY: as the caller promises.
             match unsafe { computable.condition(node.cast(), &mut reader) } {
                 Some(other) => others.push(other),
-                None => unknown.push(node),
+                None => unknown.push(*node),
             }
         }
         let filter = computable.filter(0, &tested, &reader).and_then(crate::filter::Filter::if_any);
         let rows =
             TableRows { table: table.oid.to_u32(), shown: table.shown.clone(), filter, condition: Typed::all(others) };
-        let joined = Joined::Table(0);
-        let mut source = Self { tables: vec![rows], joined, computable, reader, cost: 0.0, rows: 0.0, memory: 0.0 };
-        if unknown.is_empty() {
-            return Ok(Ok(source));
-        }
+        let (tables, joined, untested) = (vec![rows], Joined::Table(0), Vec::new());
+        let mut source = Self { tables, joined, computable, reader, untested, cost: 0.0, rows: 0.0, memory: 0.0 };
         // SAFETY: as the caller promises.
-        let why = |node: &*mut pg_sys::Expr| unsafe { reasons::why(node.cast(), &mut source) };
-        Ok(Err(unknown.into_iter().map(why).map(|why| format!("WHERE: {why}")).collect()))
+        unknown.into_iter().for_each(|node| unsafe { source.leave(node, "WHERE") });
+        Ok(Some(source))
+    }
+
+    /// Leaves a condition to Postgres; it is one of this clause.
+    ///
+    /// # Safety
+    ///
+    /// The node is a condition of the query.
+    pub(super) unsafe fn leave(&mut self, node: *mut pg_sys::Expr, clause: &str) {
+        // SAFETY: as the caller promises.
+        let why = unsafe { reasons::why(node.cast(), self) };
+        let why = format!("{clause}: {why}");
+        self.untested.push(Untested { node, why });
+    }
+
+    /// Whether the store tests all conditions.
+    pub(super) fn is_whole(&self) -> bool {
+        self.untested.is_empty()
+    }
+
+    /// The conditions that it does not test, as a list of Postgres'.
+    pub(super) fn untested_list(&self) -> *mut pg_sys::List {
+        list::of(self.untested.iter().map(|untested| untested.node))
     }
 
     /// A condition on the rows as the store can test it; `None` if it cannot.
@@ -113,6 +143,7 @@ impl Source {
         }
         both.computable = both.computable.and(other.computable.clone());
         both.reader.append(other.reader.clone());
+        both.untested.extend(other.untested.iter().cloned());
         both.memory += other.memory;
         (both, self.joined.clone(), second.joined)
     }

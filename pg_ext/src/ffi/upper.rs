@@ -40,14 +40,14 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_upper_paths(
         let is_whole = [pg_sys::RelOptKind::RELOPT_BASEREL, pg_sys::RelOptKind::RELOPT_JOINREL].contains(&kind);
         match (stage, Planned::of(input_relation)?) {
             (pg_sys::UpperRelationKind::UPPERREL_GROUP_AGG, Planned::Table(_) | Planned::Join(_)) => {
-                let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
+                let Some(source) = Planned::whole_source_of(input_relation) else { return Ok(()) };
                 // SAFETY: for this stage it is this.
                 let having = unsafe { (*extra.cast::<pg_sys::GroupPathExtraData>()).havingQual };
                 planning.add_groups(source, upper.reltarget, parse.groupClause, having)
             }
             // Groups of a partition's rows, to be put together with those of others.
             (pg_sys::UpperRelationKind::UPPERREL_PARTIAL_GROUP_AGG, Planned::Table(_) | Planned::Join(_)) => {
-                let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
+                let Some(source) = Planned::whole_source_of(input_relation) else { return Ok(()) };
                 // SAFETY: for this stage it is this.
                 let way = unsafe { (*extra.cast::<pg_sys::GroupPathExtraData>()).patype };
                 if way != pg_sys::PartitionwiseAggregateType::PARTITIONWISE_AGGREGATE_PARTIAL {
@@ -57,7 +57,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_upper_paths(
             }
             // Rows that are told apart are groups of which nothing is computed.
             (pg_sys::UpperRelationKind::UPPERREL_DISTINCT, Planned::Table(_) | Planned::Join(_)) if is_whole => {
-                let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
+                let Some(source) = Planned::whole_source_of(input_relation) else { return Ok(()) };
                 if parse.hasDistinctOn || parse.hasTargetSRFs {
                     return Ok(());
                 }
@@ -66,7 +66,7 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_upper_paths(
                 planning.add_groups(source, target, parse.distinctClause, ptr::null_mut())
             }
             (pg_sys::UpperRelationKind::UPPERREL_ORDERED, Planned::Table(_) | Planned::Join(_)) if is_whole => {
-                let Some(source) = Planned::source_of(input_relation) else { return Ok(()) };
+                let Some(source) = Planned::whole_source_of(input_relation) else { return Ok(()) };
                 planning.keep_order_of_rows(source, Planned::given_of(input_relation));
                 Ok(())
             }
