@@ -54,15 +54,15 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_join_paths(
         // Of one that the store tests all conditions of more can be made.
         let known = Planned::source_of(relation).map(|known| (!known.is_whole(), known.cost));
         let is_best = |is_whole: bool, cost: f64| known.is_some_and(|known| known <= (!is_whole, cost));
-        if is_best(left.is_whole() && right.is_whole(), left.cost + right.cost) {
-            return Ok(());
-        }
         // SAFETY: the planner passes what else there is to know of the two.
         let extra = unsafe { &*extra };
+        let joining = Joining { root, relation, sides, kind, special: extra.sjinfo };
+        // To put the sides together costs more than to see that this is no better.
+        if is_best(left.is_whole() && right.is_whole(), joining.least_cost(left, right)) {
+            return Ok(());
+        }
         // SAFETY: the conditions are a list of these.
         let conditions = unsafe { list::elements(extra.restrictlist) };
-        let special = extra.sjinfo;
-        let joining = Joining { root, relation, sides, kind, special };
         // SAFETY: the conditions are the planner's.
         let source = unsafe { joining.source(left, right, &conditions)? };
         let source = match source {
@@ -170,9 +170,8 @@ impl Joining<'_> {
         if self.kind == JoinKind::Anti && (!filters.is_empty() || known < source.untested.len()) {
             return Ok(Err(vec!["JOIN: conditions on what an anti join gives".to_owned()]));
         }
-        let (of_left, of_right) = (kept_bytes(left, self.sides.0), kept_bytes(right, self.sides.1));
-        let kept = if of_left < of_right { Side::Left } else { Side::Right };
-        source.memory += of_left.min(of_right);
+        let (kept, bytes) = self.kept(left, right);
+        source.memory += bytes;
         if keys.is_empty() {
             return Ok(Err(vec!["JOIN: nothing must be equal on both sides".to_owned()]));
         }
@@ -185,17 +184,36 @@ impl Joining<'_> {
             condition: Typed::all(tested),
             filter: Typed::all(filters),
         });
-        let (kept_rows, others) = match kept {
+        // SAFETY: the conditions are the planner's.
+        let rows = unsafe { self.rows(left, right, &key_nodes, passing) };
+        let cost = self.cost(left, right, source.memory, rows);
+        Ok(Ok(source.costing(cost, rows)))
+    }
+
+    /// The side that is kept in memory, and the bytes that it takes there.
+    fn kept(&self, left: &Source, right: &Source) -> (Side, f64) {
+        let (of_left, of_right) = (kept_bytes(left, self.sides.0), kept_bytes(right, self.sides.1));
+        if of_left < of_right { (Side::Left, of_left) } else { (Side::Right, of_right) }
+    }
+
+    /// What it costs to come by so many joined rows.
+    fn cost(&self, left: &Source, right: &Source, memory: f64, joined: f64) -> f64 {
+        let (kept, others) = match self.kept(left, right).0 {
             Side::Left => (left.rows, right.rows),
             Side::Right => (right.rows, left.rows),
         };
-        // SAFETY: the conditions are the planner's.
-        let rows = unsafe { self.rows(left, right, &key_nodes, passing) };
-        let sides = Sides { kept: kept_rows, others, joined: rows };
         // What does not fit in memory is done in pieces, for each of which both sides are read.
-        let times = if source.memory > settings::work_mem() as f64 / 2.0 { FIRST_PIECES as f64 } else { 1.0 };
-        let cost = (left.cost + right.cost) * times + plan::join_cost(planner::cost_settings(), sides);
-        Ok(Ok(source.costing(cost, rows)))
+        let times = if memory > settings::work_mem() as f64 / 2.0 { FIRST_PIECES as f64 } else { 1.0 };
+        let sides = Sides { kept, others, joined };
+        (left.cost + right.cost) * times + plan::join_cost(planner::cost_settings(), sides)
+    }
+
+    /// What the join costs at least, whatever is known of its conditions.
+    fn least_cost(&self, left: &Source, right: &Source) -> f64 {
+        let memory = left.memory + right.memory + self.kept(left, right).1;
+        // SAFETY: there are no conditions to look at.
+        let rows = unsafe { self.rows(left, right, &[], 1.0) };
+        self.cost(left, right, memory, rows)
     }
 
     /// Whether what Postgres tests of the sides' rows can as well be tested of what the join makes of them: it has them all, as
@@ -208,9 +226,9 @@ impl Joining<'_> {
         }
     }
 
-    /// How many rows come of the two sides, of which a part pass the conditions that Postgres tests. The planner takes conditions for independent of each other. But several keys mostly
-    /// are one key of several columns, so that all but the most selective follow from that one; and a side that is taken for
-    /// smaller than it is would be kept in memory.
+    /// How many rows come of the two sides, a part of which pass the conditions that Postgres tests. The planner takes conditions
+    /// for independent of each other. But several keys mostly are one key of several columns, so that all but the most selective
+    /// follow from that one; and a side that is taken for smaller than it is would be kept in memory.
     ///
     /// # Safety
     ///
