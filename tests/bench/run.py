@@ -9,7 +9,7 @@ answered in some milliseconds is also asked in new processes.
 
 TPC-H is measured in DuckDB, on stores and on tables of its own (tpch_half.py), and in Postgres, on stores and on heap
 tables (postgres_tpch_half.py); writing (write_half.py) is measured beside
-SQLite and DuckDB. `--engine kernel` runs the kernel's benchmarks instead (soa_core/bench), which no query needs.
+SQLite and DuckDB, and through Postgres beside heap tables (postgres_write_half.py). `--engine kernel` runs the kernel's benchmarks instead (soa_core/bench), which no query needs.
 
 Each query and side of a half runs once per round, in an order that is shuffled for every round, after one round that is
 not measured and in which the sides' results are compared. Shown are the medians over the rounds and their ratios. A
@@ -36,12 +36,13 @@ import data  # noqa: E402  (the path must be there first)
 import duckdb_half  # noqa: E402
 import postgres_half  # noqa: E402
 import postgres_tpch_half  # noqa: E402
+import postgres_write_half  # noqa: E402
 import support  # noqa: E402
 import tpch_half  # noqa: E402
 import write_half  # noqa: E402
 
 # What is measured, in this order.
-PARTS = ("write", "duckdb", "postgres", "tpch", "postgres-tpch")
+PARTS = ("write", "duckdb", "postgres", "tpch", "postgres-tpch", "postgres-write")
 # Writing is measured in fewer rounds: each takes a while.
 WRITE_ROUNDS = 5
 
@@ -81,6 +82,9 @@ def main() -> int:
         measure_orders(folder / f"{arguments.table}-{arguments.rows}", arguments, sides, parts)
     if not {"tpch", "postgres-tpch"}.isdisjoint(parts):
         measure_tpch(folder / f"tpch-{arguments.scale:g}", arguments, parts)
+    if "postgres-write" in parts:
+        results = postgres_write_half.run(folder / "postgres-writing", WRITE_ROUNDS)
+        write("postgres-write", f"orders-{postgres_write_half.ROWS}", arguments, results)
     return 0
 
 
