@@ -23,6 +23,7 @@ unsafe extern "C-unwind" {
     /// What Postgres does without a hook.
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
     fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
+    fn MemoryContextReset(memory: pg_sys::MemoryContext);
 }
 
 /// Puts the hook in place.
@@ -77,6 +78,8 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
 /// A query has run, and its triggers are about to.
 unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the executor passes the query that it finishes.
+    unsafe { run_to_the_end(query) };
+    // SAFETY: as above.
     unsafe { finish_modifications(query) };
     match FORMER_FINISH.get().copied().flatten() {
         // SAFETY: the hook is another extension's.
@@ -84,6 +87,59 @@ unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
         // SAFETY: as above.
         None => unsafe { standard_ExecutorFinish(query) },
     }
+}
+
+/// Runs what changes rows in a WITH and was not read to its end, as Postgres does a moment later: but then triggers follow at once,
+/// which are to see all changes.
+///
+/// # Safety
+///
+/// The query is one that has run.
+unsafe fn run_to_the_end(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: as the caller promises.
+    let state = unsafe { (*query).estate };
+    // SAFETY: a query that has run has its state.
+    let Some(known) = (unsafe { state.as_ref() }) else { return };
+    // SAFETY: it is null or a list of such nodes.
+    let Some(nodes) = (unsafe { known.es_auxmodifytables.as_ref() }) else { return };
+    let is_shown_alone = known.es_top_eflags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as c_int != 0;
+    if known.es_finished || is_shown_alone {
+        return;
+    }
+    let memory = known.es_query_cxt;
+    // SAFETY: the state is live, and nobody has it now; here and below.
+    unsafe { (*state).es_direction = pg_sys::ScanDirection::ForwardScanDirection };
+    // SAFETY: the variable is that of the backend's only thread.
+    let former = unsafe { pg_sys::CurrentMemoryContext };
+    // SAFETY: a query's memory is live; the former one is set again below, or by whoever handles an error.
+    unsafe { pg_sys::CurrentMemoryContext = memory };
+    for place in 0..usize::try_from(nodes.length).unwrap_or_default() {
+        // SAFETY: the list has so many cells.
+        let cell = unsafe { nodes.elements.add(place) };
+        // SAFETY: as above.
+        let cell = unsafe { cell.read() };
+        // SAFETY: each is a node.
+        let node: *mut pg_sys::PlanState = unsafe { cell.ptr_value }.cast();
+        // SAFETY: which is live.
+        let Some(next) = (unsafe { (*node).ExecProcNode }) else { continue };
+        loop {
+            // SAFETY: as above.
+            let row_memory = unsafe { (*state).es_per_tuple_exprcontext };
+            // SAFETY: it is null or live.
+            if let Some(row_memory) = unsafe { row_memory.as_ref() } {
+                // SAFETY: as Postgres does it for each row.
+                unsafe { MemoryContextReset(row_memory.ecxt_per_tuple_memory) };
+            }
+            // SAFETY: the node is one of the query's plan.
+            let slot = unsafe { next(node) };
+            // SAFETY: it gives a slot or null.
+            if unsafe { slot.as_ref() }.is_none_or(|slot| slot.tts_flags & pg_sys::TTS_FLAG_EMPTY as u16 != 0) {
+                break;
+            }
+        }
+    }
+    // SAFETY: as above.
+    unsafe { pg_sys::CurrentMemoryContext = former };
 }
 
 #[pgrx::pg_guard]
