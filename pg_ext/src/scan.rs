@@ -201,7 +201,7 @@ impl Scan {
                 false => (plan.read_filtered(unit)?, Vec::new()),
                 true => {
                     let (batch, located) = plan.read_located(unit)?;
-                    (batch, transactions::places(&located)?)
+                    (batch, transactions::places(&located, &self.pin)?)
                 }
             };
             self.rows_read += row_count as u64;

@@ -6,7 +6,7 @@
 //! - A subtransaction that ends in failure goes back to what there was before its first change ([`subtransaction_fails`]).
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +43,29 @@ impl Open {
 thread_local! {
     // A backend runs queries on one thread.
     static OPEN: RefCell<BTreeMap<PathBuf, Open>> = const { RefCell::new(BTreeMap::new()) };
+    /// By store, the segments whose rows this session has been told the places of: one that goes leaves its number unused, so that
+    /// no `ctid` comes to name another row.
+    static NUMBERED: RefCell<HashMap<PathBuf, Numbered>> = RefCell::default();
+}
+
+/// Numbers of segments.
+#[derive(Default)]
+struct Numbered {
+    paths: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, u16>,
+}
+
+impl Numbered {
+    fn number(&mut self, path: &str) -> Option<u16> {
+        if let Some(number) = self.numbers.get(path) {
+            return Some(*number);
+        }
+        let number = u16::try_from(self.paths.len()).ok().filter(|number| *number < PART_LOG)?;
+        let path: Arc<str> = path.into();
+        self.paths.push(Arc::clone(&path));
+        self.numbers.insert(path, number);
+        Some(number)
+    }
 }
 
 /// Keeps the places of a store's rows as a statement has found them, for as long as it lives.
@@ -54,16 +77,8 @@ pub(crate) struct Statement {
 /// A statement begins that changes a store. `several` says whether a transaction may change more than one.
 pub(crate) fn begin(store: &Store, several: bool) -> Result<Statement> {
     OPEN.with_borrow_mut(|open| {
+        check_is_only(open, store.path(), several)?;
         if !open.contains_key(store.path()) {
-            let other = open.iter().find(|(_, other)| !other.transaction.is_empty());
-            if let Some((other, _)) = other.filter(|_| !several) {
-                let message = format!("this transaction has changed the store \"{}\" already", other.display());
-                return Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
-                    .with_detail(
-                        "Each store commits by itself: if the second one fails, the first one stays as it is then.",
-                    )
-                    .with_hint("Change one store in each transaction, or SET soa_fdw.several_stores = on."));
-            }
             let transaction = store.transaction()?;
             let new = Open { transaction, saved: Vec::new(), statements: Rc::default() };
             open.insert(store.path().to_owned(), new);
@@ -73,13 +88,28 @@ pub(crate) fn begin(store: &Store, several: bool) -> Result<Statement> {
     })
 }
 
-/// Changes a store on the level of a subtransaction.
+/// That no other store is changed, unless there may be `several`. Of statements that are going on some may have changed nothing yet.
+fn check_is_only(open: &BTreeMap<PathBuf, Open>, store: &Path, several: bool) -> Result<()> {
+    let changed = |open: &Open| !open.transaction.is_empty();
+    if several || open.get(store).is_some_and(changed) {
+        return Ok(());
+    }
+    let Some((other, _)) = open.iter().find(|(_, open)| changed(open)) else { return Ok(()) };
+    let message = format!("this transaction has changed the store \"{}\" already", other.display());
+    Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+        .with_detail("Each store commits by itself: if the second one fails, the first one stays as it is then.")
+        .with_hint("Change one store in each transaction, or SET soa_fdw.several_stores = on."))
+}
+
+/// Changes a store on the level of a subtransaction. `several` is as in [`begin`].
 pub(crate) fn change<T>(
     store: &Path,
     level: i32,
+    several: bool,
     change: impl FnOnce(&mut Transaction) -> soa_core::Result<T>,
 ) -> Result<T> {
     OPEN.with_borrow_mut(|open| {
+        check_is_only(open, store, several)?;
         let open = open.get_mut(store).ok_or_else(lost)?;
         open.save(level);
         Ok(change(&mut open.transaction)?)
@@ -158,25 +188,39 @@ pub(crate) fn subtransaction_ends(level: i32) {
 }
 
 /// Where rows are, as a `ctid` says it.
-pub(crate) fn places(located: &Located) -> Result<Vec<RowPlace>> {
+pub(crate) fn places(located: &Located, seen: &Snapshot) -> Result<Vec<RowPlace>> {
     let part = match located.part {
         Part::Own => PART_OWN,
         Part::Log => PART_LOG,
-        Part::Segment(index) => u16::try_from(index).ok().filter(|index| *index < PART_LOG).ok_or_else(|| {
-            let message = format!("the store has more than {PART_LOG} segments, too many to change some of its rows");
-            PgError::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
-                .with_hint("Compact the store: SELECT * FROM soa.compact('...').")
-        })?,
+        Part::Segment(index) => {
+            let path = seen.segments().get(index).ok_or_else(no_segment)?.path();
+            let number = NUMBERED.with_borrow_mut(|stores| match stores.get_mut(seen.path()) {
+                Some(numbered) => numbered.number(path),
+                None => stores.entry(seen.path().to_owned()).or_default().number(path),
+            });
+            number.ok_or_else(|| {
+                let message = format!("this session has met more than {PART_LOG} segments of the store");
+                PgError::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message)
+                    .with_hint("Compact the store: SELECT * FROM soa.compact('...'). Then connect again.")
+            })?
+        }
     };
     Ok(located.numbers.iter().map(|number| RowPlace { part, number: *number }).collect())
 }
 
-/// What a row is in, by its place in a snapshot.
+/// What a row is in, in a snapshot.
 pub(crate) fn part_of(place: RowPlace, seen: &Snapshot) -> Result<Part> {
-    match place.part {
-        PART_OWN => Ok(Part::Own),
-        PART_LOG => Ok(Part::Log),
-        part if usize::from(part) < seen.segments().len() => Ok(Part::Segment(part.into())),
-        _ => Err(PgError::internal("a row is in no segment")),
-    }
+    let number = match place.part {
+        PART_OWN => return Ok(Part::Own),
+        PART_LOG => return Ok(Part::Log),
+        number => usize::from(number),
+    };
+    let path = NUMBERED.with_borrow(|stores| stores.get(seen.path())?.paths.get(number).cloned());
+    let path = path.ok_or_else(no_segment)?;
+    let index = seen.segments().iter().position(|segment| *segment.path() == *path);
+    index.map(Part::Segment).ok_or_else(no_segment)
+}
+
+fn no_segment() -> PgError {
+    PgError::internal("a row is in no segment")
 }

@@ -39,6 +39,8 @@ struct Column {
     shown: String,
     /// In the store.
     name: String,
+    /// In the store.
+    is_nullable: bool,
     builder: Builder,
 }
 
@@ -85,9 +87,10 @@ impl RowWriter {
             let Some(position) = schema.index_of(name) else { return Err(table.no_column(name, schema)) };
             let place = usize::try_from(attribute.number - 1);
             let place = place.map_err(|_| PgError::internal("a column has no place"))?;
-            let builder = Builder::new(schema.field(position).data_type());
+            let field = schema.field(position);
+            let builder = Builder::new(field.data_type());
             let (shown, name) = (attribute.declared.name.clone(), name.to_owned());
-            columns.push(Column { place, shown, name, builder });
+            columns.push(Column { place, shown, name, is_nullable: field.is_nullable(), builder });
         }
         Ok(Self { columns, rows: 0, bytes: 0 })
     }
@@ -104,6 +107,9 @@ impl RowWriter {
     /// When a value cannot be stored; the error names the column.
     pub(crate) fn push(&mut self, values: impl IntoIterator<Item = PgValue>) -> Result<()> {
         for (column, value) in self.columns.iter_mut().zip(values) {
+            if matches!(value, PgValue::Null) && !column.is_nullable {
+                return Err(Refused::Null.of(&column.shown));
+            }
             self.bytes += column.builder.push(value).map_err(|refused| refused.of(&column.shown))?;
         }
         self.rows += 1;
@@ -136,6 +142,8 @@ impl RowWriter {
 enum Refused {
     /// Its type has values that the column's has not.
     OutOfRange(&'static str),
+    /// The column has a value in each row.
+    Null,
     /// There is no way yet.
     Unsupported,
 }
@@ -146,6 +154,10 @@ impl Refused {
             Self::OutOfRange(reason) => {
                 let message = format!("a value of column \"{column}\" cannot be stored: {reason}");
                 PgError::new(PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message)
+            }
+            Self::Null => {
+                let message = format!("column \"{column}\" has no NULL values in the store");
+                PgError::new(PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION, message)
             }
             Self::Unsupported => {
                 let message = format!("values of the type of column \"{column}\" cannot be written from Postgres");

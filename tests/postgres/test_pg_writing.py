@@ -451,6 +451,132 @@ def test_what_is_refused(session, orders):
     assert ids(session, "id < 5") == [0, 3, 4]
 
 
+def test_several_stores_in_one_statement(orders: Database):
+    """As with several statements: refused before the second store is changed, whichever way the statement comes to it."""
+    make(orders.root, "old", table(range(-100, 0)))
+    orders.execute('IMPORT FOREIGN SCHEMA "." LIMIT TO (old) FROM SERVER stores INTO public')
+    with orders.connect(autocommit=True) as session:
+        session.execute(
+            "CREATE TABLE all_rows (id bigint, v int, region text, note text) PARTITION BY RANGE (id);"
+            "ALTER TABLE all_rows ATTACH PARTITION keyed FOR VALUES FROM (0) TO (1000);"
+            "ALTER TABLE all_rows ATTACH PARTITION old FOR VALUES FROM (MINVALUE) TO (0)"
+        )
+        before = rows(session, "SELECT count(*), sum(v) FROM all_rows")
+        statements = (
+            "UPDATE all_rows SET v = 1",
+            "DELETE FROM all_rows WHERE id BETWEEN -3 AND 3",
+            "INSERT INTO all_rows (id) VALUES (-1000), (999)",
+            "TRUNCATE all_rows",
+            "WITH gone AS (DELETE FROM old) UPDATE keyed SET v = 1",
+            "WITH gone AS (DELETE FROM old WHERE id = -1 RETURNING *) INSERT INTO keyed SELECT 999, v FROM gone",
+        )
+        for sql in statements:
+            failed = error(session, sql)
+            assert failed.sqlstate == "0A000" and "several_stores" in str(failed.diag.message_hint), sql
+            assert rows(session, "SELECT count(*), sum(v) FROM all_rows") == before, sql
+        with pytest.raises(psycopg.errors.FeatureNotSupported), session.cursor().copy("COPY all_rows (id) FROM STDIN") as into:
+            into.write("-1000\n999\n")
+        # A statement that changes nothing leaves the choice.
+        session.execute("BEGIN")
+        session.execute("DELETE FROM old WHERE v < -1")
+        session.execute("UPDATE keyed SET v = 1 WHERE id = 3")
+        assert error(session, "DELETE FROM old WHERE id = -5").sqlstate == "0A000"
+        session.execute("ROLLBACK")
+        # And one store is one, by whatever partitions it is met.
+        session.execute("UPDATE all_rows SET v = -7 WHERE id = 3")
+        session.execute("SET soa_fdw.several_stores = on")
+        for sql in statements:
+            session.execute("BEGIN")
+            session.execute(sql)
+            session.execute("ROLLBACK")
+        session.execute("UPDATE all_rows SET v = -7 WHERE id BETWEEN -3 AND 3")
+        assert rows(session, "SELECT array_agg(id ORDER BY id) FROM all_rows WHERE v = -7") == [([-3, -2, -1, 0, 1, 2, 3],)]
+    verify(orders)
+
+
+def test_what_a_table_declares(orders: Database):
+    """NOT NULL, CHECK and a partition's bounds: the planner takes them for true, so no statement may make them false."""
+    make(orders.root, "plain", table(range(100)))
+    orders.execute('IMPORT FOREIGN SCHEMA "." LIMIT TO (plain) FROM SERVER stores INTO public')
+    with orders.connect(autocommit=True) as session:
+        session.execute(
+            "ALTER FOREIGN TABLE plain ALTER region SET NOT NULL;"
+            "ALTER FOREIGN TABLE plain ADD CONSTRAINT positive CHECK (id >= 0), ADD CONSTRAINT short CHECK (length(note) < 50)"
+        )
+        before = rows(session, "SELECT count(*), sum(v), sum(id) FROM plain")
+        for sql, state, name in (
+            ("INSERT INTO plain (id) VALUES (1000)", "23502", "region"),
+            ("INSERT INTO plain VALUES (1000, 1, 'x'), (1001, 1, NULL)", "23502", "region"),
+            ("UPDATE plain SET region = NULL WHERE id = 3", "23502", "region"),
+            ("INSERT INTO plain VALUES (-1, 1, 'x')", "23514", "positive"),
+            ("UPDATE plain SET id = id - 50", "23514", "positive"),
+            ("UPDATE plain SET note = repeat('n', 50) WHERE id = 7", "23514", "short"),
+            ("INSERT INTO plain SELECT g, g, 'x' FROM generate_series(3, -3, -1) g", "23514", "positive"),
+        ):
+            failed = error(session, sql)
+            assert failed.sqlstate == state, sql
+            assert name in (failed.diag.column_name, failed.diag.constraint_name), sql
+        with pytest.raises(psycopg.errors.CheckViolation), session.cursor().copy("COPY plain (id, region) FROM STDIN") as into:
+            into.write("5000\tx\n-5\tx\n")
+        assert rows(session, "SELECT count(*), sum(v), sum(id) FROM plain") == before
+        session.execute("INSERT INTO plain VALUES (1000, 1, 'x', NULL); UPDATE plain SET note = 'n' WHERE id = 1000")
+        # What the store declares counts as well.
+        session.execute("ALTER FOREIGN TABLE keyed ALTER id DROP NOT NULL")
+        for sql in ("INSERT INTO keyed (v) VALUES (1)", "UPDATE keyed SET id = NULL WHERE id = 3"):
+            failed = error(session, sql)
+            assert failed.sqlstate == "23502" and '"id"' in str(failed), sql
+
+        session.execute(
+            "CREATE TABLE all_rows (id bigint, v int, region text, note text) PARTITION BY RANGE (id);"
+            "ALTER TABLE all_rows ATTACH PARTITION keyed FOR VALUES FROM (0) TO (1000);"
+            "CREATE TABLE young PARTITION OF all_rows FOR VALUES FROM (1000) TO (2000)"
+        )
+        for sql in (
+            "INSERT INTO keyed (id) VALUES (1500)",
+            "UPDATE keyed SET id = 1500 WHERE id = 5",
+            "UPDATE all_rows SET id = 1500 WHERE id = 5",
+            "INSERT INTO all_rows (id) VALUES (2500)",
+        ):
+            assert error(session, sql).sqlstate == "23514", sql
+        # A trigger may move a row that was sent to the right place.
+        session.execute(
+            "CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := 1500; RETURN NEW; END $$;"
+            "CREATE TRIGGER away BEFORE INSERT ON keyed FOR EACH ROW EXECUTE FUNCTION away()"
+        )
+        assert error(session, "INSERT INTO all_rows (id) VALUES (500)").sqlstate in ("0A000", "23514")
+        assert rows(session, "SELECT count(*) FROM all_rows WHERE id + 0 >= 100") == [(0,)]
+
+
+def test_places_of_rows(orders: Database):
+    """A `ctid` that was read before others' rows came and went names its row, or none."""
+    make(orders.root, "plain", table(range(10)))
+    orders.execute('IMPORT FOREIGN SCHEMA "." LIMIT TO (plain) FROM SERVER stores INTO public')
+    with orders.connect(autocommit=True) as session:
+        for first in (100, 200):
+            session.execute(f"INSERT INTO plain SELECT g, g FROM generate_series({first}, {first + 9}) g")
+        known = rows(session, "SELECT ctid, id FROM plain ORDER BY id")
+        assert len({place for place, _ in known}) == 30
+        for place, number in known:
+            gone = rows(session, f"DELETE FROM plain WHERE ctid = '{place}' RETURNING id")
+            assert gone in ([(number,)], []), number
+            if not gone:
+                session.execute(f"DELETE FROM plain WHERE id = {number}")
+        assert ids(session, name="plain") == []
+        session.execute("INSERT INTO plain SELECT g, g FROM generate_series(300, 320) g")
+        session.execute(
+            "CREATE FUNCTION remove_some() RETURNS void LANGUAGE plpgsql AS $$ DECLARE r record; BEGIN"
+            " FOR r IN SELECT ctid AS place, id FROM plain WHERE id % 2 = 0 LOOP"
+            "  DELETE FROM plain WHERE ctid = r.place; UPDATE plain SET v = v + 1 WHERE id = 301;"
+            " END LOOP; END $$"
+        )
+        session.execute("SELECT remove_some()")
+        assert ids(session, name="plain") == [*range(301, 321, 2)]
+        # Workers number nothing for themselves.
+        session.execute(f"SET {orders.server.parallel_setting} = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0")
+        session.execute("DELETE FROM plain WHERE ctid IN (SELECT ctid FROM plain WHERE id < 305)")
+        assert ids(session, name="plain") == [*range(305, 321, 2)]
+
+
 def test_a_function_that_catches_errors(session):
     session.execute(
         "CREATE FUNCTION fill() RETURNS void LANGUAGE plpgsql AS $$ BEGIN FOR i IN 200..240 LOOP BEGIN"
@@ -640,6 +766,42 @@ def test_what_functions_and_triggers_see(twins: Database, isolation: str):
         assert len(found[0][0]) > 5
 
 
+def test_what_triggers_see_of_changes_in_a_with(twins: Database):
+    """All of them, though the query reads none or some of what they return."""
+    with twins.connect(autocommit=True) as session:
+        found = []
+        for schema in ("public", "heap"):
+            session.execute(
+                f"CREATE TABLE {schema}.seen (what text);"
+                f"CREATE FUNCTION {schema}.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO {schema}.seen"
+                f" SELECT TG_OP || ' ' || count(*) || ' ' || coalesce(sum(v), 0) FROM {schema}.keyed; RETURN NULL; END $$;"
+                f"CREATE TRIGGER late AFTER INSERT OR UPDATE OR DELETE ON {schema}.keyed EXECUTE FUNCTION {schema}.see();"
+                f"CREATE FUNCTION {schema}.again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                f" UPDATE {schema}.keyed SET note = 'seen' WHERE id = NEW.id; RETURN NULL; END $$;"
+                f"CREATE TRIGGER again AFTER UPDATE OF v ON {schema}.keyed FOR EACH ROW EXECUTE FUNCTION {schema}.again()"
+            )
+            results = [
+                rows(session, sql.replace("keyed", f"{schema}.keyed"))
+                for sql in (
+                    "WITH a AS (DELETE FROM keyed WHERE id BETWEEN 20 AND 25) SELECT 1",
+                    "WITH a AS (INSERT INTO keyed VALUES (1000, 1, 'q', 'q')), b AS (UPDATE keyed SET v = 1 WHERE id = 30) SELECT 2",
+                    "WITH a AS (DELETE FROM keyed WHERE id BETWEEN 40 AND 45 RETURNING id) SELECT count(*) FROM (SELECT FROM a LIMIT 1)",
+                    "WITH a AS (UPDATE keyed SET v = -1 WHERE id IN (3, 4) RETURNING id) SELECT count(*) FROM (SELECT FROM a LIMIT 1)",
+                )
+            ]
+            session.execute(
+                f"WITH a AS (DELETE FROM {schema}.keyed WHERE id BETWEEN 50 AND 55 RETURNING *)"
+                f" INSERT INTO {schema}.keyed SELECT 2000, v, region, note FROM a LIMIT 1"
+            )
+            session.execute(f"EXPLAIN WITH a AS (DELETE FROM {schema}.keyed) SELECT 1")
+            results.append(rows(session, f"SELECT what FROM {schema}.seen"))
+            results.append(rows(session, f"SELECT id, v, note FROM {schema}.keyed WHERE id < 60 ORDER BY id"))
+            found.append(results)
+        assert found[0] == found[1]
+        assert len(found[0][-2]) > 6
+    verify(twins)
+
+
 def test_returning_from_partitions(orders: Database):
     make(orders.root, "old", table(range(-100, 0)).select(["id", "v", "region", "note"]))
     orders.execute('IMPORT FOREIGN SCHEMA "." LIMIT TO (old) FROM SERVER stores INTO public')
@@ -649,7 +811,7 @@ def test_returning_from_partitions(orders: Database):
             "CREATE TABLE young PARTITION OF all_rows FOR VALUES FROM (1000) TO (MAXVALUE);"
             "ALTER TABLE all_rows ATTACH PARTITION keyed FOR VALUES FROM (0) TO (1000);"
             "ALTER TABLE all_rows ATTACH PARTITION old FOR VALUES FROM (MINVALUE) TO (0);"
-            "INSERT INTO all_rows VALUES (1000, 1, 'x')"
+            "INSERT INTO all_rows VALUES (1000, 1, 'x'); SET soa_fdw.several_stores = on"
         )
         where = "WHERE id IN (-5, 5, 1000)"
         changed = rows(session, f"UPDATE all_rows SET v = id {where} RETURNING tableoid::regclass::text, id, v")

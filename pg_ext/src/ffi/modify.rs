@@ -23,6 +23,21 @@ use crate::transactions::{self, Statement};
 use crate::types::PgValue;
 use crate::writing::RowWriter;
 
+unsafe extern "C-unwind" {
+    /// Without `pgrx`'s guard, which would make errors anew and lose the names of columns and constraints that are in them.
+    fn ExecConstraints(
+        relation: *mut pg_sys::ResultRelInfo,
+        slot: *mut pg_sys::TupleTableSlot,
+        query: *mut pg_sys::EState,
+    );
+    fn ExecPartitionCheck(
+        relation: *mut pg_sys::ResultRelInfo,
+        slot: *mut pg_sys::TupleTableSlot,
+        query: *mut pg_sys::EState,
+        is_error: bool,
+    ) -> bool;
+}
+
 /// The names of what is asked of rows that are to be changed.
 const PLACE: &std::ffi::CStr = c"ctid";
 const WHOLE_ROW: &std::ffi::CStr = c"wholerow";
@@ -172,7 +187,9 @@ impl Modification {
             let seen = self.seen.as_ref().ok_or_else(|| PgError::internal("a statement has ended"))?;
             let part = transactions::part_of(RowPlace { part, number: 0 }, seen)?;
             let located = Located { part, numbers: numbers.into_iter().collect() };
-            let deleted = transactions::change(store, level, |transaction| transaction.delete(seen, &located))?;
+            let several = settings::several_stores();
+            let deleted =
+                transactions::change(store, level, several, |transaction| transaction.delete(seen, &located))?;
             let is_whole = deleted == located.numbers.len() as u64;
             if !is_whole {
                 let code = PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION;
@@ -193,7 +210,7 @@ impl Modification {
         if additions.row_count() > 0 {
             // SAFETY: it reads a variable.
             let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-            transactions::change(store, level, |transaction| transaction.add(additions))?;
+            transactions::change(store, level, settings::several_stores(), |transaction| transaction.add(additions))?;
         }
         self.additions = Some(transactions::additions(store)?);
         Ok(())
@@ -369,13 +386,67 @@ unsafe fn modification_of<'a>(relation: *mut pg_sys::ResultRelInfo) -> Result<&'
     unsafe { state.cast::<Modification>().as_mut() }.ok_or_else(|| PgError::internal("a statement has no state"))
 }
 
+/// Checks a new row by what the table declares, which Postgres leaves to the wrapper: NOT NULL, CHECK, and of a partition its
+/// bounds, unless the row was sent there by its values (`is_routed`). The planner takes them for true. What fails is an error of
+/// Postgres', which leaves this function and its callers at once.
+///
+/// # Safety
+///
+/// The query and the relation are live, and the slot has a row of the relation. Nothing is to be dropped up to Postgres.
+unsafe fn check_constraints(
+    query: *mut pg_sys::EState,
+    relation: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    is_routed: bool,
+) {
+    // SAFETY: as the caller promises.
+    let opened = unsafe { (*relation).ri_RelationDesc };
+    // SAFETY: the relation is open.
+    let opened = unsafe { &*opened };
+    // SAFETY: an open relation has a description.
+    if !unsafe { (*opened.rd_att).constr }.is_null() {
+        // SAFETY: as the caller promises.
+        unsafe { ExecConstraints(relation, slot, query) };
+    }
+    // SAFETY: an open relation has an entry in the catalog.
+    if unsafe { (*opened.rd_rel).relispartition } && !is_routed {
+        // SAFETY: as the caller promises.
+        unsafe { ExecPartitionCheck(relation, slot, query, true) };
+    }
+}
+
+/// Whether a row that is inserted was sent to the relation by its values. A trigger may have changed it since.
+///
+/// # Safety
+///
+/// The relation is live.
+unsafe fn is_routed(relation: *mut pg_sys::ResultRelInfo) -> bool {
+    // SAFETY: as the caller promises.
+    let relation = unsafe { &*relation };
+    // SAFETY: a trigger's description is null or live.
+    let triggers = unsafe { relation.ri_TrigDesc.as_ref() };
+    !relation.ri_RootResultRelInfo.is_null() && !triggers.is_some_and(|triggers| triggers.trig_insert_before_row)
+}
+
 /// Adds a row.
-#[pgrx::pg_guard]
 pub(super) unsafe extern "C-unwind" fn exec_foreign_insert(
-    _query: *mut pg_sys::EState,
+    query: *mut pg_sys::EState,
     relation: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
     _row: *mut pg_sys::TupleTableSlot,
+) -> *mut pg_sys::TupleTableSlot {
+    // SAFETY: the executor passes a live relation.
+    let is_routed = unsafe { is_routed(relation) };
+    // SAFETY: and its state, and a new row of the relation.
+    unsafe { check_constraints(query, relation, slot, is_routed) };
+    // SAFETY: the same.
+    unsafe { insert(relation, slot) }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn insert(
+    relation: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
 ) -> *mut pg_sys::TupleTableSlot {
     run(Step::Modify, || {
         // SAFETY: the executor passes a relation whose modification has begun.
@@ -387,9 +458,21 @@ pub(super) unsafe extern "C-unwind" fn exec_foreign_insert(
 }
 
 /// Replaces a row.
-#[pgrx::pg_guard]
 pub(super) unsafe extern "C-unwind" fn exec_foreign_update(
-    _query: *mut pg_sys::EState,
+    query: *mut pg_sys::EState,
+    relation: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    row: *mut pg_sys::TupleTableSlot,
+) -> *mut pg_sys::TupleTableSlot {
+    // A row of a store stays in its partition, so one that belongs to another is an error.
+    // SAFETY: the executor passes its state, a live relation and a new row of it.
+    unsafe { check_constraints(query, relation, slot, false) };
+    // SAFETY: the same, and the plan's row.
+    unsafe { update(relation, slot, row) }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn update(
     relation: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
     row: *mut pg_sys::TupleTableSlot,
@@ -462,12 +545,13 @@ pub(super) unsafe extern "C-unwind" fn exec_foreign_truncate(
             let table = catalog::table(unsafe { (*relation).rd_id })?;
             check_updatable(&table)?;
             let store = table.open()?;
-            let _statement = transactions::begin(&store, settings::several_stores())?;
+            let several = settings::several_stores();
+            let _statement = transactions::begin(&store, several)?;
             store.publish_log()?;
             let seen = snapshots::pin(&store, executor::scope_without_query())?;
             // SAFETY: it reads a variable.
             let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-            transactions::change(store.path(), level, |transaction| transaction.truncate(&seen))?;
+            transactions::change(store.path(), level, several, |transaction| transaction.truncate(&seen))?;
         }
         Ok(())
     });

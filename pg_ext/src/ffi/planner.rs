@@ -475,7 +475,9 @@ pub(super) unsafe extern "C-unwind" fn get_foreign_paths(
         unsafe { (*path).path.parallel_safe = false };
         // SAFETY: the path is of this relation.
         unsafe { pg_sys::add_path(rel, path.cast()) };
-        if relation.consider_parallel && relation.lateral_relids.is_null() && !planned.is_changed {
+        // The numbers in places are the session's own.
+        let is_shared = !planned.is_changed && !private.row_places;
+        if relation.consider_parallel && relation.lateral_relids.is_null() && is_shared {
             // SAFETY: the planner's pointers are live.
             unsafe { add_parallel_path(root, rel, planned, startup, cost.run) };
         }
