@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use pgrx::PgSqlErrorCode;
+use soa_core::Error;
 use soa_core::scan::{Located, Part};
 use soa_core::store::{Additions, Savepoint, Snapshot, Store, Transaction};
 
@@ -29,6 +30,8 @@ struct Open {
     saved: Vec<(i32, Savepoint)>,
     /// Shared with the statements that are changing it now.
     statements: Rc<()>,
+    /// Whether a statement has left out rows whose keys it saw.
+    leaves_out: bool,
 }
 
 impl Open {
@@ -80,7 +83,7 @@ pub(crate) fn begin(store: &Store, several: bool) -> Result<Statement> {
         check_is_only(open, store.path(), several)?;
         if !open.contains_key(store.path()) {
             let transaction = store.transaction()?;
-            let new = Open { transaction, saved: Vec::new(), statements: Rc::default() };
+            let new = Open { transaction, saved: Vec::new(), statements: Rc::default(), leaves_out: false };
             open.insert(store.path().to_owned(), new);
         }
         let opened = open.get(store.path()).ok_or_else(lost)?;
@@ -114,6 +117,25 @@ pub(crate) fn change<T>(
         open.save(level);
         Ok(change(&mut open.transaction)?)
     })
+}
+
+/// Adds what a statement is to add that has left out the keys that it saw. `level` and `several` are as in [`change`].
+pub(crate) fn add_left(store: &Path, level: i32, several: bool, additions: Additions) -> Result<u64> {
+    let added = change(store, level, several, |transaction| Ok(transaction.add(additions)))?;
+    OPEN.with_borrow_mut(|open| open.get_mut(store).ok_or_else(lost).map(|open| open.leaves_out = true))?;
+    added.map_err(came_since)
+}
+
+/// A key that came after a statement looked for it: it would be left out if the transaction were repeated.
+fn came_since(error: Error) -> PgError {
+    match error {
+        Error::DuplicateKey { column, key } => {
+            let message = format!("key {key} in column \"{column}\" was added by another transaction meanwhile");
+            PgError::new(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, message)
+                .with_hint("Try the transaction again.")
+        }
+        other => other.into(),
+    }
 }
 
 /// For the rows that a statement adds to a store.
@@ -150,8 +172,12 @@ pub(crate) fn have_changed_any() -> bool {
 /// The transaction is about to be committed: its changes are.
 pub(crate) fn commit() -> Result<()> {
     let open = OPEN.with_borrow_mut(std::mem::take);
-    for (_, Open { transaction, .. }) in open {
-        transaction.commit()?;
+    for (_, Open { transaction, leaves_out, .. }) in open {
+        let committed = transaction.commit();
+        match leaves_out {
+            true => committed.map_err(came_since)?,
+            false => committed?,
+        };
     }
     Ok(())
 }

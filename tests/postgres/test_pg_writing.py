@@ -130,6 +130,8 @@ def statement(rng: random.Random, name: str) -> str:
             f"INSERT INTO {{0}}{name} VALUES ({low}, 2, '{region}', 'maybe taken')",
             f"INSERT INTO {{0}}{name} (id, region) SELECT id + {fresh}, region FROM {{0}}{name} WHERE {some}",
             f"INSERT INTO {{0}}{name} SELECT g, g, '{region}', g::text FROM generate_series({fresh}, {fresh + span}) g",
+            f"INSERT INTO {{0}}{name} SELECT g % 150, g, '{region}', 'maybe' FROM generate_series({low}, {low + span}) g"
+            " ON CONFLICT DO NOTHING",
             f"UPDATE {{0}}{name} SET v = {value} WHERE {some}",
             f"UPDATE {{0}}{name} SET note = note || '!', region = '{region}' WHERE v % 7 = {rng.randint(0, 6)}",
             f"UPDATE {{0}}{name} SET id = id + {fresh * 1000} WHERE {some}",
@@ -279,6 +281,83 @@ def test_keys_that_two_sessions_add(session, other):
     ]
 
 
+def test_keys_that_are_left_out(twins: Database):
+    """ON CONFLICT DO NOTHING leaves out, counts and returns what it does in the heap."""
+    with twins.connect(autocommit=True) as session:
+        for schema in ("public", "heap"):
+            session.execute(
+                f"CREATE TABLE {schema}.seen (id bigint);"
+                f"CREATE FUNCTION {schema}.see() RETURNS trigger LANGUAGE plpgsql AS"
+                f" $$ BEGIN INSERT INTO {schema}.seen VALUES (NEW.id); RETURN NULL; END $$;"
+                f"CREATE TRIGGER late AFTER INSERT ON {schema}.sorted FOR EACH ROW EXECUTE FUNCTION {schema}.see();"
+                f"CREATE VIEW {schema}.small AS SELECT * FROM {schema}.keyed WHERE v < 100 WITH CHECK OPTION"
+            )
+        for sql in (
+            # More rows than keys are looked up at once, some of them twice.
+            "INSERT INTO {0}.keyed SELECT g / 2 * 3, g, 'x', 'new' FROM generate_series(0, 5000) g ON CONFLICT DO NOTHING",
+            "INSERT INTO {0}.keyed SELECT g, g, 'x', 'newer' FROM generate_series(-100, 9000) g ON CONFLICT DO NOTHING",
+            "INSERT INTO {0}.keyed SELECT g, g, 'x', 'newest' FROM generate_series(-100, 9000) g ON CONFLICT DO NOTHING",
+            "INSERT INTO {0}.keyed VALUES (1, 1), (9500, 1), (9500, 2), (2, 2), (9501, 3) ON CONFLICT DO NOTHING RETURNING *",
+            "INSERT INTO {0}.small VALUES (1, 1), (9600, 1), (9600, 200) ON CONFLICT DO NOTHING",
+            "INSERT INTO {0}.small VALUES (9601, 200) ON CONFLICT DO NOTHING",
+            "INSERT INTO {0}.sorted VALUES (1, 1), (9600, 1), (9600, 2), (9601, 1) ON CONFLICT DO NOTHING",
+            "INSERT INTO {0}.plain VALUES (1, 1), (1, 1) ON CONFLICT DO NOTHING",
+            "DELETE FROM {0}.keyed WHERE id = 9500",
+            "WITH added AS (INSERT INTO {0}.keyed VALUES (9500, 3), (9501, 3) ON CONFLICT DO NOTHING RETURNING id)"
+            " SELECT * FROM added",
+            "SELECT * FROM {0}.keyed ORDER BY id",
+            "SELECT * FROM {0}.sorted ORDER BY id",
+            "SELECT * FROM {0}.seen ORDER BY id",
+            "SELECT count(*) FROM {0}.plain",
+        ):
+            outcomes = []
+            for schema in ("public", "heap"):
+                try:
+                    done = session.execute(sql.format(schema))
+                    outcomes.append((done.statusmessage, done.fetchall() if done.description else None))
+                except psycopg.Error as failed:
+                    outcomes.append(failed.sqlstate)
+            assert outcomes[0] == outcomes[1], sql
+        shown = plan(session, "INSERT INTO keyed VALUES (1) ON CONFLICT DO NOTHING")
+        assert shown["Conflict Resolution"] == "NOTHING"
+    verify(twins)
+
+
+def test_keys_that_are_left_out_of_partitions(orders: Database):
+    make(orders.root, "old", pa.table({"id": [f"-{n}" for n in range(50)], "v": pa.array(range(50), pa.int32())}), "--key", "id")
+    orders.execute('IMPORT FOREIGN SCHEMA "." LIMIT TO (old) FROM SERVER stores INTO public')
+    with orders.connect(autocommit=True) as session:
+        session.execute(
+            "CREATE TABLE texts (id text, v int) PARTITION BY RANGE (v);"
+            "CREATE TABLE young (id text PRIMARY KEY, v int);"
+            "ALTER TABLE texts ATTACH PARTITION old FOR VALUES FROM (0) TO (1000);"
+            "ALTER TABLE texts ATTACH PARTITION young FOR VALUES FROM (1000) TO (2000)"
+        )
+        sql = "INSERT INTO texts SELECT '-' || g / 2, g % 2 * 1000 FROM generate_series(0, 3999) g ON CONFLICT DO NOTHING"
+        assert session.execute(sql).statusmessage == "INSERT 0 3950"
+        assert session.execute(sql).statusmessage == "INSERT 0 0"
+        assert rows(session, "SELECT count(*), count(DISTINCT id), sum(v) FROM old") == [(2000, 2000, 49 * 25)]
+
+
+def test_keys_that_come_while_others_are_left_out(session, other):
+    """Nobody waits: who is later repeats the transaction, and leaves the key out then."""
+    sql = "INSERT INTO keyed (id, region) VALUES (5, 'a'), (1000, 'a') ON CONFLICT DO NOTHING"
+    session.execute("BEGIN")
+    assert session.execute(sql).statusmessage == "INSERT 0 1"
+    other.execute("INSERT INTO keyed (id, region) VALUES (1000, 'b')")
+    failed = error(session, "COMMIT")
+    assert failed.sqlstate == SERIALIZATION and "1000" in str(failed)
+    assert session.execute(sql).statusmessage == "INSERT 0 0"
+    session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    assert rows(session, "SELECT count(*) FROM keyed") == [(101,)]
+    other.execute("INSERT INTO keyed (id, region) VALUES (1001, 'b')")
+    sql = sql.replace("1000", "1001")
+    assert error(session, sql).sqlstate == SERIALIZATION
+    session.execute("ROLLBACK")
+    assert session.execute(sql).statusmessage == "INSERT 0 0"
+    assert rows(session, "SELECT DISTINCT region FROM keyed WHERE id >= 1000") == [("b",)]
+
+
 def test_what_others_see(session, other):
     other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
     assert rows(other, "SELECT count(*) FROM keyed") == [(100,)]
@@ -418,11 +497,9 @@ def test_partitions(orders: Database):
 
 
 def test_what_is_refused(session, orders):
-    for sql in (
-        "INSERT INTO keyed (id) VALUES (1) ON CONFLICT DO NOTHING",
-        "INSERT INTO keyed (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET v = 1",
-    ):
-        assert error(session, sql).sqlstate in ("0A000", "42P10"), sql
+    # What a key is Postgres does not know.
+    for action in ("DO NOTHING", "DO UPDATE SET v = 1"):
+        assert error(session, f"INSERT INTO keyed (id) VALUES (1) ON CONFLICT (id) {action}").sqlstate == "42P10"
     session.execute("BEGIN")
     session.execute("DELETE FROM keyed WHERE id = 1")
     assert error(session, "PREPARE TRANSACTION 'x'").sqlstate == "0A000"

@@ -130,6 +130,8 @@ unsafe extern "C-unwind" fn soa_fdw_handler(_call: pg_sys::FunctionCallInfo) -> 
         PlanForeignModify: Some(modify::plan_foreign_modify),
         BeginForeignModify: Some(modify::begin_foreign_modify),
         ExecForeignInsert: Some(modify::exec_foreign_insert),
+        ExecForeignBatchInsert: Some(modify::exec_foreign_batch_insert),
+        GetForeignModifyBatchSize: Some(modify::get_foreign_modify_batch_size),
         ExecForeignUpdate: Some(modify::exec_foreign_update),
         ExecForeignDelete: Some(modify::exec_foreign_delete),
         EndForeignModify: Some(modify::end_foreign_modify),

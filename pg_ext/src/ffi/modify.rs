@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
-use std::ptr;
+use std::{ptr, slice};
 
 use pgrx::{PgMemoryContexts, PgSqlErrorCode, pg_sys};
 use roaring::RoaringBitmap;
@@ -41,6 +41,8 @@ unsafe extern "C-unwind" {
 /// The names of what is asked of rows that are to be changed.
 const PLACE: &std::ffi::CStr = c"ctid";
 const WHOLE_ROW: &std::ffi::CStr = c"wholerow";
+/// Of so many rows the keys are looked up at once.
+const LOOKED_UP_ROWS: c_int = 1_000;
 
 /// A statement that changes a foreign table, in the `ri_FdwState` of its relation.
 struct Modification {
@@ -54,6 +56,8 @@ struct Modification {
     /// The columns of a row that are written, by their places, and their types.
     columns: Vec<(usize, pg_sys::Oid)>,
     additions: Option<Additions>,
+    /// Whether rows are left out whose keys are there already.
+    leaves_out: bool,
     /// The columns of the plan's rows that have the place of a row and the row itself; 0 for none.
     place: pg_sys::AttrNumber,
     whole_row: pg_sys::AttrNumber,
@@ -102,6 +106,7 @@ impl Modification {
             writer,
             columns,
             additions: Some(additions),
+            leaves_out: false,
             place: 0,
             whole_row: 0,
             deleted: Box::default(),
@@ -109,10 +114,27 @@ impl Modification {
         })
     }
 
+    /// Adds a row. Returns whether there is one more: not if it is left out.
+    ///
     /// # Safety
     ///
     /// The slot has a row of the relation.
-    unsafe fn insert(&mut self, slot: *mut pg_sys::TupleTableSlot) -> Result<()> {
+    unsafe fn insert(&mut self, slot: *mut pg_sys::TupleTableSlot) -> Result<bool> {
+        // SAFETY: as the caller promises.
+        unsafe { self.push(slot)? };
+        if self.leaves_out {
+            return Ok(self.write_new()?.into_iter().all(|is_new| is_new));
+        }
+        if self.writer.is_full() {
+            self.write()?;
+        }
+        Ok(true)
+    }
+
+    /// # Safety
+    ///
+    /// The slot has a row of the relation.
+    unsafe fn push(&mut self, slot: *mut pg_sys::TupleTableSlot) -> Result<()> {
         let width = self.columns.iter().map(|(place, _)| place + 1).max().unwrap_or(0);
         // SAFETY: as the caller promises.
         let (datums, nulls) = unsafe { slot::values(slot, width) };
@@ -130,11 +152,16 @@ impl Modification {
         unsafe { pg_sys::CurrentMemoryContext = former };
         // SAFETY: nothing is kept that is in it.
         unsafe { pg_sys::MemoryContextReset(self.row_memory) };
-        pushed?;
-        if self.writer.is_full() {
-            self.write()?;
-        }
-        Ok(())
+        pushed
+    }
+
+    /// Hands on those of the rows whose keys are new. Says of each row whether it was.
+    fn write_new(&mut self) -> Result<Vec<bool>> {
+        let seen = self.seen.as_ref().ok_or_else(|| PgError::internal("a statement has ended"))?;
+        let additions = self.additions.as_mut().ok_or_else(|| PgError::internal("a statement has ended"))?;
+        let Some(batch) = self.writer.take()? else { return Ok(Vec::new()) };
+        super::check_for_interrupts();
+        Ok(additions.write_new(&batch, seen)?)
     }
 
     /// Hands the rows on.
@@ -210,7 +237,11 @@ impl Modification {
         if additions.row_count() > 0 {
             // SAFETY: it reads a variable.
             let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-            transactions::change(store, level, settings::several_stores(), |transaction| transaction.add(additions))?;
+            let several = settings::several_stores();
+            match self.leaves_out {
+                false => transactions::change(store, level, several, |transaction| transaction.add(additions)),
+                true => transactions::add_left(store, level, several, additions),
+            }?;
         }
         self.additions = Some(transactions::additions(store)?);
         Ok(())
@@ -297,14 +328,23 @@ pub(super) unsafe extern "C-unwind" fn plan_foreign_modify(
     run(Step::Modify, || {
         // SAFETY: the planner passes the plan.
         match unsafe { (*plan).onConflictAction } {
-            pg_sys::OnConflictAction::ONCONFLICT_NONE => Ok(ptr::null_mut()),
+            pg_sys::OnConflictAction::ONCONFLICT_NONE | pg_sys::OnConflictAction::ONCONFLICT_NOTHING => {
+                Ok(ptr::null_mut())
+            }
             _ => {
-                let message = "INSERT ... ON CONFLICT is not supported for stores";
+                let message = "INSERT ... ON CONFLICT DO UPDATE is not supported for stores";
                 Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
                     .with_hint("Delete the rows with these keys first, in the same transaction."))
             }
         }
     })
+}
+
+/// Whether a statement leaves out rows that conflict with others: `ON CONFLICT DO NOTHING`.
+fn leaves_out(node: &pg_sys::ModifyTableState) -> bool {
+    // SAFETY: the node is that of a COPY, which has no plan, or a plan's.
+    let plan = unsafe { node.ps.plan.cast::<pg_sys::ModifyTable>().as_ref() };
+    plan.is_some_and(|plan| plan.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NOTHING)
 }
 
 /// Begins a statement's changes.
@@ -327,6 +367,7 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_modify(
         // SAFETY: the node has the query's state.
         let query = unsafe { &*node.ps.state };
         let mut modification = Modification::new(relation.ri_RelationDesc, query, node.operation)?;
+        modification.leaves_out = leaves_out(node);
         if node.operation != pg_sys::CmdType::CMD_INSERT {
             // SAFETY: the node has a plan below it.
             let below = unsafe { (*node.ps.lefttree).plan };
@@ -357,14 +398,8 @@ pub(super) unsafe extern "C-unwind" fn begin_foreign_insert(
             let message = "rows cannot be moved into a foreign table that the same statement updates";
             return Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message));
         }
-        // SAFETY: the node is null or a plan's.
-        if let Some(plan) = unsafe { node.ps.plan.cast::<pg_sys::ModifyTable>().as_ref() }
-            && plan.onConflictAction != pg_sys::OnConflictAction::ONCONFLICT_NONE
-        {
-            let message = "INSERT ... ON CONFLICT is not supported for stores";
-            return Err(PgError::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message));
-        }
-        let modification = Modification::new(relation.ri_RelationDesc, query, pg_sys::CmdType::CMD_INSERT)?;
+        let mut modification = Modification::new(relation.ri_RelationDesc, query, pg_sys::CmdType::CMD_INSERT)?;
+        modification.leaves_out = leaves_out(node);
         keep(modification, relation, query);
         Ok(())
     });
@@ -452,9 +487,80 @@ unsafe extern "C-unwind" fn insert(
         // SAFETY: the executor passes a relation whose modification has begun.
         let modification = unsafe { modification_of(relation)? };
         // SAFETY: and a row of it.
-        unsafe { modification.insert(slot)? };
-        Ok(slot)
+        let is_added = unsafe { modification.insert(slot)? };
+        Ok(if is_added { slot } else { ptr::null_mut() })
     })
+}
+
+/// How many rows are inserted at once. Rows that are added come one by one, and are collected here; keys are looked up for many
+/// at once, as far as nobody asks for single rows.
+#[pgrx::pg_guard]
+pub(super) unsafe extern "C-unwind" fn get_foreign_modify_batch_size(relation: *mut pg_sys::ResultRelInfo) -> c_int {
+    // SAFETY: the executor passes a live relation.
+    let target = unsafe { &*relation };
+    // SAFETY: a trigger's description is null or live.
+    let triggers = unsafe { target.ri_TrigDesc.as_ref() };
+    let has_triggers =
+        triggers.is_some_and(|triggers| triggers.trig_insert_before_row || triggers.trig_insert_after_row);
+    let shows_rows = !target.ri_projectReturning.is_null() || !target.ri_WithCheckOptions.is_null();
+    // SAFETY: it is null, of a statement that is only shown, or was put there by `keep`.
+    let modification = unsafe { target.ri_FdwState.cast::<Modification>().as_ref() };
+    let leaves_out = modification.is_some_and(|modification| modification.leaves_out);
+    if leaves_out && !has_triggers && !shows_rows { LOOKED_UP_ROWS } else { 1 }
+}
+
+/// Adds several rows, but for those that are left out: the ones that stay come first.
+pub(super) unsafe extern "C-unwind" fn exec_foreign_batch_insert(
+    query: *mut pg_sys::EState,
+    relation: *mut pg_sys::ResultRelInfo,
+    slots: *mut *mut pg_sys::TupleTableSlot,
+    _rows: *mut *mut pg_sys::TupleTableSlot,
+    count: *mut c_int,
+) -> *mut *mut pg_sys::TupleTableSlot {
+    // SAFETY: the executor passes a live relation.
+    let is_routed = unsafe { is_routed(relation) };
+    // SAFETY: and how many slots there are.
+    let slot_count = usize::try_from(unsafe { count.read() }).unwrap_or_default();
+    for place in 0..slot_count {
+        // SAFETY: there are so many.
+        let slot = unsafe { slots.add(place) };
+        // SAFETY: as above.
+        let slot = unsafe { slot.read() };
+        // SAFETY: each has a new row of the relation.
+        unsafe { check_constraints(query, relation, slot, is_routed) };
+    }
+    // SAFETY: the same.
+    unsafe { insert_all(relation, slots, count) };
+    slots
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn insert_all(
+    relation: *mut pg_sys::ResultRelInfo,
+    slots: *mut *mut pg_sys::TupleTableSlot,
+    count: *mut c_int,
+) {
+    run(Step::Modify, || {
+        // SAFETY: the executor passes how many slots there are, which nobody else has now; here and below.
+        let count = unsafe { &mut *count };
+        // SAFETY: as above.
+        let slots = unsafe { slice::from_raw_parts_mut(slots, usize::try_from(*count).unwrap_or_default()) };
+        // SAFETY: the executor passes a relation whose modification has begun.
+        let modification = unsafe { modification_of(relation)? };
+        let mut are_new = Vec::with_capacity(slots.len());
+        for slot in &*slots {
+            // SAFETY: each has a row of the relation.
+            unsafe { modification.push(*slot)? };
+            if modification.writer.is_full() {
+                are_new.extend(modification.write_new()?);
+            }
+        }
+        are_new.extend(modification.write_new()?);
+        let (left, left_out): (Vec<_>, Vec<_>) = slots.iter().copied().zip(are_new).partition(|(_, is_new)| *is_new);
+        *count = left.len() as c_int;
+        slots.iter_mut().zip(left.into_iter().chain(left_out)).for_each(|(place, (slot, _))| *place = slot);
+        Ok(())
+    });
 }
 
 /// Replaces a row.
@@ -486,8 +592,8 @@ unsafe extern "C-unwind" fn update(
             return Ok(ptr::null_mut());
         }
         // SAFETY: and this one the new row.
-        unsafe { modification.insert(slot)? };
-        Ok(slot)
+        let is_added = unsafe { modification.insert(slot)? };
+        Ok(if is_added { slot } else { ptr::null_mut() })
     })
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::LazyLock;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::buffer::ScalarBuffer;
+use arrow::compute::{filter, take};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType as ArrowType, DurationMicrosecondType, Int64Type, Time64MicrosecondType,
     TimestampMicrosecondType, UInt64Type,
@@ -14,6 +15,7 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::segment::{Segment, hashes_of};
+use super::snapshot::Snapshot;
 use super::stats::ColumnStats;
 use crate::error::{Error, Result};
 use crate::predicate::Predicate;
@@ -136,6 +138,44 @@ impl KeySet {
             found.extend((first..).zip(self.members(array)).filter_map(|(position, is_in)| is_in.then_some(position)));
         }
         Ok(found)
+    }
+
+    /// Those of the keys that live in a snapshot of the table.
+    ///
+    /// # Errors
+    ///
+    /// When the files of its segments cannot be read.
+    pub(super) fn living_in(&self, seen: &Snapshot) -> Result<Self> {
+        let mut living = Self::new(seen.schema()).ok_or_else(|| Error::mismatch("the table has no key"))?;
+        for segment in seen.segments() {
+            let mut found = self.find(segment)?;
+            if found.is_empty() {
+                continue;
+            }
+            found -= &*segment.deleted()?;
+            let mut first = 0_u32;
+            for (unit, rows) in segment.units()?.iter().enumerate() {
+                // A segment with rows that are found has fewer than 2^32 of them.
+                let end = first.saturating_add(u32::try_from(*rows).unwrap_or(u32::MAX));
+                let numbers: UInt32Array = found.range(first..end).map(|number| number - first).collect();
+                first = end;
+                if numbers.is_empty() {
+                    continue;
+                }
+                let arrays = segment.file().read(unit, &[self.column])?;
+                let keys = arrays.first().ok_or_else(|| Error::mismatch("the key column is missing"))?;
+                living.insert(&take(keys, &numbers, None).map_err(Error::arrow("cannot take keys"))?);
+            }
+        }
+        if let Some(overlay) = seen.overlay() {
+            for (block, _) in overlay.blocks().enumerate().filter(|(_, rows)| *rows > 0) {
+                for keys in overlay.read(block, &[self.column])? {
+                    let found = BooleanArray::from(self.members(&keys));
+                    living.insert(&filter(&keys, &found).map_err(Error::arrow("cannot leave out keys"))?);
+                }
+            }
+        }
+        Ok(living)
     }
 
     /// For each row of an array of the key's Arrow type: whether its key is in the set.

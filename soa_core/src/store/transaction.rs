@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use roaring::RoaringBitmap;
 
 use super::commit::{Failure, check_deletable, check_writable};
@@ -124,6 +125,39 @@ impl Additions {
         let batch = cast_batch(batch, &self.schema)?;
         if let Some(keys) = &mut self.keys {
             keys.insert_new(batch.column(keys.column()))?;
+        }
+        self.push(batch)
+    }
+
+    /// As [`write`](Self::write), but leaves out rows whose keys are there already: in `seen`, a snapshot of the transaction, or
+    /// in a row that was given before. Says of each row whether it is added; of a table without a key all are.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write), and when `seen` has other columns or cannot be read.
+    pub fn write_new(&mut self, batch: &RecordBatch, seen: &Snapshot) -> Result<Vec<bool>> {
+        let batch = cast_batch(batch, &self.schema)?;
+        let (Some(keys), Some(mut asked)) = (&mut self.keys, KeySet::new(&self.schema)) else {
+            let all = vec![true; batch.num_rows()];
+            return self.push(batch).map(|()| all);
+        };
+        if *seen.schema() != self.schema {
+            return Err(Error::RowsChanged { path: seen.path().to_owned() });
+        }
+        let column = batch.column(keys.column());
+        let mut is_new = asked.insert(column);
+        let living = asked.living_in(seen)?;
+        let taken = living.members(column).into_iter().zip(keys.members(column));
+        is_new.iter_mut().zip(taken).for_each(|(is_new, (lives, is_given))| *is_new &= !lives && !is_given);
+        let batch = filter_record_batch(&batch, &BooleanArray::from(is_new.clone()));
+        let batch = batch.map_err(Error::arrow("cannot leave out rows"))?;
+        keys.insert(batch.column(keys.column()));
+        self.push(batch).map(|()| is_new)
+    }
+
+    fn push(&mut self, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
         }
         check_partition_values(&self.schema, &batch)?;
         self.rows += batch.num_rows() as u64;

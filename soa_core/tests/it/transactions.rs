@@ -55,6 +55,8 @@ fn files(folder: &Path) -> Vec<String> {
 #[derive(Debug, Clone)]
 enum Step {
     Add(Vec<(i64, i64, &'static str)>),
+    /// Only those whose keys are new.
+    AddNew(Vec<(i64, i64, &'static str)>),
     DeleteBelow(i64),
     Truncate,
     Save,
@@ -64,9 +66,10 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let row = (0..90_i64, 0..1000_i64, prop::sample::select(&PARTS[..]));
+    let rows = || prop::collection::vec((0..90_i64, 0..1000_i64, prop::sample::select(&PARTS[..])), 0..20);
     prop_oneof![
-        6 => prop::collection::vec(row, 0..20).prop_map(Step::Add),
+        6 => rows().prop_map(Step::Add),
+        3 => rows().prop_map(Step::AddNew),
         3 => (0..1000_i64).prop_map(|bound| Step::DeleteBelow(bound / 3)),
         1 => Just(Step::Truncate),
         2 => Just(Step::Save),
@@ -109,6 +112,19 @@ proptest! {
                     } else {
                         prop_assert!(matches!(added, Err(Error::DuplicateKey { .. })), "{:?}", added);
                     }
+                }
+                Step::AddNew(new) => {
+                    let seen = transaction.snapshot().unwrap();
+                    let mut additions = transaction.additions().unwrap();
+                    for rows in new.chunks(7) {
+                        let are_new = additions.write_new(&batch(rows), &seen).unwrap();
+                        prop_assert_eq!(are_new.len(), rows.len());
+                        for ((key, value, part), is_new) in rows.iter().zip(are_new) {
+                            prop_assert_eq!(is_new, !model.contains_key(key));
+                            model.entry(*key).or_insert_with(|| (*value, (*part).to_owned()));
+                        }
+                    }
+                    transaction.add(additions).unwrap();
                 }
                 Step::DeleteBelow(bound) => {
                     let mut keys = delete_below(&mut transaction, *bound).unwrap();
