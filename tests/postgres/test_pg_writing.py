@@ -862,8 +862,8 @@ def test_what_triggers_see_of_changes_in_a_with(twins: Database):
                 for sql in (
                     "WITH a AS (DELETE FROM keyed WHERE id BETWEEN 20 AND 25) SELECT 1",
                     "WITH a AS (INSERT INTO keyed VALUES (1000, 1, 'q', 'q')), b AS (UPDATE keyed SET v = 1 WHERE id = 30) SELECT 2",
-                    "WITH a AS (DELETE FROM keyed WHERE id BETWEEN 40 AND 45 RETURNING id) SELECT count(*) FROM (SELECT FROM a LIMIT 1)",
-                    "WITH a AS (UPDATE keyed SET v = -1 WHERE id IN (3, 4) RETURNING id) SELECT count(*) FROM (SELECT FROM a LIMIT 1)",
+                    "WITH a AS (DELETE FROM keyed WHERE id BETWEEN 40 AND 45 RETURNING id) SELECT count(*) FROM (SELECT FROM a LIMIT 1) one",
+                    "WITH a AS (UPDATE keyed SET v = -1 WHERE id IN (3, 4) RETURNING id) SELECT count(*) FROM (SELECT FROM a LIMIT 1) one",
                 )
             ]
             session.execute(
